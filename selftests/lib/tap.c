@@ -45,6 +45,12 @@ extern const struct tap_test *const __stop_tap_tests[] __attribute__((weak));
 
 static struct verdict *verdict;
 static bool no_fork;
+static unsigned int limit_s;
+
+unsigned int tap_limit_s(void)
+{
+	return no_fork ? 0 : limit_s;
+}
 
 static void line(const char *fmt, va_list ap)
 {
@@ -248,8 +254,7 @@ static bool wait_end(int pidfd, int64_t timeout_ms)
 }
 
 /* Fills why with the fault of a test that did not pass, or leaves it empty. */
-static void run_forked(const struct tap_test *test, int64_t timeout_ms,
-		       char *why, size_t size)
+static void run_forked(const struct tap_test *test, char *why, size_t size)
 {
 	siginfo_t info = { 0 };
 	bool late = false;
@@ -267,7 +272,7 @@ static void run_forked(const struct tap_test *test, int64_t timeout_ms,
 
 	setpgid(pid, pid);
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (pidfd < 0 || !wait_end(pidfd, timeout_ms)) {
+	if (pidfd < 0 || !wait_end(pidfd, (int64_t)limit_s * 1000)) {
 		late = true;
 		kill(-pid, SIGKILL);
 		if (pidfd < 0 || !wait_end(pidfd, KILL_GRACE_MS)) {
@@ -283,7 +288,7 @@ static void run_forked(const struct tap_test *test, int64_t timeout_ms,
 	waitid(P_PID, (id_t)pid, &info, WEXITED);
 
 	if (late)
-		snprintf(why, size, "timeout after %" PRId64 " s", timeout_ms / 1000);
+		snprintf(why, size, "timeout after %u s", limit_s);
 	else if (info.si_code != CLD_EXITED)
 		snprintf(why, size, "killed by signal %d (%s)", info.si_status,
 			 strsignal(info.si_status));
@@ -386,18 +391,18 @@ int main(int argc, char **argv)
 
 	for (i = 0; i < nr; i++) {
 		const struct tap_test *t = tests[i];
-		unsigned int limit_s = timeout_s ? timeout_s : t->timeout_s;
 		char why[128] = "";
 
 		if (list) {
 			printf("%s\n", t->name);
 			continue;
 		}
+		limit_s = (timeout_s ? timeout_s : t->timeout_s) * scale;
 		memset(verdict, 0, sizeof(*verdict));
 		if (no_fork)
 			run_here(t, why, sizeof(why));
 		else
-			run_forked(t, (int64_t)limit_s * scale * 1000, why, sizeof(why));
+			run_forked(t, why, sizeof(why));
 
 		if (*why) {
 			broken++;

@@ -47,6 +47,9 @@ struct tap_test {
 
 #define TEST(_name)	TEST_TIMEOUT(_name, TAP_DEFAULT_TIMEOUT_S)
 
+/* The time limit of the running test, or 0 under -n. */
+unsigned int tap_limit_s(void);
+
 /* A line of explanation under the running test; any thread may call it. */
 void tap_diag(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
