@@ -18,6 +18,9 @@
 #define MAX_CPUID	256
 #define MAX_TVMS	8
 
+#define CPUID1_DEADLINE		(1u << 24)
+#define CPUID1_HYPERVISOR	(1u << 31)
+
 #define CR0_PE		0x1
 #define CR0_START64	0x80010033	/* PG WP NE ET MP PE */
 #define CR4_START64	0x620		/* PAE OSFXSR OSXMMEXCPT */
@@ -162,7 +165,8 @@ void tvm_init_bare(struct tvm *t, unsigned int flags)
 		ASSERT_OK(ioctl(t->fd, KVM_CREATE_PIT2, &pit));
 
 	arm_watchdog();
-	for (i = 0; i < MAX_TVMS && tvms[i]; i++)
+	/* A test that closed the files itself may use the same object again. */
+	for (i = 0; i < MAX_TVMS && tvms[i] && tvms[i] != t; i++)
 		;
 	ASSERT_LT(i, MAX_TVMS);
 	tvms[i] = t;
@@ -188,10 +192,13 @@ void tvm_add_vcpu(struct tvm *t, unsigned int flags)
 		for (i = 0; i < cpuid->nent; i++) {
 			struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
-			if (e->function == 1)
+			if (e->function == 1) {
 				e->ebx = (e->ebx & 0xffffff) | v->index << 24;
-			else if (e->function == 0xb)
+				/* Capabilities, not the table, promise these. */
+				e->ecx |= CPUID1_DEADLINE | CPUID1_HYPERVISOR;
+			} else if (e->function == 0xb) {
 				e->edx = v->index;
+			}
 		}
 		ASSERT_OK(ioctl(v->fd, KVM_SET_CPUID2, cpuid));
 		free(cpuid);
