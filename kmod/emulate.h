@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Decoding and executing guest instructions: those that touch MMIO, the string
+ * port instructions, and (length and operands only) those that exit without a
+ * length. Pure: what the engine needs of the machine it is given in struct
+ * emulate_ctxt. mmio.c puts it to work for a vCPU.
+ */
+#ifndef FONDA_EMULATE_H
+#define FONDA_EMULATE_H
+
+#include "types.h"
+
+/* The longest instruction, in bytes. */
+#define FONDA_INSN_MAX	15
+
+/* Instructions that cause intercepts of their own. */
+enum fonda_exit_op {
+	FONDA_OP_UNKNOWN,
+	FONDA_OP_CPUID, FONDA_OP_RDMSR, FONDA_OP_WRMSR, FONDA_OP_HLT,
+	FONDA_OP_WBINVD, FONDA_OP_INVD, FONDA_OP_PAUSE,
+	FONDA_OP_RDTSC, FONDA_OP_RDTSCP, FONDA_OP_RDPMC, FONDA_OP_RDPRU,
+	FONDA_OP_XGETBV, FONDA_OP_XSETBV,
+	FONDA_OP_MOV_FROM_CR, FONDA_OP_MOV_TO_CR,
+	FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_DR,
+	FONDA_OP_CLTS, FONDA_OP_LMSW, FONDA_OP_SMSW,
+	FONDA_OP_INVLPG, FONDA_OP_INVLPGA, FONDA_OP_INVPCID,
+	FONDA_OP_SGDT, FONDA_OP_SIDT, FONDA_OP_LGDT, FONDA_OP_LIDT,
+	FONDA_OP_SLDT, FONDA_OP_STR, FONDA_OP_LLDT, FONDA_OP_LTR,
+	FONDA_OP_INT, FONDA_OP_INT3, FONDA_OP_INTO, FONDA_OP_ICEBP,
+	FONDA_OP_IRET, FONDA_OP_RSM, FONDA_OP_PUSHF, FONDA_OP_POPF,
+	FONDA_OP_IN, FONDA_OP_OUT, FONDA_OP_INS, FONDA_OP_OUTS,
+	FONDA_OP_VMCALL, FONDA_OP_VMMCALL, FONDA_OP_VMRUN, FONDA_OP_VMLOAD,
+	FONDA_OP_VMSAVE, FONDA_OP_STGI, FONDA_OP_CLGI, FONDA_OP_SKINIT,
+	FONDA_OP_MONITOR, FONDA_OP_MWAIT, FONDA_OP_MONITORX, FONDA_OP_MWAITX,
+};
+
+/* One of them. Small enough to be returned in a register. */
+struct fonda_exit_insn {
+	u8 op;			/* enum fonda_exit_op */
+	u8 len;			/* bytes */
+	u8 reg;			/* ModRM.reg with REX.R: the CR or DR */
+	u8 rm;			/* ModRM.rm with REX.B: the general register */
+	u8 is_mem;		/* ModRM names memory, not rm */
+	u8 size;		/* bytes of data of IN, OUT, INS and OUTS */
+	u8 imm;			/* port of IN and OUT with one, vector of INT */
+	u8 has_imm;
+};
+
+/*
+ * Decode the @nr bytes at @code as one of the instructions above in a code
+ * segment of @bits (16, 32, 64). FONDA_OP_UNKNOWN when it is none of them or
+ * longer than @nr. (AMD64 APM volume 3, "Instruction Formats".)
+ */
+struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits);
+
+/* Base and index of an effective address beside the general registers. */
+#define FONDA_REG_NONE		16
+#define FONDA_REG_RIP_REL	17
+
+/* An instruction with a memory operand, decoded. */
+struct fonda_insn {
+	u32 flags;		/* EMUL_*, with the operation: see emulate.c */
+	u8 len;			/* bytes */
+	u8 opcode;		/* last byte of it */
+	u8 op_bytes;		/* size of the register operand */
+	u8 mem_bytes;		/* size of the memory operand */
+	u8 ad_bytes;		/* address size */
+	u8 seg;			/* enum fonda_seg of the (source) memory operand */
+	u8 rep;			/* 0xf2, 0xf3 or 0 */
+	u8 reg;			/* the register operand, 0-15 */
+	bool rex;		/* byte registers 4-7 are SPL BPL SIL DIL */
+	bool lock;
+	u8 base, index;		/* 0-15 or FONDA_REG_* */
+	u8 scale;		/* shift of the index */
+	s64 disp;
+	u64 imm;		/* extended to 64 bits */
+};
+
+/* Parts of fonda_insn.flags that callers may ask for. */
+#define EMUL_OP_MASK	0x3f
+#define EMUL_READ	(1u << 6)	/* reads its memory operand */
+#define EMUL_WRITE	(1u << 7)	/* writes it */
+#define EMUL_STRING	(1u << 8)	/* MOVS STOS LODS INS OUTS */
+#define EMUL_PORT	(1u << 9)	/* INS OUTS */
+
+enum emulate_result {
+	EMULATE_OK,		/* within the engine: go on */
+	EMULATE_DONE,		/* finished: RIP moves by insn.len */
+	EMULATE_AGAIN,		/* one repetition is done, more are due */
+	EMULATE_FAULT,		/* ctxt->fault; registers as before */
+	EMULATE_NEED_USER,	/* an access waits for user space */
+	EMULATE_NEED_SLEEP,	/* an access must not be made in this context */
+	EMULATE_RETRY,		/* let the guest execute it again */
+	EMULATE_UNSUPPORTED,	/* not an instruction that is emulated */
+};
+
+/*
+ * Decode the @nr bytes at @code for a code segment of @bits (16, 32, 64).
+ * EMULATE_OK; EMULATE_FAULT: it raises #UD; EMULATE_RETRY: it does not end
+ * within @nr bytes; EMULATE_UNSUPPORTED, also when no operand is in memory.
+ */
+enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code,
+				 int nr, int bits);
+
+struct emulate_ctxt;
+
+/*
+ * The machine. Accesses are physical and do not cross a page; the engine has
+ * checked segments, and translated every operand before the first access, so
+ * that an instruction which faults has had no effect. All but is_ram answer
+ * EMULATE_OK or the result that fonda_emulate() is to return.
+ */
+struct emulate_ops {
+	/* The cache of a segment register. */
+	void (*segment)(struct emulate_ctxt *c, enum fonda_seg seg,
+			struct fonda_segment *s);
+	/* FONDA_ACCESS_*, CPL excepted. May fill c->fault: EMULATE_FAULT. */
+	int (*translate)(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa);
+	/* Would read, or write, find memory and nothing else? */
+	bool (*is_ram)(struct emulate_ctxt *c, gpa_t gpa, bool write);
+	/* More than 8 bytes only where is_ram said so. */
+	int (*read)(struct emulate_ctxt *c, gpa_t gpa, void *data, int len);
+	int (*write)(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len);
+	/*
+	 * @count elements of @size bytes between the port and c->pio_data. May
+	 * do less and lower c->count, but not to 0.
+	 */
+	int (*pio)(struct emulate_ctxt *c, bool in, u16 port, int size, int count);
+};
+
+/* A memory operand: one piece in each page that it touches. */
+struct emulate_operand {
+	gpa_t gpa[2];
+	u16 len[2];		/* bytes; the second is 0 within one page */
+};
+
+enum emulate_mode { EMULATE_REAL, EMULATE_V86, EMULATE_PROTECTED, EMULATE_LONG };
+
+struct emulate_fault {
+	u8 vector;
+	bool has_error;
+	u32 error;
+	gva_t address;		/* CR2 of a #PF */
+};
+
+struct emulate_ctxt {
+	const struct emulate_ops *ops;
+	unsigned long *gpr;	/* 16, in the hardware's order */
+	unsigned long rip;	/* of the instruction */
+	unsigned long rflags;	/* in and out */
+	u8 mode;		/* enum emulate_mode; LONG is 64-bit code */
+	u8 cpl;
+	u8 va_bits;		/* of a canonical address: 48 or 57 */
+	u8 *pio_data;		/* PAGE_SIZE bytes */
+	struct fonda_insn insn;
+	struct emulate_fault fault;
+
+	/*
+	 * Progress of the current repetition: fonda_emulate() is called again
+	 * after EMULATE_NEED_USER and EMULATE_NEED_SLEEP, walks the same way,
+	 * and passes over the accesses that are done.
+	 */
+	bool translated;
+	u8 done;		/* accesses finished */
+	u8 pos;			/* accesses met in this call */
+	u32 count;		/* elements of a string port instruction */
+	struct emulate_operand src, dst;
+	u64 value;		/* what was read */
+};
+
+/* Begin with c->insn; the fields up to it are the caller's to fill. */
+static inline void fonda_emulate_begin(struct emulate_ctxt *c)
+{
+	c->translated = false;
+	c->done = 0;
+}
+
+/* The access that answered EMULATE_NEED_USER has been made. */
+static inline void fonda_emulate_answered(struct emulate_ctxt *c)
+{
+	c->done++;
+}
+
+/*
+ * Execute c->insn, or one repetition of it. Registers and flags change only
+ * with EMULATE_DONE and EMULATE_AGAIN; after the latter call again, or let the
+ * guest execute the instruction anew. Never EMULATE_OK.
+ */
+enum emulate_result fonda_emulate(struct emulate_ctxt *c);
+
+#endif

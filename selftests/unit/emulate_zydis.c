@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The decoders of kmod/emulate.c against Zydis: generated instructions of all
+ * three modes with any prefixes must be taken or refused alike, and have the
+ * same length and operands.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <Zydis/Zydis.h>
+
+#include "emulate.h"
+#include "rng.h"
+#include "tap.h"
+
+#define ROUNDS	700000		/* instructions of each mode and decoder */
+
+struct machine {
+	ZydisDecoder decoder;
+	int bits;
+};
+
+static struct machine machine(int bits)
+{
+	struct machine m = { .bits = bits };
+
+	if (bits == 64)
+		ZydisDecoderInit(&m.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	else if (bits == 32)
+		ZydisDecoderInit(&m.decoder, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+	else
+		ZydisDecoderInit(&m.decoder, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+	return m;
+}
+
+struct reference {
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+	ZyanStatus status;
+};
+
+static void decode_reference(const struct machine *m, const u8 *code, int nr,
+			     struct reference *ref)
+{
+	ref->status = ZydisDecoderDecodeFull(&m->decoder, code, (ZyanUSize)nr,
+					     &ref->insn, ref->ops);
+}
+
+static void print(const struct machine *m, const u8 *code, const struct reference *ref)
+{
+	char text[96] = "(refused)", hex[3 * 16 + 1];
+	ZydisFormatter f;
+	int i;
+
+	for (i = 0; i < 16; i++)
+		sprintf(hex + 3 * i, "%02x ", code[i]);
+	if (ZYAN_SUCCESS(ref->status)) {
+		ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
+		ZydisFormatterFormatInstruction(&f, &ref->insn, ref->ops,
+						ref->insn.operand_count_visible,
+						text, sizeof(text), 0, NULL);
+	}
+	tap_diag("%d bits: %s: Zydis: %s, %d bytes", m->bits, hex, text, ref->insn.length);
+}
+
+/* Prefixes, then an opcode of @opcodes (below 0x100: one byte) or any, then noise. */
+static void generate(struct rng *r, u8 *code, const u16 *opcodes, int nr)
+{
+	static const u8 prefixes[] = {
+		0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x66, 0x67, 0x67,
+		0xf0, 0xf2, 0xf3,
+	};
+	int n = 0, count, i;
+	u16 op;
+
+	for (i = 0; i < 16; i++)
+		code[i] = (u8)rng_next(r);
+	count = rng_below(r, 8) ? (int)rng_below(r, 4) : (int)rng_below(r, 15);
+	for (i = 0; i < count; i++)
+		code[n++] = rng_below(r, 4) ? prefixes[rng_below(r, sizeof(prefixes))] :
+			    (u8)(0x40 + rng_below(r, 16));
+	if (!rng_below(r, 4))
+		return;
+
+	op = opcodes[rng_below(r, (u32)nr)];
+	if (op > 0xff && n < 16)
+		code[n++] = 0x0f;
+	if (op > 0xfff && n < 16)
+		code[n++] = 0x38;
+	if (n < 16)
+		code[n++] = (u8)op;
+}
+
+static bool is_string(const ZydisDecodedInstruction *insn)
+{
+	switch (insn->opcode) {
+	case 0x6c ... 0x6f:
+	case 0xa4: case 0xa5: case 0xaa ... 0xad:
+		return insn->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT;
+	default:
+		return false;
+	}
+}
+
+/* Is it one of the set that the emulator promises, with an operand in memory? */
+static bool promised(const struct reference *ref)
+{
+	const ZydisDecodedInstruction *insn = &ref->insn;
+	int reg = insn->raw.modrm.reg;
+
+	if (insn->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+		return false;
+	if (is_string(insn))
+		return true;
+	if (insn->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+	    insn->opcode >= 0xa0 && insn->opcode <= 0xa3)
+		return true;
+	if (!(insn->attributes & ZYDIS_ATTRIB_HAS_MODRM) || insn->raw.modrm.mod == 3)
+		return false;
+	if (insn->opcode_map == ZYDIS_OPCODE_MAP_0F38)
+		return insn->mnemonic == ZYDIS_MNEMONIC_MOVBE;
+	if (insn->opcode_map == ZYDIS_OPCODE_MAP_0F) {
+		switch (insn->opcode) {
+		case 0x40 ... 0x4f:
+		case 0x90 ... 0x9f:
+		case 0xa3: case 0xab: case 0xb0: case 0xb1: case 0xb3: case 0xb6:
+		case 0xb7: case 0xbb: case 0xbe: case 0xbf: case 0xc0: case 0xc1:
+			return true;
+		case 0xba:
+			return reg >= 4;
+		default:
+			return false;
+		}
+	}
+	if (insn->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+		return false;
+	switch (insn->opcode) {
+	case 0x00 ... 0x3f:
+		return (insn->opcode & 7) < 4;
+	case 0x63:
+		return insn->mnemonic == ZYDIS_MNEMONIC_MOVSXD;
+	case 0x80: case 0x81: case 0x83 ... 0x8b:
+		return true;
+	case 0xc6: case 0xc7:
+		return reg == 0;
+	case 0xf6: case 0xf7:
+		return reg <= 3;
+	case 0xfe: case 0xff:
+		return reg <= 1;
+	default:
+		return false;
+	}
+}
+
+static const ZydisDecodedOperand *memory_operand(const struct reference *ref)
+{
+	const ZydisDecodedOperand *found = NULL;
+	int i;
+
+	/* Of the two of MOVS the source is the second. */
+	for (i = 0; i < ref->insn.operand_count; i++) {
+		if (ref->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			found = &ref->ops[i];
+	}
+	return found;
+}
+
+/* The register or immediate beside the memory operand, if it is written out. */
+static const ZydisDecodedOperand *other_operand(const struct reference *ref)
+{
+	int i;
+
+	for (i = 0; i < ref->insn.operand_count_visible; i++) {
+		if (ref->ops[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
+			return &ref->ops[i];
+	}
+	return NULL;
+}
+
+static u8 register_number(ZydisRegister reg)
+{
+	if (reg == ZYDIS_REGISTER_NONE)
+		return FONDA_REG_NONE;
+	if (reg == ZYDIS_REGISTER_RIP || reg == ZYDIS_REGISTER_EIP)
+		return FONDA_REG_RIP_REL;
+	return (u8)ZydisRegisterGetId(reg);
+}
+
+static u8 segment_number(ZydisRegister reg)
+{
+	return (u8)(reg - ZYDIS_REGISTER_ES) + FONDA_SEG_ES;
+}
+
+static const char *compare_memory(const struct fonda_insn *insn, const struct reference *ref)
+{
+	const ZydisDecodedOperand *mem = memory_operand(ref);
+
+	if (!mem)
+		return "no memory operand";
+	/* MOVSXD to 16 bits reads as many by the SDM, 32 by Zydis. */
+	if (mem->size != insn->mem_bytes * 8 &&
+	    !(ref->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD && insn->op_bytes == 2))
+		return "size of the memory operand";
+	if (ref->insn.address_width != insn->ad_bytes * 8)
+		return "address size";
+	/* The only one of STOS and INS is ES:rDI, which has no field. */
+	if (insn->flags & EMUL_STRING)
+		return (insn->flags & EMUL_READ) &&
+		       segment_number(mem->mem.segment) != insn->seg ?
+		       "segment of the source" : NULL;
+	if (segment_number(mem->mem.segment) != insn->seg)
+		return "segment";
+	/* [SI] and the like: an index alone is a base for Zydis. */
+	if (insn->base == FONDA_REG_NONE && insn->ad_bytes == 2 &&
+	    mem->mem.index == ZYDIS_REGISTER_NONE)
+		return register_number(mem->mem.base) == insn->index ? NULL : "base";
+	/*
+	 * Without a ModRM displacement SIB base 5 is none, whatever REX.B says.
+	 * Zydis 4.0 forgets it for 32-bit addresses in 64-bit mode; the test
+	 * against the processor in emulate_test.c has that form.
+	 */
+	if (mem->mem.base == ZYDIS_REGISTER_R13D && ref->insn.raw.modrm.mod == 0 &&
+	    ref->insn.raw.sib.base == 5)
+		return insn->base == FONDA_REG_NONE ? NULL : "base";
+	if (register_number(mem->mem.base) != insn->base)
+		return "base";
+	if (register_number(mem->mem.index) != insn->index)
+		return "index";
+	if (insn->index != FONDA_REG_NONE && mem->mem.scale != 1 << insn->scale)
+		return "scale";
+	return mem->mem.disp.value == insn->disp ? NULL : "displacement";
+}
+
+static const char *compare_other(const struct fonda_insn *insn, const struct reference *ref)
+{
+	const ZydisDecodedOperand *op = other_operand(ref);
+	u64 mask = ~0ULL >> (64 - 8 * insn->op_bytes);
+	bool high;
+
+	if ((insn->flags & EMUL_STRING) || !op)
+		return NULL;
+	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		return ((op->imm.value.u ^ insn->imm) & mask &
+			(~0ULL >> (64 - ref->insn.raw.imm[0].size))) ? "immediate" : NULL;
+
+	if (op->size != insn->op_bytes * 8)
+		return "size of the register";
+	high = op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH;
+	if (high != (insn->op_bytes == 1 && !insn->rex && insn->reg >= 4 && insn->reg < 8))
+		return "high byte register";
+	if (high)
+		return op->reg.value - ZYDIS_REGISTER_AH + 4 == insn->reg ? NULL : "register";
+	if (op->reg.value >= ZYDIS_REGISTER_SPL && op->reg.value <= ZYDIS_REGISTER_R15B)
+		return op->reg.value - ZYDIS_REGISTER_SPL + 4 == insn->reg ? NULL : "register";
+	return ZydisRegisterGetId(op->reg.value) == insn->reg ? NULL : "register";
+}
+
+/* What differs between the decoders, or NULL. */
+static const char *compare(const struct machine *m, const u8 *code, bool *taken)
+{
+	struct fonda_insn insn;
+	struct reference ref;
+	enum emulate_result r;
+	const char *why;
+
+	memset(&insn, 0xa5, sizeof(insn));
+	r = fonda_decode(&insn, code, FONDA_INSN_MAX, m->bits);
+	decode_reference(m, code, FONDA_INSN_MAX, &ref);
+	*taken = r == EMULATE_OK;
+
+	if (r == EMULATE_FAULT)
+		return ref.status == ZYDIS_STATUS_ILLEGAL_LOCK ? NULL : "LOCK refused";
+	if (!ZYAN_SUCCESS(ref.status))
+		return r == EMULATE_OK ? "taken, and is illegal" : NULL;
+	if (promised(&ref) != *taken)
+		return *taken ? "taken" : "not taken";
+	if (!*taken)
+		return NULL;
+	if (ref.insn.length != insn.len)
+		return "length";
+	if (ref.insn.opcode != insn.opcode)
+		return "opcode";
+	why = compare_memory(&insn, &ref);
+	return why ? why : compare_other(&insn, &ref);
+}
+
+static void differential(int bits)
+{
+	static const u16 opcodes[] = {
+		0x00, 0x01, 0x02, 0x03, 0x09, 0x13, 0x18, 0x21, 0x29, 0x31, 0x38,
+		0x39, 0x3a, 0x3b, 0x63, 0x6c, 0x6d, 0x6e, 0x6f, 0x80, 0x81, 0x83,
+		0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0xa0, 0xa1, 0xa2,
+		0xa3, 0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xc6, 0xc7, 0xf6, 0xf7,
+		0xfe, 0xff, 0x140, 0x14f, 0x190, 0x19f, 0x1a3, 0x1ab, 0x1b0, 0x1b1,
+		0x1b3, 0x1b6, 0x1b7, 0x1ba, 0x1bb, 0x1be, 0x1bf, 0x1c0, 0x1c1,
+		0x10f0, 0x10f1,
+	};
+	struct machine m = machine(bits);
+	struct rng r = { .state = 0x9e3779b97f4a7c15ULL + (u64)bits };
+	int i, failed = 0, total = 0;
+	struct reference ref;
+	const char *why;
+	bool taken;
+	u8 code[16];
+
+	for (i = 0; i < ROUNDS && failed < 20; i++) {
+		generate(&r, code, opcodes, sizeof(opcodes) / sizeof(opcodes[0]));
+		why = compare(&m, code, &taken);
+		total += taken;
+		if (!why)
+			continue;
+		failed++;
+		decode_reference(&m, code, FONDA_INSN_MAX, &ref);
+		print(&m, code, &ref);
+		tap_diag("differs: %s", why);
+	}
+	tap_diag("%d of %d instructions were taken", total, i);
+	EXPECT_EQ(failed, 0);
+	EXPECT_GT(total, ROUNDS / 4);
+}
+
+TEST_TIMEOUT(decoder_agrees_in_64_bit_mode, 300)
+{
+	differential(64);
+}
+
+TEST_TIMEOUT(decoder_agrees_in_32_bit_mode, 300)
+{
+	differential(32);
+}
+
+TEST_TIMEOUT(decoder_agrees_in_16_bit_mode, 300)
+{
+	differential(16);
+}
+
+/* A shorter buffer must be told from an instruction that is not taken. */
+TEST(truncated_instructions_ask_for_the_rest)
+{
+	static const u16 opcodes[] = { 0x89, 0x8b, 0xc7, 0x81, 0xa1, 0x1b7, 0x1ba };
+	struct rng r = { .state = 42 };
+	struct fonda_insn insn;
+	u8 code[16];
+	int i, n, len;
+
+	for (i = 0; i < 100000; i++) {
+		generate(&r, code, opcodes, sizeof(opcodes) / sizeof(opcodes[0]));
+		if (fonda_decode(&insn, code, FONDA_INSN_MAX, 64) != EMULATE_OK)
+			continue;
+		len = insn.len;
+		ASSERT_EQ(fonda_decode(&insn, code, len, 64), EMULATE_OK);
+		for (n = 0; n < len; n++)
+			ASSERT_EQ(fonda_decode(&insn, code, n, 64), EMULATE_RETRY);
+	}
+}
+
+static enum fonda_exit_op exit_op(const ZydisDecodedInstruction *insn)
+{
+	static const struct {
+		ZydisMnemonic mnemonic;
+		enum fonda_exit_op op;
+	} map[] = {
+		{ ZYDIS_MNEMONIC_CPUID, FONDA_OP_CPUID },
+		{ ZYDIS_MNEMONIC_RDMSR, FONDA_OP_RDMSR },
+		{ ZYDIS_MNEMONIC_WRMSR, FONDA_OP_WRMSR },
+		{ ZYDIS_MNEMONIC_HLT, FONDA_OP_HLT },
+		{ ZYDIS_MNEMONIC_WBINVD, FONDA_OP_WBINVD },
+		{ ZYDIS_MNEMONIC_INVD, FONDA_OP_INVD },
+		{ ZYDIS_MNEMONIC_PAUSE, FONDA_OP_PAUSE },
+		{ ZYDIS_MNEMONIC_RDTSC, FONDA_OP_RDTSC },
+		{ ZYDIS_MNEMONIC_RDTSCP, FONDA_OP_RDTSCP },
+		{ ZYDIS_MNEMONIC_RDPMC, FONDA_OP_RDPMC },
+		{ ZYDIS_MNEMONIC_RDPRU, FONDA_OP_RDPRU },
+		{ ZYDIS_MNEMONIC_XGETBV, FONDA_OP_XGETBV },
+		{ ZYDIS_MNEMONIC_XSETBV, FONDA_OP_XSETBV },
+		{ ZYDIS_MNEMONIC_CLTS, FONDA_OP_CLTS },
+		{ ZYDIS_MNEMONIC_LMSW, FONDA_OP_LMSW },
+		{ ZYDIS_MNEMONIC_SMSW, FONDA_OP_SMSW },
+		{ ZYDIS_MNEMONIC_INVLPG, FONDA_OP_INVLPG },
+		{ ZYDIS_MNEMONIC_INVLPGA, FONDA_OP_INVLPGA },
+		{ ZYDIS_MNEMONIC_INVPCID, FONDA_OP_INVPCID },
+		{ ZYDIS_MNEMONIC_SGDT, FONDA_OP_SGDT },
+		{ ZYDIS_MNEMONIC_SIDT, FONDA_OP_SIDT },
+		{ ZYDIS_MNEMONIC_LGDT, FONDA_OP_LGDT },
+		{ ZYDIS_MNEMONIC_LIDT, FONDA_OP_LIDT },
+		{ ZYDIS_MNEMONIC_SLDT, FONDA_OP_SLDT },
+		{ ZYDIS_MNEMONIC_STR, FONDA_OP_STR },
+		{ ZYDIS_MNEMONIC_LLDT, FONDA_OP_LLDT },
+		{ ZYDIS_MNEMONIC_LTR, FONDA_OP_LTR },
+		{ ZYDIS_MNEMONIC_INT, FONDA_OP_INT },
+		{ ZYDIS_MNEMONIC_INT3, FONDA_OP_INT3 },
+		{ ZYDIS_MNEMONIC_INTO, FONDA_OP_INTO },
+		{ ZYDIS_MNEMONIC_INT1, FONDA_OP_ICEBP },
+		{ ZYDIS_MNEMONIC_IRET, FONDA_OP_IRET },
+		{ ZYDIS_MNEMONIC_IRETD, FONDA_OP_IRET },
+		{ ZYDIS_MNEMONIC_IRETQ, FONDA_OP_IRET },
+		{ ZYDIS_MNEMONIC_RSM, FONDA_OP_RSM },
+		{ ZYDIS_MNEMONIC_PUSHF, FONDA_OP_PUSHF },
+		{ ZYDIS_MNEMONIC_PUSHFD, FONDA_OP_PUSHF },
+		{ ZYDIS_MNEMONIC_PUSHFQ, FONDA_OP_PUSHF },
+		{ ZYDIS_MNEMONIC_POPF, FONDA_OP_POPF },
+		{ ZYDIS_MNEMONIC_POPFD, FONDA_OP_POPF },
+		{ ZYDIS_MNEMONIC_POPFQ, FONDA_OP_POPF },
+		{ ZYDIS_MNEMONIC_IN, FONDA_OP_IN },
+		{ ZYDIS_MNEMONIC_OUT, FONDA_OP_OUT },
+		{ ZYDIS_MNEMONIC_INSB, FONDA_OP_INS },
+		{ ZYDIS_MNEMONIC_INSW, FONDA_OP_INS },
+		{ ZYDIS_MNEMONIC_INSD, FONDA_OP_INS },
+		{ ZYDIS_MNEMONIC_OUTSB, FONDA_OP_OUTS },
+		{ ZYDIS_MNEMONIC_OUTSW, FONDA_OP_OUTS },
+		{ ZYDIS_MNEMONIC_OUTSD, FONDA_OP_OUTS },
+		{ ZYDIS_MNEMONIC_VMCALL, FONDA_OP_VMCALL },
+		{ ZYDIS_MNEMONIC_VMMCALL, FONDA_OP_VMMCALL },
+		{ ZYDIS_MNEMONIC_VMRUN, FONDA_OP_VMRUN },
+		{ ZYDIS_MNEMONIC_VMLOAD, FONDA_OP_VMLOAD },
+		{ ZYDIS_MNEMONIC_VMSAVE, FONDA_OP_VMSAVE },
+		{ ZYDIS_MNEMONIC_STGI, FONDA_OP_STGI },
+		{ ZYDIS_MNEMONIC_CLGI, FONDA_OP_CLGI },
+		{ ZYDIS_MNEMONIC_SKINIT, FONDA_OP_SKINIT },
+		{ ZYDIS_MNEMONIC_MONITOR, FONDA_OP_MONITOR },
+		{ ZYDIS_MNEMONIC_MWAIT, FONDA_OP_MWAIT },
+		{ ZYDIS_MNEMONIC_MONITORX, FONDA_OP_MONITORX },
+		{ ZYDIS_MNEMONIC_MWAITX, FONDA_OP_MWAITX },
+	};
+	unsigned int i;
+
+	if (insn->mnemonic == ZYDIS_MNEMONIC_MOV &&
+	    insn->opcode_map == ZYDIS_OPCODE_MAP_0F) {
+		static const enum fonda_exit_op moves[] = {
+			FONDA_OP_MOV_FROM_CR, FONDA_OP_MOV_FROM_DR,
+			FONDA_OP_MOV_TO_CR, FONDA_OP_MOV_TO_DR,
+		};
+
+		return moves[insn->opcode & 3];
+	}
+	for (i = 0; i < sizeof(map) / sizeof(map[0]); i++) {
+		if (map[i].mnemonic == insn->mnemonic)
+			return map[i].op;
+	}
+	return FONDA_OP_UNKNOWN;
+}
+
+static const char *compare_exit(const struct machine *m, const u8 *code, bool *taken)
+{
+	struct fonda_exit_insn i = fonda_decode_exit(code, FONDA_INSN_MAX, m->bits);
+	struct reference ref;
+	const ZydisDecodedOperand *ops = ref.ops;
+
+	decode_reference(m, code, FONDA_INSN_MAX, &ref);
+	*taken = false;
+	/* The processor has refused these itself. */
+	if (!ZYAN_SUCCESS(ref.status))
+		return NULL;
+	if (i.op != exit_op(&ref.insn))
+		return "operation";
+	if (i.op == FONDA_OP_UNKNOWN)
+		return NULL;
+
+	*taken = true;
+	if (i.len != ref.insn.length)
+		return "length";
+	switch (i.op) {
+	case FONDA_OP_MOV_FROM_CR:
+	case FONDA_OP_MOV_FROM_DR:
+		return ZydisRegisterGetId(ops[1].reg.value) != i.reg ||
+		       ZydisRegisterGetId(ops[0].reg.value) != i.rm ? "registers" : NULL;
+	case FONDA_OP_MOV_TO_CR:
+	case FONDA_OP_MOV_TO_DR:
+		return ZydisRegisterGetId(ops[0].reg.value) != i.reg ||
+		       ZydisRegisterGetId(ops[1].reg.value) != i.rm ? "registers" : NULL;
+	case FONDA_OP_LMSW:
+	case FONDA_OP_SMSW:
+		if (i.is_mem != (ops[0].type == ZYDIS_OPERAND_TYPE_MEMORY))
+			return "memory or register";
+		return !i.is_mem && ZydisRegisterGetId(ops[0].reg.value) != i.rm ?
+		       "register" : NULL;
+	case FONDA_OP_INT:
+		return i.imm != (u8)ops[0].imm.value.u ? "vector" : NULL;
+	case FONDA_OP_IN:
+	case FONDA_OP_OUT: {
+		int port = i.op == FONDA_OP_IN;
+
+		if (ops[!port].size != i.size * 8)
+			return "size";
+		if (i.has_imm != (ops[port].type == ZYDIS_OPERAND_TYPE_IMMEDIATE))
+			return "form of the port";
+		return i.has_imm && i.imm != (u8)ops[port].imm.value.u ? "port" : NULL;
+	}
+	case FONDA_OP_INS:
+	case FONDA_OP_OUTS:
+		return memory_operand(&ref)->size != i.size * 8 ? "size" : NULL;
+	default:
+		return NULL;
+	}
+}
+
+static void differential_exit(int bits)
+{
+	static const u16 opcodes[] = {
+		0x6c, 0x6d, 0x6e, 0x6f, 0x90, 0x9c, 0x9d, 0xcc, 0xcd, 0xce, 0xcf,
+		0xe4, 0xe5, 0xe6, 0xe7, 0xec, 0xed, 0xee, 0xef, 0xf1, 0xf4,
+		0x100, 0x101, 0x101, 0x101, 0x101, 0x106, 0x108, 0x109, 0x120,
+		0x121, 0x122, 0x123, 0x130, 0x131, 0x132, 0x133, 0x1a2, 0x1aa, 0x1082,
+	};
+	struct machine m = machine(bits);
+	struct rng r = { .state = 0x123456789abcdefULL + (u64)bits };
+	int i, failed = 0, total = 0;
+	struct reference ref;
+	const char *why;
+	bool taken;
+	u8 code[16];
+
+	for (i = 0; i < ROUNDS && failed < 20; i++) {
+		generate(&r, code, opcodes, sizeof(opcodes) / sizeof(opcodes[0]));
+		why = compare_exit(&m, code, &taken);
+		total += taken;
+		if (!why)
+			continue;
+		failed++;
+		decode_reference(&m, code, FONDA_INSN_MAX, &ref);
+		print(&m, code, &ref);
+		tap_diag("differs: %s", why);
+	}
+	tap_diag("%d of %d instructions were taken", total, i);
+	EXPECT_EQ(failed, 0);
+	EXPECT_GT(total, ROUNDS / 4);
+}
+
+TEST_TIMEOUT(exit_decoder_agrees_in_64_bit_mode, 300)
+{
+	differential_exit(64);
+}
+
+TEST_TIMEOUT(exit_decoder_agrees_in_32_bit_mode, 300)
+{
+	differential_exit(32);
+}
+
+TEST_TIMEOUT(exit_decoder_agrees_in_16_bit_mode, 300)
+{
+	differential_exit(16);
+}
