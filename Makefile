@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What one types. `make demo' and `make check' also install what they need and
+# run in an emulated outer machine (selftests/bed); everything else is built
+# with what is there.
+
+# The kernel of the outer machine: 6.1, 6.12 or 7.2; none: this machine itself.
+BED	?= 6.1
+# Kernels for `make check-all' and `make check'.
+KERNELS	?= $(BED)
+CPUS	?= 2
+MEMORY	?= 512M
+
+SETUP	:= selftests/bed/setup
+HEADERS	= $(if $(filter none,$(BED)),/lib/modules/$(shell uname -r)/build,$(shell $(SETUP) headers $(BED)))
+# Where the kernel's headers are: `make modules KDIR=...' for any other kernel.
+KDIR	?= $(HEADERS)
+VERSION	:= $(shell cat VERSION 2>/dev/null || echo 0.1)
+
+export BED CPUS MEMORY
+
+help:
+	@echo 'make demo        boot a Debian guest on fonda, in an emulated machine'
+	@echo 'make shell       the same, with a shell in the guest'
+	@echo 'make check       all tests that fit half an hour; check-all: the others, too'
+	@echo 'make bench       instruction counts beside stock KVM'
+	@echo 'make all         build fonda.ko (modules) and the fonda tool (tools)'
+	@echo 'make install     both onto this machine; dkms-install: rebuilt with each kernel'
+	@echo 'make style       rules of the source; fuzz: until stopped; clean'
+	@echo 'BED=none runs demo, shell and check on this machine, as root.'
+
+all: modules tools
+
+modules:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+tools:
+	$(MAKE) -C userspace
+
+setup:
+	@$(SETUP)
+
+# Made again by make itself: setup may just have installed the headers.
+build: setup
+	@$(MAKE) --no-print-directory all
+
+demo shell: build
+	@selftests/e2e/$@
+
+check check-all: setup
+	@selftests/check $(if $(filter check-all,$@),--all) $(KERNELS)
+
+bench: build
+	$(MAKE) -C selftests/bench
+
+fuzz:
+	$(MAKE) -C selftests/unit fuzz
+
+style:
+	@selftests/style.sh $(KDIR)
+
+install:
+	$(MAKE) -C /lib/modules/$(shell uname -r)/build M=$(CURDIR) modules modules_install
+	depmod
+	$(MAKE) -C userspace install
+
+dkms-install:
+	install -d $(DESTDIR)/usr/src/fonda-$(VERSION)
+	cp -R Kbuild kmod include $(DESTDIR)/usr/src/fonda-$(VERSION)
+	sed 's/@VERSION@/$(VERSION)/' kmod/dkms.conf >$(DESTDIR)/usr/src/fonda-$(VERSION)/dkms.conf
+	$(if $(DESTDIR),,dkms install fonda/$(VERSION))
+
+clean:
+	-$(MAKE) -C $(KDIR) M=$(CURDIR) clean
+	for d in userspace selftests selftests/unit selftests/bench; do $(MAKE) -C $$d clean; done
+	rm -rf build
+
+.PHONY: help all modules tools setup build demo shell check check-all bench \
+	fuzz style install dkms-install clean
