@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * All that generic code may ask of a vendor. Bound once when the module loads;
+ * every operation is required. Unless said otherwise they run under the vCPU's
+ * mutex, in the vCPU's thread, outside a section.
+ */
+#ifndef FONDA_BACKEND_H
+#define FONDA_BACKEND_H
+
+#include "fonda.h"
+
+/*
+ * Registers that the vendor's control block holds, for read_reg and write_reg.
+ * General registers, RIP and RFLAGS are in struct fonda_vcpu.
+ */
+enum fonda_reg {
+	FONDA_REG_CR0,
+	FONDA_REG_CR2,
+	FONDA_REG_CR3,
+	FONDA_REG_CR4,
+	FONDA_REG_CR8,		/* bits 3:0 of the task priority */
+	FONDA_REG_EFER,
+	FONDA_REG_PAT,
+	FONDA_REG_STAR,
+	FONDA_REG_LSTAR,
+	FONDA_REG_CSTAR,
+	FONDA_REG_SFMASK,
+	FONDA_REG_KERNEL_GS_BASE,
+	FONDA_REG_SYSENTER_CS,
+	FONDA_REG_SYSENTER_ESP,
+	FONDA_REG_SYSENTER_EIP,
+	FONDA_REG_DEBUGCTL,
+	FONDA_REG_INT_SHADOW,	/* 0, or KVM_X86_SHADOW_INT_{MOV_SS,STI} */
+	FONDA_REG_NMI_MASK,	/* 1 from an NMI to its IRET */
+	FONDA_REG_CPL,		/* read only */
+};
+
+struct fonda_backend {
+	const char *name;
+
+	/*
+	 * Can this machine be used? Logs what is missing and what to do; fills
+	 * the feature words that cpuid.c filters by. -ENODEV, -EOPNOTSUPP.
+	 */
+	int (*hardware_setup)(void);
+	void (*hardware_unsetup)(void);
+	/* On the CPU concerned, interrupts off. -EBUSY: somebody else has it. */
+	int (*cpu_enable)(void);
+	void (*cpu_disable)(void);
+
+	int (*vm_init)(struct fonda_vm *vm);
+	void (*vm_fini)(struct fonda_vm *vm);
+	/* NULL or ERR_PTR; generic fields are zero and the caller's to fill. */
+	struct fonda_vcpu *(*vcpu_alloc)(struct fonda_vm *vm);
+	void (*vcpu_free)(struct fonda_vcpu *vcpu);
+	void (*vcpu_reset)(struct fonda_vcpu *vcpu, bool init);
+
+	/*
+	 * Inside a section (preemption off, guest FPU loaded): enter the guest
+	 * and handle its exits until one needs the generic loop. Returns what
+	 * handle_exit returns, or FONDA_RESUME_GUEST when there is work that the
+	 * generic loop must do first (a request, a signal, a reschedule).
+	 */
+	int (*run)(struct fonda_vcpu *vcpu);
+	/* The last exit again, where it may sleep. */
+	int (*handle_exit)(struct fonda_vcpu *vcpu);
+	/* Put into the control block what was loaded on another CPU, and what
+	 * the host must get back: called at the borders of a section. */
+	void (*section_begin)(struct fonda_vcpu *vcpu);
+	void (*section_end)(struct fonda_vcpu *vcpu);
+
+	/* Architectural state; write_reg takes values that were validated. */
+	u64 (*read_reg)(struct fonda_vcpu *vcpu, enum fonda_reg reg);
+	void (*write_reg)(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val);
+	void (*get_segment)(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    struct fonda_segment *s);
+	void (*set_segment)(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    const struct fonda_segment *s);
+
+	/* CPUID, CR4, guest debugging, MSR filters or TSC offset have changed:
+	 * recompute the intercepts and what else depends on them. */
+	void (*update_controls)(struct fonda_vcpu *vcpu);
+	/*
+	 * Length of the instruction that caused the last exit, in bytes; 0 when
+	 * the processor did not say and it must be decoded.
+	 */
+	int (*insn_len)(struct fonda_vcpu *vcpu);
+	/* Log the control block of a failed entry. */
+	void (*dump)(struct fonda_vcpu *vcpu);
+};
+
+extern const struct fonda_backend fonda_svm;
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The only place that knows kernel versions. Code is written to the newest
+ * names; each function here is named after what it gives and stands in where a
+ * kernel between 6.1 and the newest lacks it. Features are probed for where a
+ * header can tell, since distributions backport.
+ */
+#ifndef FONDA_COMPAT_H
+#define FONDA_COMPAT_H
+
+#include <linux/context_tracking.h>
+#include <linux/eventfd.h>
+#include <linux/hrtimer.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/syscore_ops.h>
+#include <linux/version.h>
+#include <linux/vtime.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#include <linux/entry-virt.h>
+#endif
+#include <linux/smp.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#include <trace/events/ipi.h>
+#endif
+#include <asm/msr.h>
+#include <asm/nospec-branch.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+static inline void hrtimer_setup(struct hrtimer *timer,
+				 enum hrtimer_restart (*fn)(struct hrtimer *),
+				 clockid_t clock, enum hrtimer_mode mode)
+{
+	hrtimer_init(timer, clock, mode);
+	timer->function = fn;
+}
+#endif
+
+#ifndef rdmsrq
+#define rdmsrq		rdmsrl
+#define wrmsrq		wrmsrl
+#define rdmsrq_safe	rdmsrl_safe
+#define wrmsrq_safe	wrmsrl_safe
+#endif
+
+/* Since 6.8 an eventfd counts by one and eventfd_signal() has one argument. */
+static inline void fonda_eventfd_signal(struct eventfd_ctx *ctx)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(ctx, 1);
+#else
+	eventfd_signal(ctx);
+#endif
+}
+
+/* Having been in a guest is a quiescent state for RCU. Interrupts off. */
+static inline void fonda_rcu_note_guest(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	rcu_virt_note_context_switch(smp_processor_id());
+#else
+	rcu_virt_note_context_switch();
+#endif
+}
+
+/* Under __KERNEL__ newer headers make reading this field deliberate. */
+static inline bool fonda_immediate_exit(const struct kvm_run *run)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+	return READ_ONCE(run->immediate_exit);
+#else
+	return READ_ONCE(run->immediate_exit__unsafe);
+#endif
+}
+
+/*
+ * Why a vCPU thread must leave the guest: signals, other tasks, and what the
+ * kernel does on the way to user mode. Lazy rescheduling is the scheduler's
+ * wish for later, but the guest may never make a "later".
+ */
+#ifdef _TIF_NEED_RESCHED_LAZY
+#define FONDA_TIF_RESCHED	(_TIF_NEED_RESCHED | _TIF_NEED_RESCHED_LAZY)
+#else
+#define FONDA_TIF_RESCHED	_TIF_NEED_RESCHED
+#endif
+#define FONDA_TIF_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME | \
+			 FONDA_TIF_RESCHED)
+
+/* Is there work that only the way to user mode can do? */
+static inline bool fonda_task_work_pending(void)
+{
+	return test_thread_flag(TIF_NOTIFY_RESUME);
+}
+
+/*
+ * Do it. Before 7.0 what is needed is not for modules, and a trip to user space
+ * with -EINTR does it; since then cgroup limits depend on the call.
+ */
+static inline int fonda_handle_task_work(void)
+{
+	if (!fonda_task_work_pending())
+		return 0;
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+	return -EINTR;
+#else
+	return xfer_to_guest_mode_handle_work();
+#endif
+}
+
+/*
+ * The time between these two is the guest's, for RCU and context tracking, and
+ * for the accounting of CPU time until fonda_guest_account(). Interrupts off.
+ */
+static __always_inline void fonda_guest_enter(void)
+{
+	vtime_account_guest_enter();
+	context_tracking_guest_enter();
+}
+
+static __always_inline void fonda_guest_leave(void)
+{
+	context_tracking_guest_exit();
+}
+
+/* After the interrupts that ended the guest's run were taken: ticks are its. */
+static __always_inline void fonda_guest_account(void)
+{
+	vtime_account_guest_exit();
+}
+
+/* Callbacks of system sleep; their prototypes take an argument since 7.0. */
+#ifdef _LINUX_SYSCORE_OPS_H_HAS_STRUCT_SYSCORE
+#define FONDA_SYSCORE_NEW 1
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#define FONDA_SYSCORE_NEW 1
+#endif
+
+#ifdef FONDA_SYSCORE_NEW
+#define FONDA_SYSCORE(name, suspend_fn, resume_fn)			\
+static int name##_suspend(void *data) { return suspend_fn(); }		\
+static void name##_resume(void *data) { resume_fn(); }			\
+static const struct syscore_ops name##_ops = {				\
+	.suspend = name##_suspend, .resume = name##_resume,		\
+};									\
+static struct syscore name = { .ops = &name##_ops }
+#define fonda_syscore_register(s)	register_syscore(s)
+#define fonda_syscore_unregister(s)	unregister_syscore(s)
+#else
+#define FONDA_SYSCORE(name, suspend_fn, resume_fn)			\
+static struct syscore_ops name = {					\
+	.suspend = suspend_fn, .resume = resume_fn,			\
+}
+#define fonda_syscore_register(s)	register_syscore_ops(s)
+#define fonda_syscore_unregister(s)	unregister_syscore_ops(s)
+#endif
+
+static inline void fonda_send_reschedule(int cpu)
+{
+	smp_send_reschedule(cpu);
+}
+
+/* What the host itself keeps in SPEC_CTRL on this CPU. */
+static inline u64 fonda_host_spec_ctrl(void)
+{
+	return this_cpu_read(x86_spec_ctrl_current);
+}
+
+#endif

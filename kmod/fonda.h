@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The objects of fonda.ko and every prototype that generic code shares: the
+ * VM, the vCPU, the memory slots, the I/O buses. Vendor code sees this file
+ * and backend.h; what a vendor must offer is in backend.h.
+ *
+ * Locking order, outermost first:
+ *
+ *   vcpu->mutex          one ioctl at a time on a vCPU; held all through KVM_RUN
+ *   vm->lock             creation of vCPUs and devices, configuration of the VM
+ *   vm->slots_lock       writers of the memory slots, dirty-log ioctls
+ *   vm->srcu (read)      users of memory slots and I/O buses
+ *   mmap_lock            taken by get_user_pages, never while a lock below is held
+ *   mmu->lock            second-stage tables (rwlock: faults read, zaps write)
+ *   vm->irqchip.lock     PIC, IOAPIC, PIT state (raw spinlock, interrupts off)
+ *
+ * vcpu->mutex of two vCPUs is never held at once, except by VM-wide ioctls
+ * that stop all vCPUs, in index order. The GSI routing table is read under RCU
+ * and replaced under vm->irqchip.route_lock.
+ *
+ * Legend of the fields: (c) set at creation, constant afterwards; (m) under
+ * the vCPU's mutex; (l) under vm->lock; (s) under slots_lock, read under SRCU;
+ * (a) atomic or READ_ONCE/WRITE_ONCE by anyone.
+ */
+#ifndef FONDA_H
+#define FONDA_H
+
+#include <linux/atomic.h>
+#include <linux/cpumask.h>
+#include <linux/hrtimer.h>
+#include <linux/kvm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/rcuwait.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+#include <linux/types.h>
+
+#include "types.h"
+#include "compat.h"
+#include "mmu.h"
+#include "emulate.h"
+#include "irq/irq.h"
+#include "state.h"
+
+#define FONDA_MAX_VCPUS		256
+#define FONDA_MAX_VCPU_ID	1024
+#define FONDA_MAX_BUS_DEVS	1000
+
+/* kvm_run, the port data, the coalesced ring: one page each. */
+#define FONDA_RUN_PAGE		0
+#define FONDA_PIO_PAGE		1
+#define FONDA_RING_PAGE		2
+#define FONDA_RUN_PAGES		3
+
+/*
+ * What a handler of an exit, or of work before an entry, answers; a negative
+ * errno ends KVM_RUN with that error.
+ */
+#define FONDA_EXIT_USER		0	/* vcpu->run is filled in */
+#define FONDA_RESUME_GUEST	1
+/*
+ * The handler was called with preemption off (vcpu->atomic) and must sleep. It
+ * has changed nothing and will be called again where it may.
+ */
+#define FONDA_RETRY_SLEEPING	2
+/* Only from fonda_mmu_fault(): no memory there, or read-only; emulate. */
+#define FONDA_FAULT_MMIO	3
+/* Done, but the section must end: the vCPU is halted. */
+#define FONDA_LEAVE_SECTION	4
+
+/* Bits of vcpu->requests: work that the vCPU does before its next entry. */
+enum fonda_request {
+	FONDA_REQ_TLB_FLUSH,	/* forget cached second-stage translations */
+	FONDA_REQ_APIC_EVENT,	/* INIT or SIPI arrived at the local APIC */
+	FONDA_REQ_CLOCK,	/* rewrite the guest's kvmclock page */
+	FONDA_REQ_STEAL_TIME,	/* account stolen time in the guest's page */
+	FONDA_REQ_TRIPLE_FAULT,	/* leave with KVM_EXIT_SHUTDOWN */
+	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
+	FONDA_REQ_SCAN_IOAPIC,	/* recompute which EOIs the guest must exit on */
+	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
+	FONDA_REQ_DEAD,		/* the VM is bugged: KVM_RUN answers -EIO */
+	FONDA_REQ_DIRTY_FULL,	/* leave with KVM_EXIT_DIRTY_RING_FULL */
+};
+
+/* vcpu->mode: where the vCPU is, for those who may have to interrupt it. */
+enum fonda_vcpu_mode {
+	FONDA_OUTSIDE,
+	FONDA_IN_GUEST,
+};
+
+/* An exception waiting to be injected, or one whose delivery was cut short. */
+struct fonda_exception {
+	bool pending;
+	bool injected;		/* delivery began and must be finished */
+	bool soft;		/* INT n, INT3, INTO: RIP moves past insn_len */
+	bool has_error;
+	bool has_payload;
+	u8 vector;
+	u8 insn_len;		/* bytes, of a soft event only */
+	u32 error;
+	u64 payload;		/* CR2 of a #PF, DR6 bits of a #DB */
+};
+
+/* One open-coded guest CPU register file; index is the hardware's number. */
+enum fonda_gpr {
+	FONDA_RAX, FONDA_RCX, FONDA_RDX, FONDA_RBX,
+	FONDA_RSP, FONDA_RBP, FONDA_RSI, FONDA_RDI,
+	FONDA_R8, FONDA_R9, FONDA_R10, FONDA_R11,
+	FONDA_R12, FONDA_R13, FONDA_R14, FONDA_R15,
+	FONDA_NR_GPRS
+};
+
+/* An IN or OUT that user space performs; finished by the next KVM_RUN. */
+struct fonda_pio {
+	bool pending;
+	bool in;
+	u8 len;			/* bytes: 1, 2, 4 */
+	u8 insn_len;
+	unsigned long rip;	/* of the instruction */
+};
+
+/* The guest's x87, SSE and AVX state, in our own XSAVE area (standard form). */
+struct fonda_fpu {
+	void *area;		/* (c) 64-byte aligned, fonda_xsave_size bytes */
+	u64 xcr0;		/* (m) the guest's XCR0 */
+};
+
+/*
+ * A port or MMIO range served in the kernel. Owned by whoever registers it;
+ * read and write run under vm->srcu, or with preemption off inside it, so they
+ * never sleep. 0: done; -EOPNOTSUPP: not mine after all (an ioeventfd whose
+ * datamatch misses), look on.
+ */
+struct fonda_io_dev;
+struct fonda_io_ops {
+	int (*read)(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev,
+		    gpa_t addr, int len, void *data);
+	int (*write)(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev,
+		     gpa_t addr, int len, const void *data);
+};
+
+struct fonda_io_dev {
+	const struct fonda_io_ops *ops;
+	gpa_t base;
+	u32 len;		/* bytes; 0: an ioeventfd of any length at base */
+};
+
+enum fonda_bus {
+	FONDA_BUS_MMIO,
+	FONDA_BUS_PIO,
+	FONDA_NR_BUSES
+};
+
+struct fonda_io_bus {
+	struct rcu_head rcu;
+	int nr;
+	struct fonda_io_dev *dev[];	/* sorted by base */
+};
+
+/* A zone whose writes are queued in the ring of the VM instead of exiting. */
+struct fonda_coalesced_zone;
+
+struct fonda_vm {
+	struct mm_struct *mm;		/* (c) the creator's; mmgrab'ed */
+	refcount_t users;		/* the VM fd, each vCPU fd */
+	struct mutex lock;
+	struct mutex slots_lock;
+	struct srcu_struct srcu;
+	struct mmu_notifier notifier;
+
+	struct fonda_mmu mmu;		/* second-stage tables: mmu.h */
+	struct fonda_memslots __rcu *slots;	/* (s) */
+
+	struct fonda_io_bus __rcu *buses[FONDA_NR_BUSES];	/* (s) */
+	struct list_head coalesced_zones;	/* (s) */
+	struct kvm_coalesced_mmio_ring *ring;	/* the first vCPU's third page */
+	spinlock_t ring_lock;
+
+	struct fonda_vcpu *vcpus[FONDA_MAX_VCPUS];	/* (l), filled once */
+	int nr_vcpus;				/* (l) (a) release after filling */
+	unsigned long *vcpu_ids;		/* (l) ids in use */
+	int bsp_id;				/* (l) id of the boot processor */
+
+	/* Interrupt controllers: irq/irq.h. */
+	struct fonda_irqchip irqchip;
+	struct fonda_eventfds eventfds;
+
+	struct fonda_clock clock;		/* kvmclock, TSC: state.h */
+	struct fonda_msr_filter __rcu *msr_filter;	/* (s) */
+
+	/* Capabilities that KVM_ENABLE_CAP switched on. (l) */
+	u64 user_msr_mask;		/* KVM_MSR_EXIT_REASON_* */
+	u64 disabled_quirks;
+	u64 disabled_exits;
+	bool exception_payload;
+	bool triple_fault_event;
+	bool exit_on_emulation_error;
+	u64 dirty_log_flags;		/* KVM_DIRTY_LOG_* */
+	u32 dirty_ring_size;		/* bytes a vCPU, 0: off */
+	u32 max_vcpu_id;
+
+	bool bugged;			/* (a) a bug of fonda's: every KVM_RUN fails */
+	struct dentry *debugfs;
+	char name[24];			/* debugfs directory: pid-fd */
+	struct fonda_vm_stats *stats;
+	void *arch;			/* (c) the backend's own */
+	struct list_head list;		/* under fonda_vms_lock */
+};
+
+struct fonda_vcpu {
+	/* Touched on every entry and exit. */
+	unsigned long regs[FONDA_NR_GPRS];	/* (m) valid outside the guest */
+	unsigned long rip;
+	unsigned long rflags;
+	unsigned long requests;		/* (a) bits of enum fonda_request */
+	int mode;			/* (a) enum fonda_vcpu_mode */
+	int cpu;			/* the CPU of the section, else the last one */
+	bool atomic;			/* inside a section: preemption is off */
+	bool irq_pending;		/* (a) the interrupt controllers hold something */
+	bool event_pending;		/* (a) an exception or NMI to inject */
+	bool int_shadow;		/* (m) of an STI or MOV SS just executed */
+	bool want_window;		/* (m) leave when an interrupt could be taken */
+	bool reading_slots;		/* (a) inside vm->srcu */
+	int srcu_idx;			/* (m) */
+	bool in_kernel_apic;		/* (c) */
+	struct fonda_vm *vm;		/* (c) holds a reference */
+	struct kvm_run *run;		/* (c) shared with user space: hostile */
+	u8 *pio_data;			/* (c) second page of the mapping */
+
+	struct fonda_lapic lapic;
+	struct fonda_exception exception;	/* (m) */
+	atomic_t nmi_queued;		/* (a) 0..2, moved to nmi_pending on entry */
+	u8 nmi_pending;			/* (m) 0..2 */
+	bool nmi_injected;		/* (m) delivery was cut short */
+	int mp_state;			/* (m) KVM_MP_STATE_* */
+	int ext_irq;			/* (m) vector from KVM_INTERRUPT, or -1 */
+
+	struct mutex mutex;
+	int id;				/* (c) what user space calls it; initial APIC id */
+	int index;			/* (c) in vm->vcpus */
+	struct rcuwait wait;		/* of a halted vCPU */
+	struct pid __rcu *pid;		/* thread that last ran it */
+	sigset_t sigmask;
+	bool sigmask_set;
+
+	struct fonda_fpu fpu;
+	struct fonda_cpuid cpuid;	/* (m) state.h */
+	struct fonda_msrs msrs;		/* (m) state.h */
+	struct fonda_vcpu_clock clock;	/* (m) state.h */
+	struct fonda_mmu_cache mmu_cache;	/* (m) spare table pages: mmu.h */
+	struct fonda_pio pio;		/* (m) */
+	struct fonda_io io;		/* (m) an emulation that user space finishes */
+
+	u64 db[4];			/* (m) guest DR0-DR3 */
+	u64 dr6, dr7;			/* (m) */
+	u32 guest_debug;		/* (m) KVM_GUESTDBG_* */
+	u64 guest_debug_db[4];
+	u64 guest_debug_dr7;
+
+	struct fonda_dirty_ring *dirty_ring;
+	struct fonda_vcpu_stats *stats;
+	u64 halt_poll_ns;
+	bool first_run_done;
+};
+
+/* main.c */
+extern const struct fonda_backend *fonda_backend;
+extern struct list_head fonda_vms;
+extern struct mutex fonda_vms_lock;
+/* Turn the extensions on for the first VM, off after the last; -EBUSY. */
+int fonda_hardware_get(void);
+void fonda_hardware_put(void);
+
+/* ioctl.c: the three tables; the file operations call these. */
+void fonda_ioctl_init(void);
+long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+int fonda_check_extension(struct fonda_vm *vm, unsigned long cap);
+
+/* vm.c */
+struct fonda_vm *fonda_vm_create(void);
+void fonda_vm_get(struct fonda_vm *vm);
+void fonda_vm_put(struct fonda_vm *vm);
+long fonda_vm_fd(unsigned long type);
+/*
+ * Raise @req on every vCPU (a negative one only interrupts them) and get those
+ * out of the guest that are in it. With @wait it returns when every vCPU has
+ * left the guest since, so it must not be called with interrupts off.
+ */
+void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait);
+/* After it returns no CPU uses a second-stage translation it had cached. */
+void fonda_vm_flush_tlbs(struct fonda_vm *vm);
+/* NULL: there is none such. Needs no lock: vCPUs live as long as the VM. */
+struct fonda_vcpu *fonda_vm_vcpu_by_id(struct fonda_vm *vm, int id);
+
+#define fonda_for_each_vcpu(i, vcpu, vm)				\
+	for ((i) = 0; (i) < smp_load_acquire(&(vm)->nr_vcpus) &&	\
+	     ((vcpu) = (vm)->vcpus[i], true); (i)++)
+
+/* vcpu.c */
+long fonda_vm_create_vcpu(struct fonda_vm *vm, unsigned long id);
+void fonda_vcpu_destroy(struct fonda_vcpu *vcpu);
+long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg);
+/* Set a request; the caller kicks. */
+static inline void fonda_request(struct fonda_vcpu *vcpu, int req)
+{
+	/* What the request refers to must be visible before the request is. */
+	smp_mb__before_atomic();
+	set_bit(req, &vcpu->requests);
+}
+
+/* From any context: wake the vCPU if it sleeps, interrupt it if it runs. */
+void fonda_vcpu_kick(struct fonda_vcpu *vcpu);
+/* Would a halted vCPU have a reason to run? */
+bool fonda_vcpu_has_work(struct fonda_vcpu *vcpu);
+/* HLT: the instruction has been skipped; sleep until there is work. */
+int fonda_vcpu_halt(struct fonda_vcpu *vcpu);
+/* From any context: one more NMI for the guest (at most two are kept). */
+void fonda_vcpu_nmi(struct fonda_vcpu *vcpu);
+/* Back to power-up (@init false) or INIT state, the local APIC excepted. */
+void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init);
+/* The guest spins: let another vCPU of the VM run. May sleep. */
+void fonda_vcpu_yield(struct fonda_vcpu *vcpu);
+/* VMMCALL or VMCALL, @len bytes long; a handler's answer. */
+int fonda_hypercall(struct fonda_vcpu *vcpu, int len);
+/* XSETBV: 0, or 1: the guest gets #GP. */
+int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
+/* KVM_EXIT_DEBUG: FONDA_EXIT_USER. */
+int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
+int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror,
+			      const u64 *data, int ndata);
+
+/* Exceptions: queued here, merged by the manual's rules, injected by the
+ * backend on the next entry. Never for an event already being delivered. */
+void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector);
+void fonda_queue_exception_error(struct fonda_vcpu *vcpu, u8 vector, u32 error);
+void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error);
+void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6_bits);
+/*
+ * The instruction that exited is done: move RIP past it, end the interrupt
+ * shadow, raise the #DB of single stepping. FONDA_RESUME_GUEST,
+ * FONDA_EXIT_USER (guest debugging) or FONDA_RETRY_SLEEPING as a handler's.
+ */
+int fonda_skip_insn(struct fonda_vcpu *vcpu, int len);
+
+/* io.c: the buses. Callers are inside vm->srcu. */
+int fonda_io_init(struct fonda_vm *vm);
+void fonda_io_fini(struct fonda_vm *vm);
+int fonda_io_read(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr,
+		  int len, void *data);
+int fonda_io_write(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr,
+		   int len, const void *data);
+/*
+ * Under slots_lock. The old array is freed after a grace period of vm->srcu;
+ * unregister returns when nobody uses @dev any more. -ENOSPC, -ENOMEM,
+ * -EEXIST is for callers to check themselves.
+ */
+int fonda_io_register(struct fonda_vm *vm, enum fonda_bus bus,
+		      struct fonda_io_dev *dev);
+void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus bus,
+			 struct fonda_io_dev *dev);
+/* One IN or OUT of @len bytes, not a string: the bus or KVM_EXIT_IO. The
+ * instruction is @insn_len bytes long; RIP has not moved yet. */
+int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int len, bool in, int insn_len);
+/* The exit that it made has been answered; part of fonda_complete_user_io(). */
+int fonda_complete_pio(struct fonda_vcpu *vcpu);
+/* Queue a write in the coalesced ring; true when it took it. */
+bool fonda_coalesced_write(struct fonda_vcpu *vcpu, bool pio, gpa_t addr,
+			   int len, const void *data);
+long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg);
+long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg);
+
+/*
+ * Wait until nobody uses what @vm->srcu protected before the call; quick when
+ * no vCPU is in KVM_RUN. Callers hold slots_lock or vm->lock.
+ */
+void fonda_vm_synchronize(struct fonda_vm *vm);
+
+/* vcpu.c: the bracket around everything that uses slots or buses. Inside the
+ * vCPU's thread only; released around sleeps of unbounded length. */
+void fonda_slots_enter(struct fonda_vcpu *vcpu);
+void fonda_slots_leave(struct fonda_vcpu *vcpu);
+
+/* mmio.c: the emulator's glue, see there. */
+int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access);
+int fonda_emulate_string_pio(struct fonda_vcpu *vcpu);
+/*
+ * The bytes of code at linear address @rip: how many of FONDA_INSN_MAX there
+ * are, -EAGAIN (answer FONDA_RETRY_SLEEPING), -ENOENT: not mapped any more.
+ */
+struct fonda_paging;
+int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code);
+/* Forget an access that user space was asked for: the vCPU was reset. */
+void fonda_io_cancel(struct fonda_vcpu *vcpu);
+/* Finish what user space was asked to do, before anything else in KVM_RUN:
+ * FONDA_RESUME_GUEST, FONDA_EXIT_USER (more to ask), or an errno. */
+int fonda_complete_user_io(struct fonda_vcpu *vcpu);
+
+/* cpuid.c, msr.c, regs.c, clock.c: state.h. mmu.c, memslot.c: mmu.h. */
+
+/* The quirks that KVM_CAP_DISABLE_QUIRKS2 can turn off. */
+#define FONDA_QUIRKS	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED | \
+			 KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP | \
+			 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | \
+			 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+
+/* stats.c */
+int fonda_stats_vm_init(struct fonda_vm *vm, int fd);
+void fonda_stats_vm_fini(struct fonda_vm *vm);
+int fonda_stats_vcpu_init(struct fonda_vcpu *vcpu);
+void fonda_stats_vcpu_fini(struct fonda_vcpu *vcpu);
+int fonda_stats_init(void);
+void fonda_stats_fini(void);
+
+#endif

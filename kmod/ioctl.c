@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The three ioctl tables (device, VM, vCPU) and the one dispatcher that copies
+ * arguments and takes the vCPU's mutex, so that handlers only act. What is in
+ * these tables is what fonda offers; fonda_check_extension() must agree.
+ *
+ * Direction is written out because the bits inside KVM's numbers mislead, and
+ * the whole number is matched because low bytes repeat.
+ */
+#include <linux/compat.h>
+#include <linux/nospec.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <uapi/linux/fonda.h>
+
+#include "backend.h"
+
+enum ioctl_copy {
+	FIO_VAL,	/* the argument is a value, or a user pointer */
+	FIO_IN,
+	FIO_OUT,
+	FIO_INOUT,
+};
+
+/* Largest argument that is copied on the stack: nearly all of them. */
+#define FIO_STACK_BYTES	320
+
+struct ioctl_entry {
+	unsigned int cmd;
+	u8 copy;
+	u8 unlocked;	/* of a vCPU: the handler takes what it needs */
+	union {
+		long (*dev)(void *arg);
+		long (*vm)(struct fonda_vm *vm, void *arg);
+		long (*vcpu)(struct fonda_vcpu *vcpu, void *arg);
+	};
+};
+
+static long dev_get_api_version(void *arg)
+{
+	return arg ? -EINVAL : KVM_API_VERSION;
+}
+
+static long dev_create_vm(void *arg)
+{
+	return fonda_vm_fd((unsigned long)arg);
+}
+
+static long dev_check_extension(void *arg)
+{
+	return fonda_check_extension(NULL, (unsigned long)arg);
+}
+
+static long dev_get_vcpu_mmap_size(void *arg)
+{
+	return arg ? -EINVAL : FONDA_RUN_PAGES * PAGE_SIZE;
+}
+
+static long vm_check_extension(struct fonda_vm *vm, void *arg)
+{
+	return fonda_check_extension(vm, (unsigned long)arg);
+}
+
+static long vm_create_vcpu(struct fonda_vm *vm, void *arg)
+{
+	return fonda_vm_create_vcpu(vm, (unsigned long)arg);
+}
+
+/*
+ * VT-x without unrestricted guest wants three pages and a page of page tables
+ * for real mode; neither backend has a use for them, and every VMM sets them.
+ */
+static long vm_set_tss_addr(struct fonda_vm *vm, void *arg)
+{
+	return (unsigned long)arg > 0xffffffffUL - 3 * PAGE_SIZE ? -EINVAL : 0;
+}
+
+static long vm_set_identity_map_addr(struct fonda_vm *vm, void *arg)
+{
+	long ret;
+
+	mutex_lock(&vm->lock);
+	ret = vm->nr_vcpus ? -EINVAL : 0;
+	mutex_unlock(&vm->lock);
+	return ret;
+}
+
+static long vm_set_boot_cpu_id(struct fonda_vm *vm, void *arg)
+{
+	long ret = -EBUSY;
+
+	mutex_lock(&vm->lock);
+	if (!vm->nr_vcpus) {
+		vm->bsp_id = (unsigned long)arg;
+		ret = 0;
+	}
+	mutex_unlock(&vm->lock);
+	return ret;
+}
+
+/* The TPR is shared through kvm_run and the local APIC; nothing is patched. */
+static long vcpu_set_vapic_addr(struct fonda_vcpu *vcpu, void *arg)
+{
+	return 0;
+}
+
+static long vcpu_nmi(struct fonda_vcpu *vcpu, void *arg)
+{
+	fonda_vcpu_nmi(vcpu);
+	return 0;
+}
+
+/* struct kvm_signal_mask, then a kernel sigset (8 bytes); NULL unsets it. */
+static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct kvm_signal_mask __user *uarg = (void __user *)arg;
+	struct kvm_signal_mask head;
+	sigset_t set;
+
+	if (!uarg) {
+		vcpu->sigmask_set = false;
+		return 0;
+	}
+	if (copy_from_user(&head, uarg, sizeof(head)))
+		return -EFAULT;
+	if (head.len != sizeof(set))
+		return -EINVAL;
+	if (copy_from_user(&set, uarg->sigset, sizeof(set)))
+		return -EFAULT;
+	sigdelsetmask(&set, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	vcpu->sigmask = set;
+	vcpu->sigmask_set = true;
+	return 0;
+}
+
+static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *cap)
+{
+	u64 arg = cap->args[0];
+
+	switch (cap->cap) {
+	case KVM_CAP_SPLIT_IRQCHIP:
+		return fonda_irqchip_enable_split(vm, arg);
+	case KVM_CAP_X2APIC_API:
+		if (arg & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS |
+				 KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
+			return -EINVAL;
+		vm->irqchip.x2apic_format = arg & KVM_X2APIC_API_USE_32BIT_IDS;
+		vm->irqchip.x2apic_no_broadcast_quirk =
+			arg & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS:
+		vm->disabled_quirks = arg;
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (arg & ~(u64)FONDA_QUIRKS)
+			return -EINVAL;
+		vm->disabled_quirks = arg;
+		return 0;
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (arg & ~(u64)(KVM_MSR_EXIT_REASON_INVAL |
+				 KVM_MSR_EXIT_REASON_UNKNOWN |
+				 KVM_MSR_EXIT_REASON_FILTER))
+			return -EINVAL;
+		vm->user_msr_mask = arg;
+		return 0;
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+		vm->exception_payload = arg;
+		return 0;
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		vm->triple_fault_event = arg;
+		return 0;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (arg & ~1ULL)
+			return -EINVAL;
+		vm->exit_on_emulation_error = arg;
+		return 0;
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return fonda_dirty_enable(vm, cap->cap, arg);
+	case KVM_CAP_MAX_VCPU_ID:
+		if (vm->nr_vcpus || !arg || arg > FONDA_MAX_VCPU_ID)
+			return -EINVAL;
+		if (vm->max_vcpu_id && vm->max_vcpu_id != arg)
+			return -EINVAL;
+		vm->max_vcpu_id = arg;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static long vm_enable_cap(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_enable_cap *cap = arg;
+	long ret;
+
+	if (cap->flags)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	ret = enable_cap_locked(vm, cap);
+	mutex_unlock(&vm->lock);
+	return ret;
+}
+
+#define E(cmd, copy, table, fn)	{ cmd, copy, 0, .table = fn }
+#define U(cmd, copy, table, fn)	{ cmd, copy, 1, .table = fn }
+
+static const struct ioctl_entry dev_ioctls[] = {
+	E(KVM_GET_API_VERSION,		FIO_VAL,   dev, dev_get_api_version),
+	E(KVM_CREATE_VM,		FIO_VAL,   dev, dev_create_vm),
+	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, dev_check_extension),
+	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_vcpu_mmap_size),
+	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_supported_cpuid),
+	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   dev, fonda_dev_get_emulated_cpuid),
+	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_index_list),
+	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, dev, fonda_dev_get_msr_feature_index_list),
+	E(KVM_GET_MSRS,			FIO_VAL,   dev, fonda_dev_get_msrs),
+	E(KVM_X86_GET_MCE_CAP_SUPPORTED, FIO_OUT,  dev, fonda_dev_x86_get_mce_cap_supported),
+};
+
+static const struct ioctl_entry vm_ioctls[] = {
+	E(KVM_CREATE_VCPU,		FIO_VAL,   vm, vm_create_vcpu),
+	E(KVM_CHECK_EXTENSION,		FIO_VAL,   vm, vm_check_extension),
+	E(KVM_ENABLE_CAP,		FIO_IN,    vm, vm_enable_cap),
+	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
+	E(KVM_GET_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_get_dirty_log),
+	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_clear_dirty_log),
+	E(KVM_RESET_DIRTY_RINGS,	FIO_VAL,   vm, fonda_vm_reset_dirty_rings),
+	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_tss_addr),
+	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
+	E(KVM_SET_BOOT_CPU_ID,		FIO_VAL,   vm, vm_set_boot_cpu_id),
+	E(KVM_CREATE_IRQCHIP,		FIO_VAL,   vm, fonda_vm_create_irqchip),
+	E(KVM_GET_IRQCHIP,		FIO_INOUT, vm, fonda_vm_get_irqchip),
+	E(KVM_SET_IRQCHIP,		FIO_IN,    vm, fonda_vm_set_irqchip),
+	E(KVM_CREATE_PIT2,		FIO_IN,    vm, fonda_vm_create_pit2),
+	E(KVM_GET_PIT2,			FIO_OUT,   vm, fonda_vm_get_pit2),
+	E(KVM_SET_PIT2,			FIO_IN,    vm, fonda_vm_set_pit2),
+	E(KVM_REINJECT_CONTROL,		FIO_IN,    vm, fonda_vm_reinject_control),
+	E(KVM_IRQ_LINE,			FIO_IN,    vm, fonda_vm_irq_line),
+	E(KVM_IRQ_LINE_STATUS,		FIO_INOUT, vm, fonda_vm_irq_line_status),
+	E(KVM_SET_GSI_ROUTING,		FIO_VAL,   vm, fonda_vm_set_gsi_routing),
+	E(KVM_SIGNAL_MSI,		FIO_IN,    vm, fonda_vm_signal_msi),
+	E(KVM_IRQFD,			FIO_IN,    vm, fonda_vm_irqfd),
+	E(KVM_IOEVENTFD,		FIO_IN,    vm, fonda_vm_ioeventfd),
+	E(KVM_REGISTER_COALESCED_MMIO,	FIO_IN,    vm, fonda_vm_register_coalesced_mmio),
+	E(KVM_UNREGISTER_COALESCED_MMIO, FIO_IN,   vm, fonda_vm_unregister_coalesced_mmio),
+	E(KVM_GET_CLOCK,		FIO_OUT,   vm, fonda_vm_get_clock),
+	E(KVM_SET_CLOCK,		FIO_IN,    vm, fonda_vm_set_clock),
+	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_set_tsc_khz),
+	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_get_tsc_khz),
+	E(KVM_X86_SET_MSR_FILTER,	FIO_IN,    vm, fonda_vm_x86_set_msr_filter),
+};
+
+static const struct ioctl_entry vcpu_ioctls[] = {
+	E(KVM_RUN,			FIO_VAL,   vcpu, fonda_vcpu_run),
+	E(KVM_GET_REGS,			FIO_OUT,   vcpu, fonda_vcpu_get_regs),
+	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_set_regs),
+	E(KVM_GET_SREGS,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs),
+	E(KVM_SET_SREGS,		FIO_IN,    vcpu, fonda_vcpu_set_sregs),
+	E(KVM_GET_SREGS2,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs2),
+	E(KVM_SET_SREGS2,		FIO_IN,    vcpu, fonda_vcpu_set_sregs2),
+	E(KVM_GET_FPU,			FIO_OUT,   vcpu, fonda_vcpu_get_fpu),
+	E(KVM_SET_FPU,			FIO_IN,    vcpu, fonda_vcpu_set_fpu),
+	E(KVM_GET_XSAVE,		FIO_OUT,   vcpu, fonda_vcpu_get_xsave),
+	E(KVM_SET_XSAVE,		FIO_IN,    vcpu, fonda_vcpu_set_xsave),
+	E(KVM_GET_XSAVE2,		FIO_OUT,   vcpu, fonda_vcpu_get_xsave),
+	E(KVM_GET_XCRS,			FIO_OUT,   vcpu, fonda_vcpu_get_xcrs),
+	E(KVM_SET_XCRS,			FIO_IN,    vcpu, fonda_vcpu_set_xcrs),
+	E(KVM_GET_DEBUGREGS,		FIO_OUT,   vcpu, fonda_vcpu_get_debugregs),
+	E(KVM_SET_DEBUGREGS,		FIO_IN,    vcpu, fonda_vcpu_set_debugregs),
+	E(KVM_GET_VCPU_EVENTS,		FIO_OUT,   vcpu, fonda_vcpu_get_vcpu_events),
+	E(KVM_SET_VCPU_EVENTS,		FIO_IN,    vcpu, fonda_vcpu_set_vcpu_events),
+	E(KVM_GET_MP_STATE,		FIO_OUT,   vcpu, fonda_vcpu_get_mp_state),
+	E(KVM_SET_MP_STATE,		FIO_IN,    vcpu, fonda_vcpu_set_mp_state),
+	E(KVM_GET_LAPIC,		FIO_OUT,   vcpu, fonda_vcpu_get_lapic),
+	E(KVM_SET_LAPIC,		FIO_IN,    vcpu, fonda_vcpu_set_lapic),
+	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
+	U(KVM_NMI,			FIO_VAL,   vcpu, vcpu_nmi),
+	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
+	E(KVM_TRANSLATE,		FIO_INOUT, vcpu, fonda_vcpu_translate),
+	E(KVM_SET_GUEST_DEBUG,		FIO_IN,    vcpu, fonda_vcpu_set_guest_debug),
+	E(KVM_SET_CPUID,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid),
+	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),
+	E(KVM_GET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_get_cpuid2),
+	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_get_msrs),
+	E(KVM_SET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_set_msrs),
+	E(KVM_X86_SETUP_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_setup_mce),
+	E(KVM_X86_SET_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_set_mce),
+	E(KVM_SET_VAPIC_ADDR,		FIO_IN,    vcpu, vcpu_set_vapic_addr),
+	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_set_tsc_khz),
+	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_get_tsc_khz),
+	E(KVM_KVMCLOCK_CTRL,		FIO_VAL,   vcpu, fonda_vcpu_kvmclock_ctrl),
+	E(KVM_HAS_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_has_device_attr),
+	E(KVM_GET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_get_device_attr),
+	E(KVM_SET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_set_device_attr),
+};
+
+/*
+ * One kind of file's table with an index by the ioctl's low byte. Two commands
+ * of one table may share a low byte; they stand in a chain through next.
+ */
+struct ioctl_table {
+	const struct ioctl_entry *entry;
+	u8 nr;
+	u8 first[256];		/* entry + 1 */
+	u8 next[64];
+};
+
+#define IOCTL_TABLE(name)	{ .entry = name, .nr = ARRAY_SIZE(name) }
+
+static struct ioctl_table dev_table = IOCTL_TABLE(dev_ioctls);
+static struct ioctl_table vm_table = IOCTL_TABLE(vm_ioctls);
+static struct ioctl_table vcpu_table = IOCTL_TABLE(vcpu_ioctls);
+
+static void __init index_table(struct ioctl_table *table)
+{
+	int i;
+
+	for (i = 0; i < table->nr; i++) {
+		u8 *first = &table->first[_IOC_NR(table->entry[i].cmd)];
+
+		table->next[i] = *first;
+		*first = i + 1;
+	}
+}
+
+void __init fonda_ioctl_init(void)
+{
+	static_assert(ARRAY_SIZE(dev_ioctls) <= 64 && ARRAY_SIZE(vm_ioctls) <= 64 &&
+		      ARRAY_SIZE(vcpu_ioctls) <= 64);
+	index_table(&dev_table);
+	index_table(&vm_table);
+	index_table(&vcpu_table);
+}
+
+static __always_inline const struct ioctl_entry *
+find_ioctl(const struct ioctl_table *table, unsigned int cmd)
+{
+	int i = table->first[_IOC_NR(cmd)];
+
+	while (i && table->entry[i - 1].cmd != cmd)
+		i = table->next[i - 1];
+	return i ? &table->entry[i - 1] : NULL;
+}
+
+/* The object of a call: the table's kind says which union member is called. */
+static __always_inline long call_handler(const struct ioctl_entry *e, struct fonda_vm *vm,
+					 struct fonda_vcpu *vcpu, void *arg)
+{
+	if (vcpu)
+		return e->vcpu(vcpu, arg);
+	if (vm)
+		return e->vm(vm, arg);
+	return e->dev(arg);
+}
+
+static __always_inline long copy_and_call(const struct ioctl_entry *e, struct fonda_vm *vm,
+					  struct fonda_vcpu *vcpu, unsigned long arg)
+{
+	u64 stack[FIO_STACK_BYTES / 8];
+	unsigned int size = _IOC_SIZE(e->cmd);
+	void *buf = stack, __user *uarg = (void __user *)arg;
+	long ret;
+
+	if (e->copy == FIO_VAL)
+		return call_handler(e, vm, vcpu, (void *)arg);
+
+	if (size > sizeof(stack)) {
+		buf = kmalloc(size, GFP_KERNEL_ACCOUNT);
+		if (!buf)
+			return -ENOMEM;
+	}
+	ret = -EFAULT;
+	if (e->copy == FIO_OUT)
+		memset(buf, 0, size);
+	else if (copy_from_user(buf, uarg, size))
+		goto out_free;
+	ret = call_handler(e, vm, vcpu, buf);
+	if (ret >= 0 && e->copy != FIO_IN && copy_to_user(uarg, buf, size))
+		ret = -EFAULT;
+out_free:
+	if (buf != stack)
+		kfree(buf);
+	return ret;
+}
+
+long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	const struct ioctl_entry *e = find_ioctl(&dev_table, cmd);
+
+	return e ? copy_and_call(e, NULL, NULL, arg) : -EINVAL;
+}
+
+long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	const struct ioctl_entry *e = find_ioctl(&vm_table, cmd);
+	struct fonda_vm *vm = file->private_data;
+
+	/* Guest memory is the creator's: another process has other memory there. */
+	if (vm->mm != current->mm || READ_ONCE(vm->bugged))
+		return -EIO;
+	return e ? copy_and_call(e, vm, NULL, arg) : -ENOTTY;
+}
+
+long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	const struct ioctl_entry *e = find_ioctl(&vcpu_table, cmd);
+	struct fonda_vcpu *vcpu = file->private_data;
+	long ret;
+
+	if (vcpu->vm->mm != current->mm || READ_ONCE(vcpu->vm->bugged))
+		return -EIO;
+	if (!e)
+		return -EINVAL;
+	if (e->unlocked)
+		return copy_and_call(e, NULL, vcpu, arg);
+	if (mutex_lock_killable(&vcpu->mutex))
+		return -EINTR;
+	ret = copy_and_call(e, NULL, vcpu, arg);
+	mutex_unlock(&vcpu->mutex);
+	return ret;
+}
+
+int fonda_check_extension(struct fonda_vm *vm, unsigned long cap)
+{
+	switch (cap) {
+	case KVM_CAP_IRQCHIP:
+	case KVM_CAP_HLT:
+	case KVM_CAP_USER_MEMORY:
+	case KVM_CAP_SET_TSS_ADDR:
+	case KVM_CAP_EXT_CPUID:
+	case KVM_CAP_EXT_EMUL_CPUID:
+	case KVM_CAP_MP_STATE:
+	case KVM_CAP_SYNC_MMU:
+	case KVM_CAP_NOP_IO_DELAY:
+	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
+	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
+	case KVM_CAP_USER_NMI:
+	case KVM_CAP_IRQ_INJECT_STATUS:
+	case KVM_CAP_IRQFD:
+	case KVM_CAP_IRQFD_RESAMPLE:
+	case KVM_CAP_PIT2:
+	case KVM_CAP_PIT_STATE2:
+	case KVM_CAP_REINJECT_CONTROL:
+	case KVM_CAP_IOEVENTFD:
+	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
+	case KVM_CAP_IOEVENTFD_NO_LENGTH:
+	case KVM_CAP_SET_IDENTITY_MAP_ADDR:
+	case KVM_CAP_SET_BOOT_CPU_ID:
+	case KVM_CAP_INTERNAL_ERROR_DATA:
+	case KVM_CAP_VCPU_EVENTS:
+	case KVM_CAP_DEBUGREGS:
+	case KVM_CAP_X86_ROBUST_SINGLESTEP:
+	case KVM_CAP_XSAVE:
+	case KVM_CAP_XCRS:
+	case KVM_CAP_GET_TSC_KHZ:
+	case KVM_CAP_TSC_DEADLINE_TIMER:
+	case KVM_CAP_KVMCLOCK_CTRL:
+	case KVM_CAP_SIGNAL_MSI:
+	case KVM_CAP_READONLY_MEM:
+	case KVM_CAP_CHECK_EXTENSION_VM:
+	case KVM_CAP_ENABLE_CAP_VM:
+	case KVM_CAP_DISABLE_QUIRKS:
+	case KVM_CAP_SPLIT_IRQCHIP:
+	case KVM_CAP_IMMEDIATE_EXIT:
+	case KVM_CAP_GET_MSR_FEATURES:
+	case KVM_CAP_COALESCED_PIO:
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+	case KVM_CAP_SET_GUEST_DEBUG:
+	case KVM_CAP_SREGS2:
+	case KVM_CAP_X86_USER_SPACE_MSR:
+	case KVM_CAP_X86_MSR_FILTER:
+	case KVM_CAP_VCPU_ATTRIBUTES:
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		return 1;
+	case KVM_CAP_COALESCED_MMIO:
+		return FONDA_RING_PAGE;
+	case KVM_CAP_NR_VCPUS:
+		return min_t(int, num_online_cpus(), FONDA_MAX_VCPUS);
+	case KVM_CAP_MAX_VCPUS:
+		return FONDA_MAX_VCPUS;
+	case KVM_CAP_MAX_VCPU_ID:
+		return FONDA_MAX_VCPU_ID;
+	case KVM_CAP_NR_MEMSLOTS:
+		return FONDA_MEM_SLOTS;
+	case KVM_CAP_MULTI_ADDRESS_SPACE:
+		return 1;
+	case KVM_CAP_IRQ_ROUTING:
+		return FONDA_MAX_GSI;
+	case KVM_CAP_MCE:
+		return FONDA_MCE_BANKS;
+	case KVM_CAP_ADJUST_CLOCK:
+		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+	case KVM_CAP_X2APIC_API:
+		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		return FONDA_QUIRKS;
+	case KVM_CAP_XSAVE2:
+		return max_t(int, fonda_xsave_size, sizeof(struct kvm_xsave));
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return FONDA_DIRTY_RING_BYTES;
+	default:
+		return 0;
+	}
+}

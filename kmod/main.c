@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The module: choice of backend, the device node, and when each CPU's
+ * virtualization extension is on. It is on from the first VM to the last, so
+ * that fonda and another hypervisor can be loaded together and used in turn.
+ */
+#define pr_fmt(fmt) "fonda: " fmt
+
+#include <linux/cpu.h>
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/reboot.h>
+#include <uapi/linux/fonda.h>
+
+#define CREATE_TRACE_POINTS
+#include "backend.h"
+#include "trace.h"
+
+static char *devname = FONDA_DEVICE_NAME;
+module_param(devname, charp, 0444);
+MODULE_PARM_DESC(devname, "name of the device node in /dev; 'kvm' serves programs that know no other");
+
+const struct fonda_backend *fonda_backend;
+LIST_HEAD(fonda_vms);
+DEFINE_MUTEX(fonda_vms_lock);
+
+static const struct fonda_backend *const backends[] = { &fonda_svm };
+
+/* Number of VMs; under fonda_vms_lock, as is the state of every CPU. */
+static int hardware_users;
+static enum cpuhp_state hotplug_state;
+/* CPUs on which cpu_enable() succeeded. Written by the CPU itself. */
+static cpumask_t cpus_enabled;
+static atomic_t enable_error;
+/* The machine goes down: no VM may turn a CPU on again. */
+static bool rebooting;
+
+static void enable_this_cpu(void *unused)
+{
+	int cpu = smp_processor_id();
+	int ret;
+
+	if (cpumask_test_cpu(cpu, &cpus_enabled))
+		return;
+	ret = fonda_backend->cpu_enable();
+	if (ret)
+		atomic_cmpxchg(&enable_error, 0, ret);
+	else
+		cpumask_set_cpu(cpu, &cpus_enabled);
+}
+
+static void disable_this_cpu(void *unused)
+{
+	if (cpumask_test_and_clear_cpu(smp_processor_id(), &cpus_enabled))
+		fonda_backend->cpu_disable();
+}
+
+int fonda_hardware_get(void)
+{
+	int ret = 0;
+
+	cpus_read_lock();
+	mutex_lock(&fonda_vms_lock);
+	if (rebooting) {
+		ret = -EBUSY;
+	} else if (!hardware_users) {
+		atomic_set(&enable_error, 0);
+		on_each_cpu(enable_this_cpu, NULL, 1);
+		ret = atomic_read(&enable_error);
+		if (ret)
+			on_each_cpu(disable_this_cpu, NULL, 1);
+	}
+	if (!ret)
+		hardware_users++;
+	mutex_unlock(&fonda_vms_lock);
+	cpus_read_unlock();
+	if (ret == -EBUSY)
+		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
+	return ret;
+}
+
+void fonda_hardware_put(void)
+{
+	cpus_read_lock();
+	mutex_lock(&fonda_vms_lock);
+	if (!--hardware_users)
+		on_each_cpu(disable_this_cpu, NULL, 1);
+	mutex_unlock(&fonda_vms_lock);
+	cpus_read_unlock();
+}
+
+/*
+ * A CPU comes online before tasks may run on it, so no vCPU can meet a CPU that
+ * is off. Failing here keeps the CPU out, which is better than VMs that die on
+ * it. The hotplug core holds the lock that keeps hardware_users still.
+ */
+static int bring_cpu_up(unsigned int cpu)
+{
+	int ret = 0;
+
+	local_irq_disable();
+	if (READ_ONCE(hardware_users)) {
+		atomic_set(&enable_error, 0);
+		enable_this_cpu(NULL);
+		ret = atomic_read(&enable_error);
+	}
+	local_irq_enable();
+	return ret;
+}
+
+static int take_cpu_down(unsigned int cpu)
+{
+	local_irq_disable();
+	disable_this_cpu(NULL);
+	local_irq_enable();
+	return 0;
+}
+
+/* System sleep: one CPU is left, interrupts are off; firmware forgets MSRs. */
+static int suspend(void)
+{
+	disable_this_cpu(NULL);
+	return 0;
+}
+
+static void resume(void)
+{
+	if (hardware_users)
+		enable_this_cpu(NULL);
+	fonda_clock_resume();
+}
+
+FONDA_SYSCORE(fonda_syscore, suspend, resume);
+
+/* A new kernel must find the extension off, or it cannot take INIT. */
+static int reboot_notify(struct notifier_block *nb, unsigned long action, void *data)
+{
+	mutex_lock(&fonda_vms_lock);
+	rebooting = true;
+	mutex_unlock(&fonda_vms_lock);
+	on_each_cpu(disable_this_cpu, NULL, 1);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block reboot_notifier = { .notifier_call = reboot_notify };
+
+static const struct file_operations dev_fops = {
+	.owner		= THIS_MODULE,
+	.unlocked_ioctl	= fonda_dev_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.llseek		= noop_llseek,
+};
+
+static struct miscdevice misc = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.fops	= &dev_fops,
+	.mode	= 0660,
+};
+
+static int __init choose_backend(void)
+{
+	int ret = -ENODEV, i;
+
+	for (i = 0; i < ARRAY_SIZE(backends); i++) {
+		ret = backends[i]->hardware_setup();
+		if (!ret) {
+			fonda_backend = backends[i];
+			return 0;
+		}
+		if (ret != -ENODEV)
+			return ret;
+	}
+	pr_err("this processor offers neither AMD-V (svm) nor VT-x (vmx): see 'grep -wE \"svm|vmx\" /proc/cpuinfo'; in a virtual machine, enable nested virtualization\n");
+	return ret;
+}
+
+static int __init fonda_init(void)
+{
+	int ret;
+
+	ret = choose_backend();
+	if (ret)
+		return ret;
+	fonda_ioctl_init();
+	ret = fonda_state_init();
+	if (ret)
+		goto out_hardware;
+	ret = fonda_mmu_module_init();
+	if (ret)
+		goto out_state;
+	ret = fonda_stats_init();
+	if (ret)
+		goto out_mmu;
+	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
+				bring_cpu_up, take_cpu_down);
+	if (ret < 0)
+		goto out_stats;
+	hotplug_state = ret;
+	fonda_syscore_register(&fonda_syscore);
+	register_reboot_notifier(&reboot_notifier);
+
+	misc.name = devname;
+	ret = misc_register(&misc);
+	if (ret) {
+		pr_err("cannot create /dev/%s (error %d): is the name taken? choose another with devname=\n",
+		       devname, ret);
+		goto out_notifiers;
+	}
+	pr_info("ready: /dev/%s, %s\n", devname, fonda_backend->name);
+	return 0;
+
+out_notifiers:
+	unregister_reboot_notifier(&reboot_notifier);
+	fonda_syscore_unregister(&fonda_syscore);
+	cpuhp_remove_state(hotplug_state);
+out_stats:
+	fonda_stats_fini();
+out_mmu:
+	fonda_mmu_module_exit();
+out_state:
+	fonda_state_exit();
+out_hardware:
+	fonda_backend->hardware_unsetup();
+	return ret;
+}
+
+static void __exit fonda_exit(void)
+{
+	misc_deregister(&misc);
+	unregister_reboot_notifier(&reboot_notifier);
+	fonda_syscore_unregister(&fonda_syscore);
+	cpuhp_remove_state(hotplug_state);
+	fonda_stats_fini();
+	fonda_mmu_module_exit();
+	fonda_state_exit();
+	fonda_backend->hardware_unsetup();
+	/* RCU callbacks of routes, buses and slots run our code. */
+	rcu_barrier();
+}
+
+module_init(fonda_init);
+module_exit(fonda_exit);
+
+MODULE_DESCRIPTION("fonda: a small hypervisor with the KVM API");
+MODULE_LICENSE("GPL");

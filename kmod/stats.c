@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Statistics in debugfs: /sys/kernel/debug/fonda/<pid>-<fd>/stats, one file a
+ * VM, a line a counter. The directory carries the process that made the VM and
+ * the number of its file there.
+ */
+#include <linux/debugfs.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <asm/tsc.h>
+
+#include "stats.h"
+
+DEFINE_STATIC_KEY_TRUE(fonda_stats_time);
+
+static bool exit_time = true;
+module_param(exit_time, bool, 0444);
+MODULE_PARM_DESC(exit_time, "measure how long exits take, by reason (two RDTSC an exit)");
+
+static struct dentry *root;
+
+static const char *const exit_names[FONDA_NR_STAT_EXITS] = {
+	[FONDA_STAT_INTERRUPT]	= "interrupt",
+	[FONDA_STAT_HALT]	= "halt",
+	[FONDA_STAT_PIO]	= "pio",
+	[FONDA_STAT_MMIO]	= "mmio",
+	[FONDA_STAT_PAGE_FAULT]	= "page_fault",
+	[FONDA_STAT_MSR]	= "msr",
+	[FONDA_STAT_CPUID]	= "cpuid",
+	[FONDA_STAT_CR]		= "cr",
+	[FONDA_STAT_DR]		= "dr",
+	[FONDA_STAT_EXCEPTION]	= "exception",
+	[FONDA_STAT_NMI_WINDOW]	= "nmi_window",
+	[FONDA_STAT_HYPERCALL]	= "hypercall",
+	[FONDA_STAT_CACHE]	= "cache",
+	[FONDA_STAT_PAUSE]	= "pause",
+	[FONDA_STAT_OTHER]	= "other",
+};
+
+/* Sum of one counter, given by its offset, over all vCPUs. */
+static u64 sum(struct fonda_vm *vm, size_t offset)
+{
+	struct fonda_vcpu *vcpu;
+	u64 total = 0;
+	int i;
+
+	fonda_for_each_vcpu(i, vcpu, vm)
+		total += READ_ONCE(*(u64 *)((void *)vcpu->stats + offset));
+	return total;
+}
+
+static int stats_show(struct seq_file *m, void *unused)
+{
+	struct fonda_vm *vm = m->private;
+	int i;
+
+	seq_printf(m, "%-24s %12s %14s\n", "exit", "count", "microseconds");
+	for (i = 0; i < FONDA_NR_STAT_EXITS; i++) {
+		u64 cycles = sum(vm, offsetof(struct fonda_vcpu_stats, cycles[i]));
+
+		seq_printf(m, "%-24s %12llu %14llu\n", exit_names[i],
+			   sum(vm, offsetof(struct fonda_vcpu_stats, exits[i])),
+			   mul_u64_u64_div_u64(cycles, 1000, tsc_khz));
+	}
+	seq_printf(m, "%-24s %12llu\n", "user_exits",
+		   sum(vm, offsetof(struct fonda_vcpu_stats, user_exits)));
+	seq_printf(m, "%-24s %12llu\n", "halt_polls",
+		   sum(vm, offsetof(struct fonda_vcpu_stats, halt_polls)));
+	seq_printf(m, "%-24s %12llu\n", "halt_sleeps",
+		   sum(vm, offsetof(struct fonda_vcpu_stats, halt_sleeps)));
+	seq_printf(m, "%-24s %12d\n", "vcpus", vm->nr_vcpus);
+	fonda_mmu_show_stats(vm, m);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(stats);
+
+/* debugfs holds off fonda_stats_vm_fini() while a file is being read. */
+int fonda_stats_vm_init(struct fonda_vm *vm, int fd)
+{
+	snprintf(vm->name, sizeof(vm->name), "%d-%d", task_tgid_vnr(current), fd);
+	/* Two VMs of one name (another PID namespace): the second has none. */
+	vm->debugfs = debugfs_create_dir(vm->name, root);
+	if (IS_ERR(vm->debugfs))
+		vm->debugfs = NULL;
+	else
+		debugfs_create_file("stats", 0400, vm->debugfs, vm, &stats_fops);
+	return 0;
+}
+
+void fonda_stats_vm_fini(struct fonda_vm *vm)
+{
+	debugfs_remove_recursive(vm->debugfs);
+}
+
+int fonda_stats_vcpu_init(struct fonda_vcpu *vcpu)
+{
+	vcpu->stats = kzalloc(sizeof(*vcpu->stats), GFP_KERNEL_ACCOUNT);
+	return vcpu->stats ? 0 : -ENOMEM;
+}
+
+void fonda_stats_vcpu_fini(struct fonda_vcpu *vcpu)
+{
+	kfree(vcpu->stats);
+}
+
+int fonda_stats_init(void)
+{
+	if (!exit_time)
+		static_branch_disable(&fonda_stats_time);
+	root = debugfs_create_dir("fonda", NULL);
+	return 0;
+}
+
+void fonda_stats_fini(void)
+{
+	debugfs_remove_recursive(root);
+}

@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What AMD-V exits mean: one sparse table, whose entries act themselves or
+ * point at generic code. A handler is called inside the section first; one
+ * that must sleep answers FONDA_RETRY_SLEEPING before it changes anything and
+ * is called again outside.
+ *
+ * The length of the instruction comes from NRIP save where the processor has
+ * it, else it is read from the guest's memory and decoded.
+ */
+#include <linux/kvm_para.h>
+#include <asm/debugreg.h>
+#include <asm/trapnr.h>
+#include <uapi/asm/svm.h>
+
+#include "svm.h"
+#include "../stats.h"
+#include "../trace.h"
+#include "../walk.h"
+
+static bool in_64bit_code(const struct vmcb *vmcb)
+{
+	return vmcb->cs.attr & FONDA_SEG_L && vmcb->efer & EFER_LMA;
+}
+
+/*
+ * The instruction that exited, when it is @op: 0, or the FONDA_* code to return
+ * (its memory must be faulted in, or no longer holds that instruction and the
+ * guest shall execute what is there now).
+ */
+static int decode(struct svm_vcpu *svm, enum fonda_exit_op op, struct fonda_exit_insn *insn)
+{
+	const struct vmcb *vmcb = svm->vmcb;
+	const struct fonda_paging paging = {
+		.cr0 = vmcb->cr0, .cr3 = vmcb->cr3, .cr4 = vmcb->cr4, .efer = vmcb->efer,
+		.rflags = vmcb->rflags, .phys_bits = 52, .gb_pages = true,
+	};
+	u8 code[FONDA_INSN_MAX];
+	gva_t rip = vmcb->rip;
+	int nr, bits;
+
+	if (in_64bit_code(vmcb)) {
+		bits = 64;
+	} else {
+		bits = vmcb->cs.attr & FONDA_SEG_DB ? 32 : 16;
+		rip = (u32)(rip + vmcb->cs.base);
+	}
+	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code);
+	if (nr < 0)
+		return nr == -EAGAIN ? FONDA_RETRY_SLEEPING : FONDA_RESUME_GUEST;
+	*insn = fonda_decode_exit(code, nr, bits);
+	return insn->op == op ? 0 : FONDA_RESUME_GUEST;
+}
+
+/* Only its length: 0 with *@len, or a code as decode() answers. */
+static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op op, int *len)
+{
+	struct fonda_exit_insn insn;
+	int ret;
+
+	if (svm_features.nrip_save) {
+		*len = svm->vmcb->next_rip - svm->vmcb->rip;
+		return 0;
+	}
+	ret = decode(svm, op, &insn);
+	if (!ret)
+		*len = insn.len;
+	return ret;
+}
+
+/* The generic emulator decodes the instructions that it executes. */
+int svm_insn_len(struct fonda_vcpu *vcpu)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+
+	return svm_features.nrip_save ? vmcb->next_rip - vmcb->rip : 0;
+}
+
+static int exit_resume(struct fonda_vcpu *vcpu)
+{
+	/* The host takes its interrupt, NMI or SMI when GIF is set again. */
+	return FONDA_RESUME_GUEST;
+}
+
+/* The outer loop finds that the window is open. */
+static int exit_window(struct fonda_vcpu *vcpu)
+{
+	return FONDA_LEAVE_SECTION;
+}
+
+static int exit_invalid_opcode(struct fonda_vcpu *vcpu)
+{
+	fonda_queue_exception(vcpu, X86_TRAP_UD);
+	return FONDA_RESUME_GUEST;
+}
+
+static int exit_cpuid(struct fonda_vcpu *vcpu)
+{
+	unsigned long *regs = vcpu->regs;
+	u32 eax, ebx, ecx, edx;
+	int len, ret;
+
+	ret = insn_length(to_svm(vcpu), FONDA_OP_CPUID, &len);
+	if (ret)
+		return ret;
+	eax = regs[FONDA_RAX];
+	ecx = regs[FONDA_RCX];
+	fonda_cpuid(vcpu, &eax, &ebx, &ecx, &edx);
+	regs[FONDA_RAX] = eax;
+	regs[FONDA_RBX] = ebx;
+	regs[FONDA_RCX] = ecx;
+	regs[FONDA_RDX] = edx;
+	return fonda_skip_insn(vcpu, len);
+}
+
+static int exit_msr(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	bool write = svm->vmcb->exit_info_1;
+	int len, ret;
+
+	ret = insn_length(svm, write ? FONDA_OP_WRMSR : FONDA_OP_RDMSR, &len);
+	if (ret)
+		return ret;
+	return write ? fonda_emulate_wrmsr(vcpu, len) : fonda_emulate_rdmsr(vcpu, len);
+}
+
+static int exit_io(struct fonda_vcpu *vcpu)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+	u32 info = vmcb->exit_info_1;
+
+	/* Permission was checked by the processor before the intercept. */
+	if (info & IOIO_STRING)
+		return fonda_emulate_string_pio(vcpu);
+	return fonda_pio(vcpu, info >> 16, (info >> IOIO_SIZE_SHIFT) & 7,
+			 info & IOIO_IN, vmcb->exit_info_2 - vmcb->rip);
+}
+
+static int exit_hlt(struct fonda_vcpu *vcpu)
+{
+	int len, ret;
+
+	ret = insn_length(to_svm(vcpu), FONDA_OP_HLT, &len);
+	if (ret)
+		return ret;
+	ret = fonda_skip_insn(vcpu, len);
+	return ret == FONDA_RESUME_GUEST ? fonda_vcpu_halt(vcpu) : ret;
+}
+
+static int skip_op(struct fonda_vcpu *vcpu, enum fonda_exit_op op)
+{
+	int len, ret;
+
+	ret = insn_length(to_svm(vcpu), op, &len);
+	return ret ? ret : fonda_skip_insn(vcpu, len);
+}
+
+/* No device reaches the guest's memory behind the caches. (WBNOINVD as well.) */
+static int exit_wbinvd(struct fonda_vcpu *vcpu)
+{
+	return skip_op(vcpu, FONDA_OP_WBINVD);
+}
+
+static int exit_invd(struct fonda_vcpu *vcpu)
+{
+	return skip_op(vcpu, FONDA_OP_INVD);
+}
+
+/*
+ * CPUID offers neither instruction; a guest that uses them all the same finds
+ * that they do nothing, unless user space asked for the #UD.
+ */
+static int exit_monitor(struct fonda_vcpu *vcpu)
+{
+	bool monitor = to_svm(vcpu)->vmcb->exit_code == SVM_EXIT_MONITOR;
+
+	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+		return exit_invalid_opcode(vcpu);
+	return skip_op(vcpu, monitor ? FONDA_OP_MONITOR : FONDA_OP_MWAIT);
+}
+
+static int exit_rdpmc(struct fonda_vcpu *vcpu)
+{
+	fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+	return FONDA_RESUME_GUEST;
+}
+
+/* The guest spins: let the others of this CPU run. */
+static int exit_pause(struct fonda_vcpu *vcpu)
+{
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
+	fonda_vcpu_yield(vcpu);
+	return skip_op(vcpu, FONDA_OP_PAUSE);
+}
+
+static int exit_hypercall(struct fonda_vcpu *vcpu)
+{
+	int len, ret;
+
+	ret = insn_length(to_svm(vcpu), FONDA_OP_VMMCALL, &len);
+	return ret ? ret : fonda_hypercall(vcpu, len);
+}
+
+static int exit_xsetbv(struct fonda_vcpu *vcpu)
+{
+	u64 val = (u32)vcpu->regs[FONDA_RAX] | vcpu->regs[FONDA_RDX] << 32;
+	int len, ret;
+
+	ret = insn_length(to_svm(vcpu), FONDA_OP_XSETBV, &len);
+	if (ret)
+		return ret;
+	if (to_svm(vcpu)->vmcb->cpl ||
+	    fonda_vcpu_set_xcr0(vcpu, vcpu->regs[FONDA_RCX], val)) {
+		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+		return FONDA_RESUME_GUEST;
+	}
+	return fonda_skip_insn(vcpu, len);
+}
+
+/* Which general register a MOV to a control register took. */
+static int cr_operand(struct svm_vcpu *svm, struct fonda_exit_insn *insn)
+{
+	if (!svm_features.decode_assists || !svm_features.nrip_save)
+		return decode(svm, FONDA_OP_MOV_TO_CR, insn);
+	insn->rm = svm->vmcb->exit_info_1 & 0xf;
+	insn->len = svm->vmcb->next_rip - svm->vmcb->rip;
+	return 0;
+}
+
+static u64 cr_value(struct svm_vcpu *svm, int reg)
+{
+	u64 val = svm->vcpu.regs[reg];
+
+	return in_64bit_code(svm->vmcb) ? val : (u32)val;
+}
+
+static int finish_cr_write(struct fonda_vcpu *vcpu, int fault, int len)
+{
+	if (fault) {
+		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+		return FONDA_RESUME_GUEST;
+	}
+	return fonda_skip_insn(vcpu, len);
+}
+
+/*
+ * A write of CR0 that changes more than TS and MP, while the reset value of CD
+ * and NW is held back (write_cr0() in svm.c). From here on the guest has its
+ * own CR0 and no intercept.
+ */
+static int exit_cr0_write(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct fonda_exit_insn insn;
+	u64 val;
+	int ret;
+
+	ret = decode(svm, FONDA_OP_MOV_TO_CR, &insn);
+	if (ret == FONDA_RESUME_GUEST) {
+		ret = decode(svm, FONDA_OP_LMSW, &insn);
+		if (ret)
+			return ret;
+		/* LMSW never touches CD: the processor can have it. */
+		svm->cr0_cache_bits = 0;
+		svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, false);
+		return FONDA_RESUME_GUEST;
+	}
+	if (ret)
+		return ret;
+
+	val = cr_value(svm, insn.rm);
+	ret = fonda_check_cr0(vcpu, val);
+	if (!ret) {
+		/* The processor does the rest (LMA, PDPTEs) as it executes. */
+		svm->cr0_cache_bits = 0;
+		svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, false);
+		return FONDA_RESUME_GUEST;
+	}
+	return finish_cr_write(vcpu, ret, insn.len);
+}
+
+static int exit_cr4_write(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct fonda_exit_insn insn;
+	u64 val;
+	int ret;
+
+	ret = cr_operand(svm, &insn);
+	if (ret)
+		return ret;
+	val = cr_value(svm, insn.rm);
+	ret = fonda_check_cr4(vcpu, val);
+	if (!ret) {
+		svm->vmcb->cr4 = val;
+		svm_dirty(svm, CLEAN_CR);
+		svm->flush = true;
+	}
+	return finish_cr_write(vcpu, ret, insn.len);
+}
+
+static int exit_cr8_write(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct fonda_exit_insn insn;
+	u64 val, old;
+	int ret;
+
+	ret = cr_operand(svm, &insn);
+	if (ret)
+		return ret;
+	val = cr_value(svm, insn.rm);
+	if (val & ~0xfull)
+		return finish_cr_write(vcpu, 1, insn.len);
+	if (vcpu->in_kernel_apic) {
+		lapic_set_tpr(&vcpu->lapic, val);
+		return fonda_skip_insn(vcpu, insn.len);
+	}
+	old = svm->vmcb->int_ctl & V_TPR_MASK;
+	svm->vmcb->int_ctl = (svm->vmcb->int_ctl & ~V_TPR_MASK) | val;
+	ret = fonda_skip_insn(vcpu, insn.len);
+	if (ret != FONDA_RESUME_GUEST || val >= old)
+		return ret;
+	/* User space's local APIC may have something for the lower priority. */
+	vcpu->run->exit_reason = KVM_EXIT_SET_TPR;
+	return FONDA_EXIT_USER;
+}
+
+/*
+ * A debug register, while the processor has the host's, or a debugger's. In the
+ * first case the guest's are loaded and it tries again.
+ */
+static int exit_debug_register(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct fonda_exit_insn insn;
+	u64 code = svm->vmcb->exit_code;
+	bool write = code >= SVM_EXIT_WRITE_DR0;
+	int ret;
+
+	if (!(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+		if (!vcpu->atomic)
+			return FONDA_RESUME_GUEST;
+		svm->vmcb->dr6 = vcpu->dr6;
+		svm->vmcb->dr7 = vcpu->dr7;
+		svm_dirty(svm, CLEAN_DR);
+		svm_load_debug_registers(svm);
+		return FONDA_RESUME_GUEST;
+	}
+
+	ret = decode(svm, write ? FONDA_OP_MOV_TO_DR : FONDA_OP_MOV_FROM_DR, &insn);
+	if (ret)
+		return ret;
+	if (!write)
+		vcpu->regs[insn.rm] = fonda_read_dr(vcpu, insn.reg);
+	else if (fonda_write_dr(vcpu, insn.reg, cr_value(svm, insn.rm)))
+		return finish_cr_write(vcpu, 1, insn.len);
+	return fonda_skip_insn(vcpu, insn.len);
+}
+
+static int exit_debug_exception(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	u64 dr6 = svm->vmcb->dr6;
+
+	if (svm->nmi_singlestep) {
+		/* The instruction that held the NMI back is done. */
+		svm->nmi_singlestep = false;
+		if (svm->iret_rip)
+			svm_nmi_unmask(svm);
+		vcpu->event_pending = true;
+		if (!(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP) &&
+		    !(vcpu->rflags & X86_EFLAGS_TF)) {
+			dr6 &= ~(u64)DR_STEP;
+			svm->vmcb->dr6 = dr6;
+			svm_dirty(svm, CLEAN_DR);
+			if (!(dr6 & DR_TRAP_BITS))
+				return FONDA_RESUME_GUEST;
+		}
+	}
+	if (vcpu->guest_debug & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP))
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, dr6, svm->vmcb->dr7);
+	/* DR6 is as the guest shall see it; only the delivery is left. */
+	vcpu->dr6 = dr6;
+	fonda_queue_exception(vcpu, X86_TRAP_DB);
+	return FONDA_RESUME_GUEST;
+}
+
+static int exit_breakpoint(struct fonda_vcpu *vcpu)
+{
+	return fonda_exit_debug(vcpu, X86_TRAP_BP, 0, 0);
+}
+
+static int exit_alignment_check(struct fonda_vcpu *vcpu)
+{
+	fonda_queue_exception_error(vcpu, X86_TRAP_AC, to_svm(vcpu)->vmcb->exit_info_1);
+	return FONDA_RESUME_GUEST;
+}
+
+/* The host's handler reads the banks; the vector is all it needs from us. */
+static int exit_machine_check(struct fonda_vcpu *vcpu)
+{
+	asm volatile("int $18");
+	return FONDA_RESUME_GUEST;
+}
+
+/*
+ * An IRET while an NMI is being handled. NMIs are let in again after it, not
+ * before: where one waits, single stepping finds the end, else the next exit.
+ */
+static int exit_iret(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	svm_intercept1(svm, INTERCEPT_IRET, false);
+	svm->iret_rip = vcpu->rip;
+	if (vcpu->nmi_pending)
+		vcpu->event_pending = true;
+	return FONDA_RESUME_GUEST;
+}
+
+/* A triple fault; the VMCB's state is undefined afterwards. */
+static int exit_shutdown(struct fonda_vcpu *vcpu)
+{
+	fonda_vcpu_reset(vcpu, true);
+	fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
+	return FONDA_RESUME_GUEST;
+}
+
+static int exit_nested_fault(struct fonda_vcpu *vcpu)
+{
+	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+	u64 info = vmcb->exit_info_1;
+	u32 access = FONDA_ACCESS_READ;
+	int ret;
+
+	if (info & NPF_WRITE)
+		access = FONDA_ACCESS_WRITE;
+	if (info & NPF_FETCH)
+		access = FONDA_ACCESS_FETCH;
+	ret = fonda_mmu_fault(vcpu, vmcb->exit_info_2, access);
+	trace_fonda_fault(vcpu, vmcb->exit_info_2, access, ret);
+	if (ret != FONDA_FAULT_MMIO)
+		return ret;
+
+	fonda_stats_reclassify(vcpu, FONDA_STAT_MMIO);
+	/* Delivering an event, or walking tables, by way of MMIO or ROM. */
+	if (unlikely(vmcb->exit_int_info & EVENT_VALID)) {
+		u64 data[] = { vmcb->exit_int_info, vmcb->exit_code,
+			       vmcb->exit_info_1, vmcb->exit_info_2 };
+
+		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV,
+						 data, ARRAY_SIZE(data));
+	}
+	return fonda_emulate_mmio(vcpu, vmcb->exit_info_2, access);
+}
+
+struct svm_exit {
+	int (*handle)(struct fonda_vcpu *vcpu);
+	enum fonda_stat_exit stat;
+};
+
+static const struct svm_exit svm_exits[] = {
+	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write,		FONDA_STAT_CR },
+	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,		FONDA_STAT_CR },
+	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write,		FONDA_STAT_CR },
+	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] =
+				  { exit_debug_register,	FONDA_STAT_DR },
+	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
+				  { exit_debug_register,	FONDA_STAT_DR },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] =
+				  { exit_debug_exception,	FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] =
+				  { exit_breakpoint,		FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] =
+				  { exit_alignment_check,	FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
+				  { exit_machine_check,		FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_INTR]		= { exit_resume,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_NMI]		= { exit_resume,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_SMI]		= { exit_resume,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_INIT]		= { exit_resume,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_RDPMC]	= { exit_rdpmc,			FONDA_STAT_OTHER },
+	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID },
+	[SVM_EXIT_RSM]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_IRET]		= { exit_iret,			FONDA_STAT_NMI_WINDOW },
+	[SVM_EXIT_INVD]		= { exit_invd,			FONDA_STAT_CACHE },
+	[SVM_EXIT_PAUSE]	= { exit_pause,			FONDA_STAT_PAUSE },
+	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT },
+	[SVM_EXIT_INVLPGA]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_IOIO]		= { exit_io,			FONDA_STAT_PIO },
+	[SVM_EXIT_MSR]		= { exit_msr,			FONDA_STAT_MSR },
+	[SVM_EXIT_SHUTDOWN]	= { exit_shutdown,		FONDA_STAT_OTHER },
+	[SVM_EXIT_VMRUN]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_VMMCALL]	= { exit_hypercall,		FONDA_STAT_HYPERCALL },
+	[SVM_EXIT_VMLOAD]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_VMSAVE]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_STGI]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_CLGI]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_SKINIT]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_RDTSCP]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_WBINVD]	= { exit_wbinvd,		FONDA_STAT_CACHE },
+	[SVM_EXIT_MONITOR]	= { exit_monitor,		FONDA_STAT_OTHER },
+	[SVM_EXIT_MWAIT]	= { exit_monitor,		FONDA_STAT_OTHER },
+	[SVM_EXIT_XSETBV]	= { exit_xsetbv,		FONDA_STAT_OTHER },
+	[SVM_EXIT_RDPRU]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	/* INVLPGB, ILLEGAL_INVLPGB, INVPCID, MCOMMIT, TLBSYNC */
+	[0xa0 ... 0xa4]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+};
+
+static const struct svm_exit nested_fault = { exit_nested_fault, FONDA_STAT_PAGE_FAULT };
+
+/* VMRUN found the VMCB's state illegal, or the exit is one we never asked for. */
+static int exit_unexpected(struct fonda_vcpu *vcpu, u64 code)
+{
+	u64 data[] = { code, vcpu->cpu };
+
+	fonda_backend->dump(vcpu);
+	if (code != (u64)(s64)SVM_EXIT_ERR)
+		return fonda_exit_internal_error(vcpu,
+						 KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+						 data, ARRAY_SIZE(data));
+	vcpu->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	vcpu->run->fail_entry.hardware_entry_failure_reason = code;
+	vcpu->run->fail_entry.cpu = vcpu->cpu;
+	return FONDA_EXIT_USER;
+}
+
+int svm_handle_exit(struct fonda_vcpu *vcpu)
+{
+	u64 code = to_svm(vcpu)->vmcb->exit_code;
+	const struct svm_exit *e;
+
+	if (code == SVM_EXIT_NPF)
+		e = &nested_fault;
+	else if (code >= ARRAY_SIZE(svm_exits) || !svm_exits[code].handle)
+		return exit_unexpected(vcpu, code);
+	else
+		e = &svm_exits[code];
+	fonda_stats_exit(vcpu, e->stat);
+	trace_fonda_exit(vcpu, code, to_svm(vcpu)->vmcb->exit_info_1);
+	return e->handle(vcpu);
+}

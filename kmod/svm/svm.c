@@ -1,0 +1,1058 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * AMD-V: switching it on and off, the control block of a vCPU, and the entry
+ * into the guest. What happens after an exit is in exit.c. Sections named are
+ * of the AMD64 Architecture Programmer's Manual, volume 2.
+ *
+ * External interrupts are offered as virtual interrupts (V_IRQ), not by event
+ * injection: the processor takes the vector itself when the guest's RFLAGS.IF,
+ * shadow and TPR allow, so that no exit is needed to wait for a window, and an
+ * interrupt that was not taken is still in the interrupt controller.
+ *
+ * Mitigations of speculation, and where: RSB filled, returns untrained, IBPB on
+ * exit where the host wants it, registers cleared (enter.S); IBPB when another
+ * vCPU follows on a CPU (section_begin); guest SPEC_CTRL by V_SPEC_CTRL or
+ * around the entry (enter_guest); VERW before entry where the kernel asks for
+ * it (enter_guest). Permission maps are never writable by anyone but us.
+ */
+#define pr_fmt(fmt) "fonda: " fmt
+
+#include <linux/percpu.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
+#include <asm/nospec-branch.h>
+#include <asm/trapnr.h>
+#include <uapi/asm/svm.h>
+
+#include "svm.h"
+#include "../stats.h"
+#include "../trace.h"
+
+struct svm_features svm_features;
+
+#define MSRPM_PAGES	2
+#define IOPM_PAGES	3
+
+/* All ports exit: devices are in user space, or behind fonda_io_read(). */
+static void *iopm;
+
+/* What one processor needs, allocated for every possible CPU. */
+struct svm_cpu {
+	struct page *hsave;	/* VM_HSAVE_PA: the processor's own */
+	struct page *host;	/* target of our VMSAVE */
+	hpa_t host_pa;
+	u64 asid_generation;
+	u32 next_asid;
+	bool enabled;
+	struct fonda_vcpu *last;	/* compared only, never followed */
+};
+
+static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
+static u32 max_asid;
+
+/*
+ * MSRs that the guest may touch without an exit: the VMCB holds them, and
+ * VMLOAD and VMSAVE switch them.
+ */
+static const u32 direct_msrs[] = {
+	MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
+	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+};
+
+/* -- switching it on -------------------------------------------------------- */
+
+static void free_cpu_pages(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpus, cpu);
+
+		if (sc->hsave)
+			__free_page(sc->hsave);
+		if (sc->host)
+			__free_page(sc->host);
+		sc->hsave = NULL;
+		sc->host = NULL;
+	}
+}
+
+static int alloc_cpu_pages(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpus, cpu);
+		int node = cpu_to_node(cpu);
+
+		sc->hsave = alloc_pages_node(node, GFP_KERNEL | __GFP_ZERO, 0);
+		sc->host = alloc_pages_node(node, GFP_KERNEL | __GFP_ZERO, 0);
+		if (!sc->hsave || !sc->host) {
+			free_cpu_pages();
+			return -ENOMEM;
+		}
+		sc->host_pa = page_to_phys(sc->host);
+	}
+	return 0;
+}
+
+static void count_cpu_in_use(void *count)
+{
+	u64 efer;
+
+	rdmsrq(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		atomic_inc(count);
+}
+
+static int check_processor(void)
+{
+	atomic_t in_use = ATOMIC_INIT(0);
+	u64 vm_cr;
+
+	if (!boot_cpu_has(X86_FEATURE_SVM)) {
+		/* The kernel clears the feature when firmware locked it off. */
+		if ((boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
+		     boot_cpu_data.x86_vendor == X86_VENDOR_HYGON) &&
+		    cpuid_eax(0x80000000) >= 0x8000000a &&
+		    (cpuid_ecx(0x80000001) & BIT(2)))
+			goto disabled;
+		return -ENODEV;
+	}
+	if (!rdmsrq_safe(MSR_VM_CR, &vm_cr) && (vm_cr & BIT(4)))
+		goto disabled;
+	if (!boot_cpu_has(X86_FEATURE_NPT)) {
+		pr_err("AMD-V without nested paging (npt): this processor, or the hypervisor below, is too old\n");
+		return -EOPNOTSUPP;
+	}
+	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
+		pr_err("AMD-V is there but XSAVE is not: enable it, or boot without noxsave\n");
+		return -EOPNOTSUPP;
+	}
+	on_each_cpu(count_cpu_in_use, &in_use, 1);
+	if (atomic_read(&in_use)) {
+		pr_err("AMD-V is in use on %d CPUs by another hypervisor: stop its VMs, or unload it (modprobe -r kvm_amd)\n",
+		       atomic_read(&in_use));
+		return -EBUSY;
+	}
+	return 0;
+
+disabled:
+	pr_err("AMD-V (svm) is disabled by firmware: enable \"SVM Mode\" or \"Virtualization\" in its setup\n");
+	return -EOPNOTSUPP;
+}
+
+static int svm_hardware_setup(void)
+{
+	u32 edx;
+	int ret;
+
+	ret = check_processor();
+	if (ret)
+		return ret;
+
+	edx = cpuid_edx(0x8000000a);
+	svm_features.nrip_save = edx & BIT(3);
+	svm_features.tsc_ratio = edx & BIT(4);
+	svm_features.vmcb_clean = edx & BIT(5);
+	svm_features.flush_by_asid = edx & BIT(6);
+	svm_features.decode_assists = edx & BIT(7);
+	svm_features.pause_filter = edx & BIT(10);
+	svm_features.v_spec_ctrl = edx & BIT(20);
+	max_asid = cpuid_ebx(0x8000000a) - 1;
+
+	ret = -ENOMEM;
+	iopm = alloc_pages_exact(IOPM_PAGES * PAGE_SIZE, GFP_KERNEL);
+	if (!iopm)
+		return ret;
+	memset(iopm, 0xff, IOPM_PAGES * PAGE_SIZE);
+	ret = alloc_cpu_pages();
+	if (ret)
+		goto out_iopm;
+	fonda_mmu_setup(&fonda_npt_format);
+	return 0;
+
+out_iopm:
+	free_pages_exact(iopm, IOPM_PAGES * PAGE_SIZE);
+	return ret;
+}
+
+static void svm_hardware_unsetup(void)
+{
+	free_cpu_pages();
+	free_pages_exact(iopm, IOPM_PAGES * PAGE_SIZE);
+}
+
+static int svm_cpu_enable(void)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
+	u64 efer;
+
+	rdmsrq(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		return -EBUSY;
+	wrmsrq(MSR_EFER, efer | EFER_SVME);
+	wrmsrq(MSR_VM_HSAVE_PA, page_to_phys(sc->hsave));
+	/* Every vCPU that comes here takes a new ASID. */
+	sc->asid_generation++;
+	sc->next_asid = max_asid + 1;
+	sc->last = NULL;
+	sc->enabled = true;
+	return 0;
+}
+
+static void svm_cpu_disable(void)
+{
+	u64 efer;
+
+	this_cpu_ptr(&svm_cpus)->enabled = false;
+	wrmsrq(MSR_VM_HSAVE_PA, 0);
+	rdmsrq(MSR_EFER, efer);
+	wrmsrq(MSR_EFER, efer & ~EFER_SVME);
+}
+
+/* -- the control block ------------------------------------------------------ */
+
+static int svm_vm_init(struct fonda_vm *vm)
+{
+	return 0;
+}
+
+static void svm_vm_fini(struct fonda_vm *vm)
+{
+}
+
+/* "MSR Intercepts": two bits an MSR (read, write) in three ranges of 2 KiB. */
+static int msrpm_bit(u32 msr)
+{
+	if (msr <= 0x1fff)
+		return msr * 2;
+	if (msr >= 0xc0000000 && msr <= 0xc0001fff)
+		return 0x800 * 8 + (msr & 0x1fff) * 2;
+	if (msr >= 0xc0010000 && msr <= 0xc0011fff)
+		return 0x1000 * 8 + (msr & 0x1fff) * 2;
+	return -1;
+}
+
+static void direct_msr(struct svm_vcpu *svm, u32 msr, bool read, bool write)
+{
+	int bit = msrpm_bit(msr);
+
+	if (read)
+		__clear_bit(bit, svm->msrpm);
+	else
+		__set_bit(bit, svm->msrpm);
+	if (write)
+		__clear_bit(bit + 1, svm->msrpm);
+	else
+		__set_bit(bit + 1, svm->msrpm);
+}
+
+static void update_msr_intercepts(struct svm_vcpu *svm)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+	int i;
+
+	memset(svm->msrpm, 0xff, MSRPM_PAGES * PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
+		direct_msr(svm, direct_msrs[i],
+			   fonda_msr_filter_allows(vcpu, direct_msrs[i], false),
+			   fonda_msr_filter_allows(vcpu, direct_msrs[i], true));
+	svm_dirty(svm, CLEAN_PERMISSION_MAPS);
+}
+
+static void init_vmcb(struct svm_vcpu *svm)
+{
+	struct vmcb *vmcb = svm->vmcb;
+
+	/* CR writes that the guest's CPUID decides; see also update_controls. */
+	vmcb->intercept_cr_write = BIT(4);
+	/* Debug registers are loaded when the guest first touches them. */
+	vmcb->intercept_dr_read = 0xffff;
+	vmcb->intercept_dr_write = 0xffff;
+	/*
+	 * A guest that takes #DB or #AC in an endless loop of deliveries would
+	 * never let go of the CPU; a machine check is the host's.
+	 */
+	vmcb->intercept_exceptions = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	vmcb->intercept_misc1 = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_SMI |
+		INTERCEPT_INIT | INTERCEPT_RDPMC | INTERCEPT_CPUID | INTERCEPT_RSM |
+		INTERCEPT_INVD | INTERCEPT_HLT | INTERCEPT_INVLPGA | INTERCEPT_IOIO |
+		INTERCEPT_MSR | INTERCEPT_SHUTDOWN;
+	vmcb->intercept_misc2 = INTERCEPT_VMRUN | INTERCEPT_VMMCALL | INTERCEPT_VMLOAD |
+		INTERCEPT_VMSAVE | INTERCEPT_STGI | INTERCEPT_CLGI | INTERCEPT_SKINIT |
+		INTERCEPT_WBINVD | INTERCEPT_MONITOR | INTERCEPT_MWAIT |
+		INTERCEPT_XSETBV | INTERCEPT_RDPRU;
+	vmcb->intercept_misc3 = INTERCEPT_INVLPGB | INTERCEPT_MCOMMIT | INTERCEPT_TLBSYNC;
+	if (svm_features.pause_filter) {
+		/* Long enough for most critical sections to end. */
+		vmcb->pause_filter_count = 3000;
+		vmcb->intercept_misc1 |= INTERCEPT_PAUSE;
+	}
+	vmcb->iopm_base_pa = virt_to_phys(iopm);
+	vmcb->msrpm_base_pa = virt_to_phys(svm->msrpm);
+	vmcb->int_ctl = V_INTR_MASKING;
+	vmcb->nested_ctl = NESTED_PAGING_ENABLE;
+	vmcb->nested_cr3 = fonda_mmu_root_hpa(svm->vcpu.vm);
+}
+
+static struct fonda_vcpu *svm_vcpu_alloc(struct fonda_vm *vm)
+{
+	struct svm_vcpu *svm;
+
+	svm = kvzalloc(sizeof(*svm), GFP_KERNEL_ACCOUNT);
+	if (!svm)
+		return ERR_PTR(-ENOMEM);
+	svm->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!svm->vmcb)
+		goto out_svm;
+	svm->vmcb_pa = virt_to_phys(svm->vmcb);
+	svm->msrpm = alloc_pages_exact(MSRPM_PAGES * PAGE_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!svm->msrpm)
+		goto out_vmcb;
+	memset(svm->msrpm, 0xff, MSRPM_PAGES * PAGE_SIZE);
+	svm->vcpu.vm = vm;
+	svm->vmcb_cpu = -1;
+	init_vmcb(svm);
+	return &svm->vcpu;
+
+out_vmcb:
+	free_page((unsigned long)svm->vmcb);
+out_svm:
+	kvfree(svm);
+	return ERR_PTR(-ENOMEM);
+}
+
+static void svm_vcpu_free(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	int cpu;
+
+	/* Its address may be a new vCPU's next; that one needs its IBPB. */
+	for_each_possible_cpu(cpu)
+		cmpxchg(&per_cpu(svm_cpus, cpu).last, vcpu, NULL);
+	free_pages_exact(svm->msrpm, MSRPM_PAGES * PAGE_SIZE);
+	free_page((unsigned long)svm->vmcb);
+	kvfree(svm);
+}
+
+/* -- registers -------------------------------------------------------------- */
+
+static struct vmcb_seg *vmcb_segment(struct vmcb *vmcb, enum fonda_seg seg)
+{
+	static const u16 offset[FONDA_NR_SEGS] = {
+		[FONDA_SEG_ES] = offsetof(struct vmcb, es),
+		[FONDA_SEG_CS] = offsetof(struct vmcb, cs),
+		[FONDA_SEG_SS] = offsetof(struct vmcb, ss),
+		[FONDA_SEG_DS] = offsetof(struct vmcb, ds),
+		[FONDA_SEG_FS] = offsetof(struct vmcb, fs),
+		[FONDA_SEG_GS] = offsetof(struct vmcb, gs),
+		[FONDA_SEG_LDTR] = offsetof(struct vmcb, ldtr),
+		[FONDA_SEG_TR] = offsetof(struct vmcb, tr),
+		[FONDA_SEG_GDTR] = offsetof(struct vmcb, gdtr),
+		[FONDA_SEG_IDTR] = offsetof(struct vmcb, idtr),
+	};
+
+	return (void *)vmcb + offset[seg];
+}
+
+static void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    struct fonda_segment *s)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+	const struct vmcb_seg *v = vmcb_segment(vmcb, seg);
+
+	s->base = v->base;
+	s->limit = v->limit;
+	s->selector = v->selector;
+	s->attr = v->attr;
+	switch (seg) {
+	case FONDA_SEG_CS:
+		/* Some processors do not store the granularity of CS. */
+		if (s->limit > 0xfffff)
+			s->attr |= FONDA_SEG_G;
+		break;
+	case FONDA_SEG_SS:
+		/* The processor keeps SS's DPL in the CPL field alone. */
+		s->attr = (s->attr & ~(3 << 5)) | vmcb->cpl << 5;
+		break;
+	case FONDA_SEG_TR:
+		/* Always busy, whatever VMSAVE stored. */
+		s->attr |= 2;
+		break;
+	default:
+		break;
+	}
+}
+
+static void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    const struct fonda_segment *s)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb_seg *v = vmcb_segment(svm->vmcb, seg);
+
+	v->base = s->base;
+	v->limit = s->limit;
+	v->selector = s->selector;
+	v->attr = s->attr & 0xfff;
+	if (!(s->attr & FONDA_SEG_P))
+		v->attr = 0;
+	if (seg == FONDA_SEG_SS)
+		/* "CPL": the processor takes it from here, not from CS. */
+		svm->vmcb->cpl = FONDA_SEG_DPL(s->attr);
+	svm_dirty(svm, CLEAN_SEG | CLEAN_DT);
+}
+
+/* DR0-DR3 of the guest into the processor, until the section ends. */
+void svm_load_debug_registers(struct svm_vcpu *svm)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+	const u64 *db = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
+			vcpu->guest_debug_db : vcpu->db;
+
+	if (svm->drs_loaded)
+		return;
+	set_debugreg(db[0], 0);
+	set_debugreg(db[1], 1);
+	set_debugreg(db[2], 2);
+	set_debugreg(db[3], 3);
+	svm->drs_loaded = true;
+	/* A debugger owns them: the guest must keep exiting on its own. */
+	if (vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP)
+		return;
+	svm->vmcb->intercept_dr_read = 0;
+	svm->vmcb->intercept_dr_write = 0;
+	svm_dirty(svm, CLEAN_INTERCEPTS);
+}
+
+static void unload_debug_registers(struct svm_vcpu *svm)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+
+	if (!(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+		get_debugreg(vcpu->db[0], 0);
+		get_debugreg(vcpu->db[1], 1);
+		get_debugreg(vcpu->db[2], 2);
+		get_debugreg(vcpu->db[3], 3);
+	}
+	svm->drs_loaded = false;
+	svm->vmcb->intercept_dr_read = 0xffff;
+	svm->vmcb->intercept_dr_write = 0xffff;
+	svm_dirty(svm, CLEAN_INTERCEPTS);
+}
+
+/* What the processor sees of DR6 and DR7: the guest's, or the debugger's. */
+static void update_debug_controls(struct svm_vcpu *svm)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+
+	svm->vmcb->dr7 = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
+			 vcpu->guest_debug_dr7 : vcpu->dr7;
+	svm->vmcb->dr6 = vcpu->dr6;
+	svm->vmcb->intercept_exceptions &= ~BIT(X86_TRAP_BP);
+	if (vcpu->guest_debug & KVM_GUESTDBG_USE_SW_BP)
+		svm->vmcb->intercept_exceptions |= BIT(X86_TRAP_BP);
+	svm_dirty(svm, CLEAN_DR | CLEAN_INTERCEPTS);
+}
+
+static u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	const struct vmcb *vmcb = svm->vmcb;
+
+	switch (reg) {
+	case FONDA_REG_CR0:
+		return vmcb->cr0 | svm->cr0_cache_bits;
+	case FONDA_REG_CR2:
+		return vmcb->cr2;
+	case FONDA_REG_CR3:
+		return vmcb->cr3;
+	case FONDA_REG_CR4:
+		return vmcb->cr4;
+	case FONDA_REG_CR8:
+		return vmcb->int_ctl & V_TPR_MASK;
+	case FONDA_REG_EFER:
+		return vmcb->efer & ~(u64)EFER_SVME;
+	case FONDA_REG_PAT:
+		return vmcb->g_pat;
+	case FONDA_REG_STAR:
+		return vmcb->star;
+	case FONDA_REG_LSTAR:
+		return vmcb->lstar;
+	case FONDA_REG_CSTAR:
+		return vmcb->cstar;
+	case FONDA_REG_SFMASK:
+		return vmcb->sfmask;
+	case FONDA_REG_KERNEL_GS_BASE:
+		return vmcb->kernel_gs_base;
+	case FONDA_REG_SYSENTER_CS:
+		return vmcb->sysenter_cs;
+	case FONDA_REG_SYSENTER_ESP:
+		return vmcb->sysenter_esp;
+	case FONDA_REG_SYSENTER_EIP:
+		return vmcb->sysenter_eip;
+	case FONDA_REG_DEBUGCTL:
+		return vmcb->debugctl;
+	case FONDA_REG_INT_SHADOW:
+		/* The processor does not say which of the two it is. */
+		return vcpu->int_shadow ?
+		       KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI : 0;
+	case FONDA_REG_NMI_MASK:
+		return svm->nmi_masked;
+	case FONDA_REG_CPL:
+		return vmcb->cpl;
+	}
+	return 0;
+}
+
+static void write_cr0(struct svm_vcpu *svm, u64 val)
+{
+	struct vmcb *vmcb = svm->vmcb;
+
+	/*
+	 * A guest comes out of reset with its caches off, and firmware often
+	 * leaves it so; the processor would take CR0.CD at its word and crawl.
+	 * The bits are kept for those who ask, and the guest's next write to
+	 * CR0 that changes one settles the matter (exit.c).
+	 */
+	svm->cr0_cache_bits = val & (X86_CR0_CD | X86_CR0_NW);
+	vmcb->cr0 = val & ~svm->cr0_cache_bits;
+	svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, svm->cr0_cache_bits);
+}
+
+static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+
+	switch (reg) {
+	case FONDA_REG_CR0:
+		write_cr0(svm, val);
+		svm->flush = true;
+		break;
+	case FONDA_REG_CR2:
+		vmcb->cr2 = val;
+		break;
+	case FONDA_REG_CR3:
+		vmcb->cr3 = val;
+		svm->flush = true;
+		break;
+	case FONDA_REG_CR4:
+		vmcb->cr4 = val;
+		svm->flush = true;
+		break;
+	case FONDA_REG_CR8:
+		vmcb->int_ctl = (vmcb->int_ctl & ~V_TPR_MASK) | (val & V_TPR_MASK);
+		break;
+	case FONDA_REG_EFER:
+		/* VMRUN demands SVME in the guest's EFER. */
+		vmcb->efer = val | EFER_SVME;
+		svm->flush = true;
+		break;
+	case FONDA_REG_PAT:
+		vmcb->g_pat = val;
+		svm_dirty(svm, CLEAN_NESTED_PAGING);
+		break;
+	case FONDA_REG_STAR:
+		vmcb->star = val;
+		break;
+	case FONDA_REG_LSTAR:
+		vmcb->lstar = val;
+		break;
+	case FONDA_REG_CSTAR:
+		vmcb->cstar = val;
+		break;
+	case FONDA_REG_SFMASK:
+		vmcb->sfmask = val;
+		break;
+	case FONDA_REG_KERNEL_GS_BASE:
+		vmcb->kernel_gs_base = val;
+		break;
+	case FONDA_REG_SYSENTER_CS:
+		vmcb->sysenter_cs = val;
+		break;
+	case FONDA_REG_SYSENTER_ESP:
+		vmcb->sysenter_esp = val;
+		break;
+	case FONDA_REG_SYSENTER_EIP:
+		vmcb->sysenter_eip = val;
+		break;
+	case FONDA_REG_DEBUGCTL:
+		vmcb->debugctl = val;
+		break;
+	case FONDA_REG_INT_SHADOW:
+		vcpu->int_shadow = val;
+		break;
+	case FONDA_REG_NMI_MASK:
+		svm->nmi_masked = val;
+		svm_intercept1(svm, INTERCEPT_IRET, val);
+		break;
+	case FONDA_REG_CPL:
+		break;
+	}
+	svm_dirty(svm, CLEAN_CR | CLEAN_CR2);
+}
+
+/* "Processor Initialization State" of the manual; INIT keeps what it says. */
+static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+	u64 cache_bits = vmcb->cr0 | svm->cr0_cache_bits;
+	struct vmcb_seg *seg;
+
+	for (seg = &vmcb->es; seg <= &vmcb->gs; seg++)
+		*seg = (struct vmcb_seg){ .limit = 0xffff, .attr = 0x93 };
+	vmcb->cs = (struct vmcb_seg){
+		.selector = 0xf000, .base = 0xffff0000, .limit = 0xffff, .attr = 0x9b };
+	vmcb->gdtr = (struct vmcb_seg){ .limit = 0xffff };
+	vmcb->idtr = (struct vmcb_seg){ .limit = 0xffff };
+	vmcb->ldtr = (struct vmcb_seg){ .limit = 0xffff, .attr = 0x82 };
+	vmcb->tr = (struct vmcb_seg){ .limit = 0xffff, .attr = 0x8b };
+	vmcb->cpl = 0;
+	vmcb->efer = EFER_SVME;
+	vmcb->cr3 = 0;
+	vmcb->cr4 = 0;
+	vmcb->cr2 = 0;
+	cache_bits = init ? cache_bits & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
+	write_cr0(svm, X86_CR0_ET | cache_bits);
+	if (!init) {
+		vmcb->g_pat = 0x0007040600070406ull;
+		vmcb->star = vmcb->lstar = vmcb->cstar = vmcb->sfmask = 0;
+		vmcb->kernel_gs_base = 0;
+		vmcb->sysenter_cs = vmcb->sysenter_esp = vmcb->sysenter_eip = 0;
+	}
+	vmcb->debugctl = 0;
+	vmcb->event_inj = 0;
+	vmcb->int_ctl &= ~(V_IRQ | V_TPR_MASK);
+	svm->nmi_masked = false;
+	svm->nmi_singlestep = false;
+	svm_intercept1(svm, INTERCEPT_IRET, false);
+	vcpu->int_shadow = false;
+	svm->flush = true;
+	svm->clean = 0;
+	update_debug_controls(svm);
+}
+
+static void svm_update_controls(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+
+	update_debug_controls(svm);
+	update_msr_intercepts(svm);
+	vmcb->tsc_offset = vcpu->clock.tsc_offset;
+	if (fonda_guest_has(vcpu, FONDA_HAS_RDTSCP))
+		vmcb->intercept_misc2 &= ~INTERCEPT_RDTSCP;
+	else
+		vmcb->intercept_misc2 |= INTERCEPT_RDTSCP;
+	if (fonda_guest_has(vcpu, FONDA_HAS_INVPCID))
+		vmcb->intercept_misc3 &= ~INTERCEPT_INVPCID;
+	else
+		vmcb->intercept_misc3 |= INTERCEPT_INVPCID;
+	svm_dirty(svm, CLEAN_INTERCEPTS);
+}
+
+/* -- events ----------------------------------------------------------------- */
+
+static void inject_exception(struct svm_vcpu *svm)
+{
+	struct fonda_exception *ex = &svm->vcpu.exception;
+	struct vmcb *vmcb = svm->vmcb;
+
+	if (ex->pending && ex->has_payload) {
+		if (ex->vector == X86_TRAP_PF) {
+			vmcb->cr2 = ex->payload;
+			svm_dirty(svm, CLEAN_CR2);
+		} else if (ex->vector == X86_TRAP_DB) {
+			svm->vcpu.dr6 = fonda_merge_dr6(svm->vcpu.dr6, ex->payload);
+			svm->vcpu.dr7 &= ~(u64)DR7_GD;
+			vmcb->dr6 = svm->vcpu.dr6;
+			update_debug_controls(svm);
+		}
+	}
+	/* "Resume Flag": set in the image that a fault pushes. */
+	if (ex->pending && ex->vector != X86_TRAP_DB)
+		svm->vcpu.rflags |= X86_EFLAGS_RF;
+	vmcb->event_inj = ex->vector | EVENT_TYPE_EXCEPTION | EVENT_VALID |
+			  (ex->has_error ? EVENT_HAS_ERROR : 0);
+	vmcb->event_inj_error = ex->error;
+	ex->pending = false;
+	ex->injected = true;
+	trace_fonda_inject(&svm->vcpu, ex->vector, ex->has_error ? ex->error : 0);
+}
+
+/*
+ * An NMI waits for the shadow of an STI or MOV SS, or for the IRET of the NMI
+ * before it. One instruction more by single stepping ends the former; the IRET
+ * intercept finds the latter, see exit_iret().
+ */
+static void open_nmi_window(struct svm_vcpu *svm)
+{
+	if (svm->nmi_masked && !svm->iret_rip)
+		return;		/* the IRET intercept is on */
+	svm->nmi_singlestep = true;
+}
+
+static void inject_nmi(struct svm_vcpu *svm)
+{
+	svm->vmcb->event_inj = EVENT_TYPE_NMI | EVENT_VALID;
+	svm->vcpu.nmi_injected = true;
+	svm->nmi_masked = true;
+	svm_intercept1(svm, INTERCEPT_IRET, true);
+	trace_fonda_inject(&svm->vcpu, X86_TRAP_NMI, 0);
+}
+
+void svm_nmi_unmask(struct svm_vcpu *svm)
+{
+	svm->nmi_masked = false;
+	svm->iret_rip = 0;
+	svm_intercept1(svm, INTERCEPT_IRET, false);
+}
+
+/* Exceptions and NMIs, in the order of "Simultaneous Interrupts". */
+static void inject_events(struct svm_vcpu *svm)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+
+	/* Before the sources are read: a new NMI sets it again. */
+	WRITE_ONCE(vcpu->event_pending, false);
+	smp_mb();
+	vcpu->nmi_pending = min(vcpu->nmi_pending + atomic_xchg(&vcpu->nmi_queued, 0), 2);
+
+	if (vcpu->exception.injected || vcpu->exception.pending) {
+		inject_exception(svm);
+	} else if (vcpu->nmi_injected) {
+		inject_nmi(svm);
+	} else if (vcpu->nmi_pending && !svm->nmi_masked && !vcpu->int_shadow) {
+		vcpu->nmi_pending--;
+		inject_nmi(svm);
+	}
+	if (vcpu->nmi_pending) {
+		vcpu->event_pending = true;
+		open_nmi_window(svm);
+	}
+}
+
+/* Offer an interrupt; see the top of the file. */
+static void offer_interrupt(struct svm_vcpu *svm)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+	struct vmcb *vmcb = svm->vmcb;
+	bool tpr_blocked = false;
+	int vector = -1;
+
+	if (READ_ONCE(vcpu->irq_pending))
+		vector = fonda_irq_peek(vcpu, &tpr_blocked);
+	if (vector >= 0) {
+		/* Its priority was compared with the TPR already. */
+		vmcb->int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_PRIO_MASK;
+		vmcb->int_vector = vector;
+	}
+	/* User space's PIC waits for its turn; the exit is all there is to it. */
+	if (vector < 0 && vcpu->want_window) {
+		vmcb->int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_PRIO_MASK;
+		vmcb->int_vector = 0;
+		svm_intercept1(svm, INTERCEPT_VINTR, true);
+	}
+	/*
+	 * A lower task priority may let another interrupt in; and QEMU's
+	 * emulation dies of a CR8 write while V_IRQ is set.
+	 */
+	if (vmcb->int_ctl & V_IRQ || tpr_blocked) {
+		if (!(vmcb->intercept_cr_write & BIT(8))) {
+			vmcb->intercept_cr_write |= BIT(8);
+			svm_dirty(svm, CLEAN_INTERCEPTS);
+		}
+	}
+}
+
+/* After the exit: was the offered interrupt taken? */
+static void settle_interrupt(struct svm_vcpu *svm)
+{
+	struct vmcb *vmcb = svm->vmcb;
+	u32 info = vmcb->exit_int_info;
+
+	/*
+	 * An exit in the middle of the delivery (a nested page fault on the
+	 * IDT or the stack) leaves it in EXITINTINFO. It was not taken then: it
+	 * is still in the interrupt controller and will be offered again.
+	 */
+	if (unlikely(vmcb->intercept_misc1 & INTERCEPT_VINTR)) {
+		svm_intercept1(svm, INTERCEPT_VINTR, false);
+	} else if (!(vmcb->int_ctl & V_IRQ) &&
+	    (info & (EVENT_VALID | EVENT_TYPE_MASK)) != (EVENT_VALID | EVENT_TYPE_INTR)) {
+		trace_fonda_inject(&svm->vcpu, vmcb->int_vector, 0);
+		fonda_irq_taken(&svm->vcpu, vmcb->int_vector);
+	}
+	vmcb->int_ctl &= ~(V_IRQ | V_IGN_TPR);
+}
+
+static void requeue_event(struct svm_vcpu *svm)
+{
+	struct fonda_exception *ex = &svm->vcpu.exception;
+	u32 info = svm->vmcb->exit_int_info;
+
+	/* What was injected by the last entry has been delivered, unless ... */
+	ex->injected = false;
+	svm->vcpu.nmi_injected = false;
+	if (!(info & EVENT_VALID))
+		return;
+
+	switch (info & EVENT_TYPE_MASK) {
+	case EVENT_TYPE_NMI:
+		svm->vcpu.nmi_injected = true;
+		break;
+	case EVENT_TYPE_EXCEPTION:
+		ex->vector = info & EVENT_VECTOR_MASK;
+		/* INT3 and INTO: RIP is still theirs, they execute again. */
+		if (ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF)
+			return;
+		ex->injected = true;
+		ex->has_error = info & EVENT_HAS_ERROR;
+		ex->error = svm->vmcb->exit_int_info_error;
+		break;
+	default:
+		/* INT n likewise; an external interrupt is offered anew. */
+		return;
+	}
+	svm->vcpu.event_pending = true;
+}
+
+/* -- entry ------------------------------------------------------------------ */
+
+static void new_asid(struct svm_vcpu *svm, struct svm_cpu *sc)
+{
+	if (sc->next_asid > max_asid) {
+		sc->asid_generation++;
+		sc->next_asid = 1;	/* 0 is the host's */
+		svm->vmcb->tlb_control = TLB_FLUSH_ALL;
+	}
+	svm->vmcb->asid = sc->next_asid++;
+	svm->asid_generation = sc->asid_generation;
+	svm_dirty(svm, CLEAN_ASID);
+}
+
+static void svm_section_begin(struct fonda_vcpu *vcpu)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	/* FS and GS bases of this task, and the rest that VMLOAD replaces. */
+	asm volatile("vmsave %%rax" : : "a"(sc->host_pa) : "memory");
+
+	if (svm->vmcb_cpu != vcpu->cpu) {
+		svm->vmcb_cpu = vcpu->cpu;
+		svm->asid_generation = 0;
+		svm->clean = 0;
+	}
+	if (sc->last != vcpu) {
+		sc->last = vcpu;
+		if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
+			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	}
+	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX)) {
+		rdmsrq(MSR_TSC_AUX, svm->host_tsc_aux);
+		if (svm->host_tsc_aux != vcpu->msrs.tsc_aux)
+			wrmsrq(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
+	}
+	svm->host_dr7 = hw_breakpoint_active() ? this_cpu_read(cpu_dr7) : 0;
+	if (unlikely(svm->host_dr7)) {
+		get_debugreg(svm->host_db[0], 0);
+		get_debugreg(svm->host_db[1], 1);
+		get_debugreg(svm->host_db[2], 2);
+		get_debugreg(svm->host_db[3], 3);
+	}
+	if (svm->vmcb->dr7 & DR_LOCAL_ENABLE_MASK || svm->vmcb->dr7 & DR_GLOBAL_ENABLE_MASK)
+		svm_load_debug_registers(svm);
+}
+
+static void svm_section_end(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	if (svm->drs_loaded)
+		unload_debug_registers(svm);
+	/* "#VMEXIT" has left DR7 disabled. */
+	if (unlikely(svm->host_dr7)) {
+		set_debugreg(svm->host_db[0], 0);
+		set_debugreg(svm->host_db[1], 1);
+		set_debugreg(svm->host_db[2], 2);
+		set_debugreg(svm->host_db[3], 3);
+		set_debugreg(svm->host_dr7, 7);
+	}
+	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) &&
+	    svm->host_tsc_aux != vcpu->msrs.tsc_aux)
+		wrmsrq(MSR_TSC_AUX, svm->host_tsc_aux);
+}
+
+/*
+ * The guest's SPEC_CTRL where the processor does not switch it, and the buffers
+ * that the kernel wants cleared. Both are rare enough not to weigh on others.
+ */
+static __always_inline void before_entry(struct fonda_vcpu *vcpu)
+{
+#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
+	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
+		x86_clear_cpu_buffers();
+#endif
+	if (!svm_features.v_spec_ctrl && vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl())
+		wrmsrq(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
+}
+
+static __always_inline void after_exit(struct fonda_vcpu *vcpu)
+{
+	if (!svm_features.v_spec_ctrl && vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl())
+		wrmsrq(MSR_IA32_SPEC_CTRL, fonda_host_spec_ctrl());
+}
+
+/* One entry and exit. False: there is other work first, nothing was entered. */
+static bool enter_guest(struct svm_vcpu *svm)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+	struct vmcb *vmcb = svm->vmcb;
+	u32 tpr;
+
+	local_irq_disable();
+	/* Pairs with those who set a request or an interrupt, then look. */
+	smp_store_mb(vcpu->mode, FONDA_IN_GUEST);
+	if (unlikely(READ_ONCE(vcpu->requests))) {
+		if (test_and_clear_bit(FONDA_REQ_TLB_FLUSH, &vcpu->requests))
+			svm->flush = true;
+		if (READ_ONCE(vcpu->requests))
+			goto out_work;
+	}
+	if (unlikely(read_thread_flags() & FONDA_TIF_WORK) || unlikely(!sc->enabled))
+		goto out_work;
+
+	if (unlikely(vcpu->event_pending))
+		inject_events(svm);
+	if (READ_ONCE(vcpu->irq_pending) || unlikely(vcpu->want_window))
+		offer_interrupt(svm);
+	else if (vmcb->intercept_cr_write & BIT(8)) {
+		vmcb->intercept_cr_write &= ~BIT(8);
+		svm_dirty(svm, CLEAN_INTERCEPTS);
+	}
+	if (unlikely(svm->flush)) {
+		svm->flush = false;
+		if (svm_features.flush_by_asid && svm->asid_generation == sc->asid_generation)
+			vmcb->tlb_control = TLB_FLUSH_ASID;
+		else
+			svm->asid_generation = 0;
+	}
+	if (unlikely(svm->asid_generation != sc->asid_generation))
+		new_asid(svm, sc);
+
+	tpr = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) : vmcb->int_ctl & V_TPR_MASK;
+	vmcb->int_ctl = (vmcb->int_ctl & ~V_TPR_MASK) | tpr;
+	vmcb->rip = vcpu->rip;
+	vmcb->rsp = vcpu->regs[FONDA_RSP];
+	vmcb->rax = vcpu->regs[FONDA_RAX];
+	vmcb->rflags = vcpu->rflags;
+	vmcb->int_state = vcpu->int_shadow;
+	if (unlikely(svm->nmi_singlestep || vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+		vmcb->rflags |= X86_EFLAGS_TF;
+	vmcb->clean = svm_features.vmcb_clean ? svm->clean : 0;
+
+	fonda_stats_close(vcpu);
+	trace_fonda_entry(vcpu);
+	fonda_guest_enter();
+	before_entry(vcpu);
+	svm_enter(vcpu->regs, svm->vmcb_pa, sc->host_pa);
+	after_exit(vcpu);
+	fonda_guest_leave();
+	WRITE_ONCE(vcpu->mode, FONDA_OUTSIDE);
+
+	vcpu->rip = vmcb->rip;
+	vcpu->regs[FONDA_RSP] = vmcb->rsp;
+	vcpu->regs[FONDA_RAX] = vmcb->rax;
+	vcpu->rflags = vmcb->rflags;
+	vcpu->int_shadow = vmcb->int_state & INT_SHADOW;
+	if (unlikely(svm->nmi_singlestep || vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+		vcpu->rflags &= ~X86_EFLAGS_TF;
+	vmcb->tlb_control = TLB_KEEP;
+	vmcb->event_inj = 0;
+	svm->clean = CLEAN_ALL & ~(CLEAN_INT_CTL | CLEAN_CR2);
+	if (svm->drs_loaded) {
+		vcpu->dr6 = vmcb->dr6;
+		if (!(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP))
+			vcpu->dr7 = vmcb->dr7;
+	}
+	/*
+	 * A host interrupt came while the guest ran: often the tick, which is
+	 * when RCU wants to know that this CPU holds nothing.
+	 */
+	if (vmcb->exit_code == SVM_EXIT_INTR)
+		fonda_rcu_note_guest();
+	/* What the host has pending is taken here. */
+	local_irq_enable();
+	fonda_guest_account();
+
+	if (vmcb->int_ctl & V_IGN_TPR)
+		settle_interrupt(svm);
+	if (vcpu->in_kernel_apic && (vmcb->int_ctl & V_TPR_MASK) != tpr)
+		lapic_set_tpr(&vcpu->lapic, vmcb->int_ctl & V_TPR_MASK);
+	if (unlikely(vmcb->exit_int_info & EVENT_VALID || vcpu->exception.injected ||
+		     vcpu->nmi_injected))
+		requeue_event(svm);
+	if (unlikely(svm->iret_rip && vcpu->rip != svm->iret_rip))
+		svm_nmi_unmask(svm);
+	return true;
+
+out_work:
+	WRITE_ONCE(vcpu->mode, FONDA_OUTSIDE);
+	local_irq_enable();
+	return false;
+}
+
+static int svm_run(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	int ret;
+
+	do {
+		if (!enter_guest(svm))
+			return FONDA_RESUME_GUEST;
+		ret = svm_handle_exit(vcpu);
+	} while (ret == FONDA_RESUME_GUEST);
+	return ret;
+}
+
+static void svm_dump(struct fonda_vcpu *vcpu)
+{
+	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+
+	pr_debug_ratelimited("vCPU %d: exit %llx info %llx %llx int_info %x, inject %x, int_ctl %x, cr0 %llx cr3 %llx cr4 %llx efer %llx rip %llx rflags %llx asid %u\n",
+			     vcpu->id, vmcb->exit_code, vmcb->exit_info_1,
+			     vmcb->exit_info_2, vmcb->exit_int_info, vmcb->event_inj,
+			     vmcb->int_ctl, vmcb->cr0, vmcb->cr3, vmcb->cr4,
+			     vmcb->efer, vmcb->rip, vmcb->rflags, vmcb->asid);
+}
+
+const struct fonda_backend fonda_svm = {
+	.name			= "AMD-V (svm)",
+	.hardware_setup		= svm_hardware_setup,
+	.hardware_unsetup	= svm_hardware_unsetup,
+	.cpu_enable		= svm_cpu_enable,
+	.cpu_disable		= svm_cpu_disable,
+	.vm_init		= svm_vm_init,
+	.vm_fini		= svm_vm_fini,
+	.vcpu_alloc		= svm_vcpu_alloc,
+	.vcpu_free		= svm_vcpu_free,
+	.vcpu_reset		= svm_vcpu_reset,
+	.section_begin		= svm_section_begin,
+	.section_end		= svm_section_end,
+	.run			= svm_run,
+	.handle_exit		= svm_handle_exit,
+	.read_reg		= svm_read_reg,
+	.write_reg		= svm_write_reg,
+	.get_segment		= svm_get_segment,
+	.set_segment		= svm_set_segment,
+	.update_controls	= svm_update_controls,
+	.insn_len		= svm_insn_len,
+	.dump			= svm_dump,
+};

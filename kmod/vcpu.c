@@ -1,0 +1,806 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A vCPU: its lifetime, KVM_RUN, and the events that wait for its next entry.
+ *
+ * KVM_RUN is two loops. The inner one is the backend's: inside a section
+ * (preemption off, guest FPU loaded) it enters the guest and handles exits that
+ * need not sleep. The outer one is here: it does what requests ask for, sleeps
+ * while the guest is halted, and repeats handlers that had to sleep.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kvm_para.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <asm/debugreg.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/xcr.h>
+#include <asm/trapnr.h>
+
+#include "backend.h"
+#include "stats.h"
+
+static uint halt_poll_us = 50;
+module_param(halt_poll_us, uint, 0644);
+MODULE_PARM_DESC(halt_poll_us, "longest time a halted vCPU polls for work before it sleeps, in microseconds");
+
+/* -- reaching a vCPU -------------------------------------------------------- */
+
+void fonda_vcpu_kick(struct fonda_vcpu *vcpu)
+{
+	/*
+	 * What the caller set must be visible before the mode is looked at; the
+	 * vCPU stores its mode, then looks for work (enter_guest()).
+	 */
+	smp_mb();
+	if (READ_ONCE(vcpu->mode) == FONDA_IN_GUEST) {
+		int cpu = READ_ONCE(vcpu->cpu);
+
+		/* On its own CPU, we are what has ended the guest's run. */
+		if (cpu != raw_smp_processor_id())
+			fonda_send_reschedule(cpu);
+	} else if (rcuwait_active(&vcpu->wait)) {
+		rcuwait_wake_up(&vcpu->wait);
+	}
+}
+
+void fonda_vcpu_nmi(struct fonda_vcpu *vcpu)
+{
+	atomic_inc(&vcpu->nmi_queued);
+	smp_mb__after_atomic();
+	WRITE_ONCE(vcpu->event_pending, true);
+	fonda_vcpu_kick(vcpu);
+}
+
+void fonda_slots_enter(struct fonda_vcpu *vcpu)
+{
+	/* Marked before the barrier in srcu_read_lock(): fonda_vm_synchronize(). */
+	WRITE_ONCE(vcpu->reading_slots, true);
+	vcpu->srcu_idx = srcu_read_lock(&vcpu->vm->srcu);
+}
+
+void fonda_slots_leave(struct fonda_vcpu *vcpu)
+{
+	srcu_read_unlock(&vcpu->vm->srcu, vcpu->srcu_idx);
+	WRITE_ONCE(vcpu->reading_slots, false);
+}
+
+/* -- exceptions ------------------------------------------------------------- */
+
+/* "Exception classes" of the double-fault table, both vendors' manuals. */
+static bool is_contributory(u8 vector)
+{
+	return vector == X86_TRAP_DE || (vector >= X86_TRAP_TS && vector <= X86_TRAP_GP);
+}
+
+static void queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new)
+{
+	struct fonda_exception *ex = &vcpu->exception;
+
+	vcpu->event_pending = true;
+	if (!ex->pending && !ex->injected) {
+		*ex = *new;
+		return;
+	}
+	if (ex->vector == X86_TRAP_DF) {
+		/* A fault while delivering a double fault shuts down. */
+		ex->pending = false;
+		ex->injected = false;
+		fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
+		return;
+	}
+	if ((is_contributory(ex->vector) && is_contributory(new->vector)) ||
+	    (ex->vector == X86_TRAP_PF &&
+	     (new->vector == X86_TRAP_PF || is_contributory(new->vector)))) {
+		*ex = (struct fonda_exception){
+			.pending = true, .vector = X86_TRAP_DF, .has_error = true };
+		return;
+	}
+	/* Benign: the newer one first, the older's instruction runs again. */
+	*ex = *new;
+}
+
+void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector)
+{
+	queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = vector });
+}
+
+void fonda_queue_exception_error(struct fonda_vcpu *vcpu, u8 vector, u32 error)
+{
+	queue(vcpu, &(struct fonda_exception){
+		.pending = true, .vector = vector, .has_error = true, .error = error });
+}
+
+void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error)
+{
+	queue(vcpu, &(struct fonda_exception){
+		.pending = true, .vector = X86_TRAP_PF, .has_error = true, .error = error,
+		.has_payload = true, .payload = address });
+}
+
+void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6_bits)
+{
+	queue(vcpu, &(struct fonda_exception){
+		.pending = true, .vector = X86_TRAP_DB,
+		.has_payload = true, .payload = dr6_bits });
+}
+
+int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7)
+{
+	struct kvm_debug_exit_arch *arch = &vcpu->run->debug.arch;
+	struct fonda_segment cs;
+
+	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
+	vcpu->run->exit_reason = KVM_EXIT_DEBUG;
+	arch->exception = exception;
+	arch->pc = cs.base + vcpu->rip;
+	arch->dr6 = dr6;
+	arch->dr7 = dr7;
+	return FONDA_EXIT_USER;
+}
+
+int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror,
+			      const u64 *data, int ndata)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = suberror;
+	run->internal.ndata = ndata;
+	memcpy(run->internal.data, data, ndata * sizeof(*data));
+	return FONDA_EXIT_USER;
+}
+
+static bool in_64bit_mode(struct fonda_vcpu *vcpu)
+{
+	struct fonda_segment cs;
+
+	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
+	return cs.attr & FONDA_SEG_L &&
+	       fonda_backend->read_reg(vcpu, FONDA_REG_EFER) & EFER_LMA;
+}
+
+int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
+{
+	unsigned long rip = vcpu->rip + len;
+
+	/* Only 64-bit code goes on past 4 GiB. */
+	if (unlikely((rip ^ vcpu->rip) >> 32) && !in_64bit_mode(vcpu))
+		rip = (u32)rip;
+	vcpu->rip = rip;
+	vcpu->rflags &= ~X86_EFLAGS_RF;
+	vcpu->int_shadow = false;
+	if (likely(!(vcpu->rflags & X86_EFLAGS_TF) &&
+		   !(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)))
+		return FONDA_RESUME_GUEST;
+	if (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, DR6_RESERVED | DR_STEP,
+					vcpu->guest_debug_dr7);
+	fonda_queue_debug(vcpu, DR_STEP);
+	return FONDA_RESUME_GUEST;
+}
+
+int fonda_hypercall(struct fonda_vcpu *vcpu, int len)
+{
+	bool long_mode = in_64bit_mode(vcpu);
+	unsigned long *regs = vcpu->regs;
+	unsigned long nr = regs[FONDA_RAX];
+	long ret;
+
+	if (!long_mode)
+		nr = (u32)nr;
+	if (fonda_backend->read_reg(vcpu, FONDA_REG_CPL))
+		ret = -KVM_EPERM;
+	else
+		ret = fonda_pv_hypercall(vcpu, nr, long_mode);
+	regs[FONDA_RAX] = long_mode ? ret : (u32)ret;
+	return fonda_skip_insn(vcpu, len);
+}
+
+/* -- sleeping --------------------------------------------------------------- */
+
+bool fonda_vcpu_has_work(struct fonda_vcpu *vcpu)
+{
+	bool unused;
+
+	if (READ_ONCE(vcpu->event_pending) || READ_ONCE(vcpu->lapic.events) ||
+	    (READ_ONCE(vcpu->requests) & ~BIT(FONDA_REQ_TLB_FLUSH)))
+		return true;
+	if (vcpu->mp_state != KVM_MP_STATE_HALTED)
+		return false;
+	return READ_ONCE(vcpu->irq_pending) && (vcpu->rflags & X86_EFLAGS_IF) &&
+	       !vcpu->int_shadow && fonda_irq_peek(vcpu, &unused) >= 0;
+}
+
+int fonda_vcpu_halt(struct fonda_vcpu *vcpu)
+{
+	if (!vcpu->in_kernel_apic) {
+		vcpu->run->exit_reason = KVM_EXIT_HLT;
+		return FONDA_EXIT_USER;
+	}
+	vcpu->mp_state = KVM_MP_STATE_HALTED;
+	if (fonda_vcpu_has_work(vcpu)) {
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+		return FONDA_RESUME_GUEST;
+	}
+	return FONDA_LEAVE_SECTION;
+}
+
+/*
+ * A short while of polling saves the wake-up of a guest that waits for an
+ * answer. How long adapts: it grows while that helps, and falls to nothing in
+ * front of long sleeps.
+ */
+static bool poll_for_work(struct fonda_vcpu *vcpu)
+{
+	u64 limit = vcpu->halt_poll_ns, start = ktime_get_ns();
+
+	if (!limit)
+		return false;
+	do {
+		if (fonda_vcpu_has_work(vcpu))
+			return true;
+		cpu_relax();
+	} while (!need_resched() && !signal_pending(current) &&
+		 ktime_get_ns() - start < limit);
+	return false;
+}
+
+static void adapt_polling(struct fonda_vcpu *vcpu, u64 slept_ns)
+{
+	u64 max = (u64)READ_ONCE(halt_poll_us) * NSEC_PER_USEC;
+
+	if (slept_ns > max)
+		vcpu->halt_poll_ns = 0;
+	else
+		vcpu->halt_poll_ns = clamp_t(u64, vcpu->halt_poll_ns * 2,
+					     min_t(u64, 10 * NSEC_PER_USEC, max), max);
+}
+
+/* Until there is work or a signal. Outside a section, slots not held. */
+static void block(struct fonda_vcpu *vcpu)
+{
+	u64 start;
+
+	fonda_stats_close(vcpu);
+	if (poll_for_work(vcpu)) {
+		vcpu->stats->halt_polls++;
+		return;
+	}
+	vcpu->stats->halt_sleeps++;
+	start = ktime_get_ns();
+	prepare_to_rcuwait(&vcpu->wait);
+	for (;;) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (fonda_vcpu_has_work(vcpu) || signal_pending(current) ||
+		    fonda_task_work_pending())
+			break;
+		schedule();
+	}
+	finish_rcuwait(&vcpu->wait);
+	adapt_polling(vcpu, ktime_get_ns() - start);
+}
+
+/*
+ * The guest spins, most likely for a lock whose holder does not run: give this
+ * CPU to the next vCPU of the VM that wants one.
+ */
+void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
+{
+	struct fonda_vm *vm = vcpu->vm;
+	int nr = smp_load_acquire(&vm->nr_vcpus), i;
+
+	for (i = 1; i < nr; i++) {
+		struct fonda_vcpu *other = vm->vcpus[(vcpu->index + i) % nr];
+		struct task_struct *task;
+		int ret;
+
+		if (READ_ONCE(other->mode) == FONDA_IN_GUEST ||
+		    !READ_ONCE(other->reading_slots))
+			continue;
+		rcu_read_lock();
+		task = get_pid_task(rcu_dereference(other->pid), PIDTYPE_PID);
+		rcu_read_unlock();
+		if (!task)
+			continue;
+		ret = yield_to(task, true);
+		put_task_struct(task);
+		if (ret > 0)
+			return;
+	}
+	cond_resched();
+}
+
+/* -- KVM_RUN ---------------------------------------------------------------- */
+
+static void load_guest_fpu(struct fonda_vcpu *vcpu)
+{
+	u32 low = fonda_xcr0_supported, high = fonda_xcr0_supported >> 32;
+
+	/* The area was validated when user space wrote it: this cannot fault. */
+	asm volatile("xrstor64 %0" : : "m"(*(char *)vcpu->fpu.area), "a"(low), "d"(high)
+		     : "memory");
+	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
+}
+
+static void save_guest_fpu(struct fonda_vcpu *vcpu)
+{
+	u32 low = fonda_xcr0_supported, high = fonda_xcr0_supported >> 32;
+
+	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, fonda_host_xcr0);
+	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
+		asm volatile("xsaveopt64 %0" : "+m"(*(char *)vcpu->fpu.area)
+			     : "a"(low), "d"(high) : "memory");
+	else
+		asm volatile("xsave64 %0" : "+m"(*(char *)vcpu->fpu.area)
+			     : "a"(low), "d"(high) : "memory");
+}
+
+/*
+ * XSETBV: 0, or 1 for #GP. Inside a section the processor has the guest's XCR0;
+ * outside, the next section loads it.
+ */
+int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
+{
+	int ret = fonda_set_xcr0(vcpu, index, val);
+
+	if (!ret && vcpu->atomic)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, val);
+	return ret;
+}
+
+static void section_begin(struct fonda_vcpu *vcpu)
+{
+	/* Saves the task's registers once and turns preemption off. */
+	kernel_fpu_begin_mask(0);
+	WRITE_ONCE(vcpu->cpu, smp_processor_id());
+	vcpu->atomic = true;
+	load_guest_fpu(vcpu);
+	fonda_backend->section_begin(vcpu);
+}
+
+static void section_end(struct fonda_vcpu *vcpu)
+{
+	fonda_backend->section_end(vcpu);
+	save_guest_fpu(vcpu);
+	vcpu->atomic = false;
+	kernel_fpu_end();
+}
+
+/* INIT and SIPI: "Processor Initialization State", "INIT and SIPI". */
+static void accept_apic_events(struct fonda_vcpu *vcpu)
+{
+	unsigned int events;
+	u8 vector;
+
+	events = fonda_lapic_accept_events(vcpu, &vector);
+	if (events & FONDA_LAPIC_INIT) {
+		fonda_vcpu_reset(vcpu, true);
+		vcpu->mp_state = vcpu->id == vcpu->vm->bsp_id ?
+				 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
+	}
+	if ((events & FONDA_LAPIC_SIPI) && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
+		struct fonda_segment cs;
+
+		fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
+		cs.selector = vector << 8;
+		cs.base = vector << 12;
+		fonda_backend->set_segment(vcpu, FONDA_SEG_CS, &cs);
+		vcpu->rip = 0;
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+	}
+}
+
+static bool take_request(struct fonda_vcpu *vcpu, int req)
+{
+	if (!test_bit(req, &vcpu->requests))
+		return false;
+	clear_bit(req, &vcpu->requests);
+	/* Pairs with fonda_request(): see what the request refers to. */
+	smp_mb__after_atomic();
+	return true;
+}
+
+static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
+{
+	vcpu->run->exit_reason = reason;
+	return FONDA_EXIT_USER;
+}
+
+static int serve_requests(struct fonda_vcpu *vcpu)
+{
+	int ret;
+
+	take_request(vcpu, FONDA_REQ_UNLOAD);
+	if (take_request(vcpu, FONDA_REQ_DEAD))
+		return -EIO;
+	if (take_request(vcpu, FONDA_REQ_TRIPLE_FAULT))
+		return exit_with(vcpu, KVM_EXIT_SHUTDOWN);
+	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
+		accept_apic_events(vcpu);
+	if (take_request(vcpu, FONDA_REQ_SCAN_IOAPIC))
+		fonda_lapic_scan_eois(vcpu);
+	if (take_request(vcpu, FONDA_REQ_IOAPIC_EOI)) {
+		vcpu->run->eoi.vector = vcpu->lapic.eoi_vector;
+		return exit_with(vcpu, KVM_EXIT_IOAPIC_EOI);
+	}
+	if (take_request(vcpu, FONDA_REQ_CLOCK)) {
+		ret = fonda_clock_update(vcpu);
+		if (ret)
+			return ret;
+	}
+	if (take_request(vcpu, FONDA_REQ_STEAL_TIME))
+		fonda_steal_time_update(vcpu);
+	if (take_request(vcpu, FONDA_REQ_DIRTY_FULL))
+		return exit_with(vcpu, KVM_EXIT_DIRTY_RING_FULL);
+	return FONDA_RESUME_GUEST;
+}
+
+/* Can user space's interrupt controller inject now? (No PIC in the kernel.) */
+static bool interrupt_window_open(struct fonda_vcpu *vcpu)
+{
+	return (vcpu->rflags & X86_EFLAGS_IF) && !vcpu->int_shadow &&
+	       !vcpu->exception.pending && !vcpu->exception.injected &&
+	       fonda_irq_wants_extint(vcpu);
+}
+
+/* Work before the next section; the code to leave with, or FONDA_RESUME_GUEST. */
+static int prepare(struct fonda_vcpu *vcpu)
+{
+	int ret;
+
+	if (signal_pending(current)) {
+		exit_with(vcpu, KVM_EXIT_INTR);
+		return -EINTR;
+	}
+	ret = fonda_handle_task_work();
+	if (ret) {
+		exit_with(vcpu, KVM_EXIT_INTR);
+		return ret;
+	}
+	cond_resched();
+	if (READ_ONCE(vcpu->requests)) {
+		ret = serve_requests(vcpu);
+		if (ret != FONDA_RESUME_GUEST)
+			return ret;
+	}
+	vcpu->want_window = false;
+	if (vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
+	    READ_ONCE(vcpu->run->request_interrupt_window)) {
+		if (interrupt_window_open(vcpu))
+			return exit_with(vcpu, KVM_EXIT_IRQ_WINDOW_OPEN);
+		vcpu->want_window = true;
+	}
+	return FONDA_RESUME_GUEST;
+}
+
+static int run_loop(struct fonda_vcpu *vcpu)
+{
+	int ret;
+
+	for (;;) {
+		ret = prepare(vcpu);
+		if (ret != FONDA_RESUME_GUEST)
+			return ret;
+
+		if (unlikely(vcpu->mp_state != KVM_MP_STATE_RUNNABLE)) {
+			fonda_slots_leave(vcpu);
+			block(vcpu);
+			fonda_slots_enter(vcpu);
+			if (vcpu->mp_state == KVM_MP_STATE_HALTED && fonda_vcpu_has_work(vcpu))
+				vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+			continue;
+		}
+
+		section_begin(vcpu);
+		ret = fonda_backend->run(vcpu);
+		section_end(vcpu);
+		if (ret == FONDA_RETRY_SLEEPING)
+			ret = fonda_backend->handle_exit(vcpu);
+		if (ret <= 0)
+			return ret;
+
+		/* Let those go on who wait for us to leave the old slots. */
+		if (test_bit(FONDA_REQ_UNLOAD, &vcpu->requests)) {
+			fonda_slots_leave(vcpu);
+			fonda_slots_enter(vcpu);
+		}
+	}
+}
+
+/*
+ * An AP that has not been started: wait for INIT. The caller is told to try
+ * again, as it is by the reference.
+ */
+static int wait_for_init(struct fonda_vcpu *vcpu)
+{
+	if (fonda_immediate_exit(vcpu->run))
+		return -EINTR;
+	block(vcpu);
+	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
+		accept_apic_events(vcpu);
+	if (signal_pending(current)) {
+		exit_with(vcpu, KVM_EXIT_INTR);
+		return -EINTR;
+	}
+	return -EAGAIN;
+}
+
+static void fill_run(struct fonda_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
+	run->flags = 0;
+	run->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
+		   fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	run->apic_base = vcpu->lapic.base;
+	run->ready_for_interrupt_injection =
+		vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL || interrupt_window_open(vcpu);
+}
+
+static void remember_thread(struct fonda_vcpu *vcpu)
+{
+	struct pid *old, *new = task_pid(current);
+
+	if (likely(rcu_access_pointer(vcpu->pid) == new))
+		return;
+	old = rcu_replace_pointer(vcpu->pid, get_pid(new), true);
+	synchronize_rcu();
+	put_pid(old);
+}
+
+static int run_locked(struct fonda_vcpu *vcpu)
+{
+	int ret;
+
+	if (unlikely(vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED)) {
+		ret = wait_for_init(vcpu);
+		fill_run(vcpu);
+		return ret;
+	}
+	ret = fonda_sync_regs_in(vcpu);
+	if (ret)
+		return ret;
+	if (!vcpu->in_kernel_apic) {
+		u64 cr8 = READ_ONCE(vcpu->run->cr8);
+
+		if (cr8 & ~0xfull)
+			return -EINVAL;
+		fonda_backend->write_reg(vcpu, FONDA_REG_CR8, cr8);
+	}
+
+	fonda_slots_enter(vcpu);
+	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
+	ret = fonda_complete_user_io(vcpu);
+	if (ret == FONDA_RESUME_GUEST) {
+		/* The access before it is complete: see the API's text on it. */
+		if (fonda_immediate_exit(vcpu->run))
+			ret = -EINTR;
+		else
+			ret = run_loop(vcpu);
+	}
+	fonda_slots_leave(vcpu);
+	fonda_stats_close(vcpu);
+	vcpu->stats->user_exits++;
+	fill_run(vcpu);
+	fonda_sync_regs_out(vcpu);
+	return ret;
+}
+
+long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg)
+{
+	sigset_t saved;
+	int ret;
+
+	if (arg)
+		return -EINVAL;
+	remember_thread(vcpu);
+	if (unlikely(vcpu->sigmask_set))
+		sigprocmask(SIG_SETMASK, &vcpu->sigmask, &saved);
+	ret = run_locked(vcpu);
+	if (unlikely(vcpu->sigmask_set))
+		sigprocmask(SIG_SETMASK, &saved, NULL);
+	return ret;
+}
+
+/* -- lifetime --------------------------------------------------------------- */
+
+void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
+{
+	memset(vcpu->regs, 0, sizeof(vcpu->regs));
+	vcpu->regs[FONDA_RDX] = fonda_cpuid_signature(vcpu);
+	vcpu->rip = 0xfff0;
+	vcpu->rflags = X86_EFLAGS_FIXED;
+	vcpu->exception = (struct fonda_exception){ };
+	vcpu->event_pending = false;
+	vcpu->nmi_pending = 0;
+	vcpu->nmi_injected = false;
+	atomic_set(&vcpu->nmi_queued, 0);
+	vcpu->ext_irq = -1;
+	memset(vcpu->db, 0, sizeof(vcpu->db));
+	vcpu->dr6 = DR6_RESERVED;
+	vcpu->dr7 = DR7_FIXED;
+	fonda_io_cancel(vcpu);
+	fonda_state_reset(vcpu, init);
+	fonda_lapic_reset(vcpu, init);
+	fonda_backend->vcpu_reset(vcpu, init);
+	fonda_backend->update_controls(vcpu);
+}
+
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct fonda_vcpu *vcpu = file->private_data;
+
+	fonda_vm_put(vcpu->vm);
+	return 0;
+}
+
+static vm_fault_t vcpu_fault(struct vm_fault *vmf)
+{
+	struct fonda_vcpu *vcpu = vmf->vma->vm_file->private_data;
+	struct page *page = NULL;
+
+	if (vmf->pgoff == FONDA_RUN_PAGE)
+		page = virt_to_page(vcpu->run);
+	else if (vmf->pgoff == FONDA_PIO_PAGE)
+		page = virt_to_page(vcpu->pio_data);
+	else if (vmf->pgoff == FONDA_RING_PAGE)
+		page = virt_to_page(vcpu->vm->ring);
+	else
+		page = fonda_dirty_ring_page(vcpu, vmf->pgoff);
+	if (!page)
+		return VM_FAULT_SIGBUS;
+	get_page(page);
+	vmf->page = page;
+	return 0;
+}
+
+static const struct vm_operations_struct vcpu_vm_ops = { .fault = vcpu_fault };
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	int ret = fonda_dirty_ring_check_mmap(file->private_data, vma);
+
+	if (!ret)
+		vma->vm_ops = &vcpu_vm_ops;
+	return ret;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner		= THIS_MODULE,
+	.release	= vcpu_release,
+	.mmap		= vcpu_mmap,
+	.unlocked_ioctl	= fonda_vcpu_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.llseek		= noop_llseek,
+};
+
+void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
+{
+	fonda_lapic_destroy(vcpu);
+	fonda_dirty_ring_free(vcpu);
+	fonda_state_vcpu_fini(vcpu);
+	fonda_fpu_free(vcpu);
+	fonda_mmu_cache_free(vcpu);
+	fonda_stats_vcpu_fini(vcpu);
+	free_page((unsigned long)vcpu->pio_data);
+	free_page((unsigned long)vcpu->run);
+	put_pid(rcu_access_pointer(vcpu->pid));
+	fonda_backend->vcpu_free(vcpu);
+}
+
+/* All of a vCPU but its place in the VM. Under vm->lock. */
+static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
+{
+	struct fonda_vcpu *vcpu;
+	int ret = -ENOMEM;
+
+	vcpu = fonda_backend->vcpu_alloc(vm);
+	if (IS_ERR(vcpu))
+		return vcpu;
+	vcpu->id = id;
+	vcpu->index = vm->nr_vcpus;
+	vcpu->cpu = -1;
+	mutex_init(&vcpu->mutex);
+	rcuwait_init(&vcpu->wait);
+	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vcpu->run)
+		goto out_vcpu;
+	vcpu->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vcpu->pio_data)
+		goto out_run;
+	ret = fonda_stats_vcpu_init(vcpu);
+	if (ret)
+		goto out_pio;
+	ret = fonda_fpu_alloc(vcpu);
+	if (ret)
+		goto out_stats;
+	ret = fonda_state_vcpu_init(vcpu);
+	if (ret)
+		goto out_fpu;
+	ret = fonda_dirty_ring_alloc(vcpu);
+	if (ret)
+		goto out_state;
+	ret = fonda_lapic_create(vcpu, id == vm->bsp_id);
+	if (ret)
+		goto out_ring;
+	fonda_vcpu_reset(vcpu, false);
+	vcpu->mp_state = !vcpu->in_kernel_apic || id == vm->bsp_id ?
+			 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
+	return vcpu;
+
+out_ring:
+	fonda_dirty_ring_free(vcpu);
+out_state:
+	fonda_state_vcpu_fini(vcpu);
+out_fpu:
+	fonda_fpu_free(vcpu);
+out_stats:
+	fonda_stats_vcpu_fini(vcpu);
+out_pio:
+	free_page((unsigned long)vcpu->pio_data);
+out_run:
+	free_page((unsigned long)vcpu->run);
+out_vcpu:
+	fonda_backend->vcpu_free(vcpu);
+	return ERR_PTR(ret);
+}
+
+/* With vm->lock held, nothing that was published can fail. */
+static long create_locked(struct fonda_vm *vm, unsigned long id)
+{
+	struct fonda_vcpu *vcpu;
+	struct file *file;
+	char name[24];
+	int fd, ret;
+
+	if (id >= (vm->max_vcpu_id ?: FONDA_MAX_VCPU_ID) || vm->nr_vcpus == FONDA_MAX_VCPUS)
+		return -EINVAL;
+	if (test_bit(id, vm->vcpu_ids))
+		return -EEXIST;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	vcpu = create(vm, id);
+	if (IS_ERR(vcpu)) {
+		ret = PTR_ERR(vcpu);
+		goto out_fd;
+	}
+	snprintf(name, sizeof(name), "fonda-vcpu:%lu", id);
+	file = anon_inode_getfile(name, &vcpu_fops, vcpu, O_RDWR);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto out_vcpu;
+	}
+	/* The file's release drops it. */
+	fonda_vm_get(vm);
+	set_bit(id, vm->vcpu_ids);
+	vm->vcpus[vm->nr_vcpus] = vcpu;
+	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);
+	fonda_lapic_publish(vcpu);
+	fonda_clock_vcpu_created(vcpu);
+	fd_install(fd, file);
+	return fd;
+
+out_vcpu:
+	fonda_vcpu_destroy(vcpu);
+out_fd:
+	put_unused_fd(fd);
+	return ret;
+}
+
+long fonda_vm_create_vcpu(struct fonda_vm *vm, unsigned long id)
+{
+	long ret;
+
+	mutex_lock(&vm->lock);
+	ret = create_locked(vm, id);
+	mutex_unlock(&vm->lock);
+	return ret;
+}

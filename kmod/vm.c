@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Lifetime of a VM: its file, its reference count, and the ways to reach all
+ * of its vCPUs at once. A VM lives as long as its own file or that of one of
+ * its vCPUs is open; teardown below mirrors fonda_vm_create().
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+
+#include "backend.h"
+
+struct fonda_vm *fonda_vm_create(void)
+{
+	struct fonda_vm *vm;
+	int ret;
+
+	vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	if (!vm)
+		return ERR_PTR(-ENOMEM);
+
+	refcount_set(&vm->users, 1);
+	mutex_init(&vm->lock);
+	mutex_init(&vm->slots_lock);
+	spin_lock_init(&vm->ring_lock);
+	INIT_LIST_HEAD(&vm->coalesced_zones);
+	vm->mm = current->mm;
+	mmgrab(vm->mm);
+
+	ret = init_srcu_struct(&vm->srcu);
+	if (ret)
+		goto out_mm;
+	ret = -ENOMEM;
+	vm->vcpu_ids = bitmap_zalloc(FONDA_MAX_VCPU_ID, GFP_KERNEL_ACCOUNT);
+	if (!vm->vcpu_ids)
+		goto out_srcu;
+	ret = fonda_io_init(vm);
+	if (ret)
+		goto out_ids;
+	ret = fonda_irq_init(vm);
+	if (ret)
+		goto out_io;
+	fonda_clock_init(vm);
+	ret = fonda_hardware_get();
+	if (ret)
+		goto out_irq;
+	ret = fonda_backend->vm_init(vm);
+	if (ret)
+		goto out_hardware;
+	/* Last: from here on the memory manager calls us. */
+	ret = fonda_mmu_init(vm);
+	if (ret)
+		goto out_backend;
+
+	mutex_lock(&fonda_vms_lock);
+	list_add_tail(&vm->list, &fonda_vms);
+	mutex_unlock(&fonda_vms_lock);
+	return vm;
+
+out_backend:
+	fonda_backend->vm_fini(vm);
+out_hardware:
+	fonda_hardware_put();
+out_irq:
+	fonda_irq_fini(vm);
+out_io:
+	fonda_io_fini(vm);
+out_ids:
+	bitmap_free(vm->vcpu_ids);
+out_srcu:
+	cleanup_srcu_struct(&vm->srcu);
+out_mm:
+	mmdrop(vm->mm);
+	kvfree(vm);
+	return ERR_PTR(ret);
+}
+
+static void destroy(struct fonda_vm *vm)
+{
+	int i;
+
+	mutex_lock(&fonda_vms_lock);
+	list_del(&vm->list);
+	mutex_unlock(&fonda_vms_lock);
+
+	fonda_stats_vm_fini(vm);
+	/* Sources of interrupts first, then those who receive them. */
+	fonda_eventfds_release(vm);
+	fonda_irq_quiesce(vm);
+	fonda_mmu_fini(vm);
+	for (i = 0; i < vm->nr_vcpus; i++)
+		fonda_vcpu_destroy(vm->vcpus[i]);
+	fonda_backend->vm_fini(vm);
+	fonda_hardware_put();
+	fonda_irq_fini(vm);
+	fonda_io_fini(vm);
+	fonda_msr_filter_free(vm);
+	bitmap_free(vm->vcpu_ids);
+	srcu_barrier(&vm->srcu);
+	cleanup_srcu_struct(&vm->srcu);
+	mmdrop(vm->mm);
+	kvfree(vm);
+}
+
+void fonda_vm_get(struct fonda_vm *vm)
+{
+	refcount_inc(&vm->users);
+}
+
+void fonda_vm_put(struct fonda_vm *vm)
+{
+	if (refcount_dec_and_test(&vm->users))
+		destroy(vm);
+}
+
+static int vm_release(struct inode *inode, struct file *file)
+{
+	struct fonda_vm *vm = file->private_data;
+
+	/*
+	 * An irqfd holds a file that could be the last user of this VM; without
+	 * this two VMs wired to each other would live for ever.
+	 */
+	fonda_eventfds_release(vm);
+	fonda_vm_put(vm);
+	return 0;
+}
+
+static const struct file_operations vm_fops = {
+	.owner		= THIS_MODULE,
+	.release	= vm_release,
+	.unlocked_ioctl	= fonda_vm_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.llseek		= noop_llseek,
+};
+
+/* KVM_CREATE_VM: a new file of a new VM; type 0 is the only one. */
+long fonda_vm_fd(unsigned long type)
+{
+	struct fonda_vm *vm;
+	struct file *file;
+	int fd, ret;
+
+	if (type)
+		return -EINVAL;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	vm = fonda_vm_create();
+	if (IS_ERR(vm)) {
+		ret = PTR_ERR(vm);
+		goto out_fd;
+	}
+	ret = fonda_stats_vm_init(vm, fd);
+	if (ret)
+		goto out_vm;
+	file = anon_inode_getfile("fonda-vm", &vm_fops, vm, O_RDWR);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto out_vm;
+	}
+	fd_install(fd, file);
+	return fd;
+
+out_vm:
+	fonda_vm_put(vm);
+out_fd:
+	put_unused_fd(fd);
+	return ret;
+}
+
+/* Too big for the stack; preemption is off while one is in use. */
+static DEFINE_PER_CPU(struct cpumask, kick_mask);
+
+static void acknowledge_kick(void *unused)
+{
+	/* Taking the interrupt has already ended the guest's run. */
+}
+
+void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait)
+{
+	struct fonda_vcpu *vcpu;
+	struct cpumask *mask;
+	int i;
+
+	preempt_disable();
+	mask = this_cpu_ptr(&kick_mask);
+	cpumask_clear(mask);
+	fonda_for_each_vcpu(i, vcpu, vm) {
+		if (req >= 0)
+			fonda_request(vcpu, req);
+		/*
+		 * Pairs with the store of the mode before the vCPU looks at its
+		 * requests: either it sees ours, or we see it in the guest.
+		 */
+		smp_mb__after_atomic();
+		if (READ_ONCE(vcpu->mode) == FONDA_IN_GUEST)
+			cpumask_set_cpu(READ_ONCE(vcpu->cpu), mask);
+		else if (!wait)
+			rcuwait_wake_up(&vcpu->wait);
+	}
+	if (!cpumask_empty(mask))
+		smp_call_function_many(mask, acknowledge_kick, NULL, wait);
+	preempt_enable();
+}
+
+void fonda_vm_flush_tlbs(struct fonda_vm *vm)
+{
+	fonda_vm_kick_all(vm, FONDA_REQ_TLB_FLUSH, true);
+}
+
+void fonda_vm_synchronize(struct fonda_vm *vm)
+{
+	struct fonda_vcpu *vcpu;
+	bool busy = false;
+	int i;
+
+	/*
+	 * What the caller published must be visible before we look for readers:
+	 * a vCPU marks itself (fonda_slots_enter()) before it reads. One that we
+	 * do not see marked will read what was published.
+	 */
+	smp_mb();
+	fonda_for_each_vcpu(i, vcpu, vm)
+		busy |= READ_ONCE(vcpu->reading_slots);
+	if (!busy)
+		return;
+	fonda_vm_kick_all(vm, FONDA_REQ_UNLOAD, false);
+	synchronize_srcu_expedited(&vm->srcu);
+}
+
+struct fonda_vcpu *fonda_vm_vcpu_by_id(struct fonda_vm *vm, int id)
+{
+	struct fonda_vcpu *vcpu;
+	int i;
+
+	/* Most programs number their vCPUs from 0 in order. */
+	if (id >= 0 && id < smp_load_acquire(&vm->nr_vcpus) && vm->vcpus[id]->id == id)
+		return vm->vcpus[id];
+	fonda_for_each_vcpu(i, vcpu, vm)
+		if (vcpu->id == id)
+			return vcpu;
+	return NULL;
+}
