@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Time: the TSC of a guest, its frequency, its agreement between vCPUs and
+ * with what the VMM sets; kvmclock and KVM_GET_CLOCK.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+#include <unistd.h>
+
+#include "tvm.h"
+
+#define BAD_PTR	((void *)8)
+
+#define MSR_KVM_WALL_CLOCK	0x4b564d00
+#define MSR_KVM_SYSTEM_TIME	0x4b564d01
+
+static volatile uint64_t stamp;
+
+GUEST(guest_stamps)
+{
+	for (;;) {
+		stamp = rdtsc();
+		GUEST_SYNC(1);
+	}
+}
+
+TEST(tsc_frequency)
+{
+	struct tvm t;
+	long khz;
+
+	tvm_init(&t, &guest_stamps);
+	khz = ioctl(t.cpu, KVM_GET_TSC_KHZ, 0);
+	EXPECT_GT(khz, 1000);
+	EXPECT_OK(ioctl(t.cpu, KVM_SET_TSC_KHZ, khz));
+	EXPECT_EQ(ioctl(t.cpu, KVM_GET_TSC_KHZ, 0), khz);
+	/* No scaling on this processor: another frequency cannot be had. */
+	if (!ioctl(t.fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL))
+		EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_TSC_KHZ, khz / 2), EINVAL);
+	tvm_fini(&t);
+}
+
+TEST(tsc_follows_what_the_vmm_writes)
+{
+	const uint64_t far = 1ull << 50;
+	uint64_t first, host;
+	struct tvm t;
+
+	tvm_init(&t, &guest_stamps);
+	EXPECT_EQ(tvm_go(&t), 1);
+	first = G(&t, stamp);
+	host = tvm_msr(&t, 0, MSR_TSC);
+	EXPECT_GE(host, first);
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_GE(G(&t, stamp), host);
+	/* Not the outer machine's: a fresh vCPU starts near zero. */
+	EXPECT_LT(first, rdtsc());
+
+	EXPECT_EQ(tvm_set_msr(&t, 0, MSR_TSC, far), 1);
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_GE(G(&t, stamp), far);
+	EXPECT_LT(G(&t, stamp), far + (1ull << 45));
+	tvm_fini(&t);
+}
+
+GUEST(guest_writes_tsc)
+{
+	uint64_t before, adjust;
+
+	wrmsr(MSR_TSC, 1ull << 48);
+	before = rdtsc();
+	GUEST_TRUE(before >= 1ull << 48);
+	GUEST_TRUE(rdmsr(MSR_TSC) >= before);
+	adjust = rdmsr(MSR_TSC_ADJUST);
+	GUEST_TRUE(adjust > 1ull << 47);
+	wrmsr(MSR_TSC_ADJUST, adjust + (1ull << 40));
+	GUEST_TRUE(rdtsc() >= (1ull << 48) + (1ull << 40));
+	GUEST_EQ(rdmsr(MSR_TSC_ADJUST), adjust + (1ull << 40));
+}
+
+TEST(guest_writes_tsc_and_tsc_adjust)
+{
+	struct tvm t;
+
+	if (!(tvm_cpuid(7, 0)->ebx & 2))
+		SKIP("emulator: no TSC_ADJUST in CPUID");
+	tvm_init(&t, &guest_writes_tsc);
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}
+
+/* Each vCPU takes the lock, reads its TSC, and must not be behind the last. */
+#define ROUNDS	2000
+
+static volatile uint32_t lock, arrived;
+static volatile uint64_t last, total;
+
+GUEST(guest_compares_tscs)
+{
+	uint32_t one, i;
+
+	__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
+	while (arrived < 2)
+		cpu_relax();
+	for (i = 0; i < ROUNDS; i++) {
+		uint64_t now;
+
+		do {
+			one = __atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE);
+		} while (one);
+		now = rdtsc();
+		GUEST_TRUE(now >= last);
+		last = now;
+		total++;
+		__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+	}
+}
+
+TEST(tsc_is_monotonic_across_vcpus)
+{
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_compares_tscs, TVM_IRQCHIP, 2);
+	tvm_start_all(&t);
+	tvm_join_all(&t);
+	EXPECT_EQ(G(&t, total), 2 * ROUNDS);
+	tvm_fini(&t);
+}
+
+/* The same after the VMM wrote the same value to both, as it does at start. */
+TEST(tsc_written_alike_stays_monotonic)
+{
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_compares_tscs, TVM_IRQCHIP, 2);
+	EXPECT_EQ(tvm_set_msr(&t, 0, MSR_TSC, 0), 1);
+	EXPECT_EQ(tvm_set_msr(&t, 1, MSR_TSC, 0), 1);
+	tvm_start_all(&t);
+	tvm_join_all(&t);
+	EXPECT_EQ(G(&t, total), 2 * ROUNDS);
+	tvm_fini(&t);
+}
+
+/* The page that kvmclock fills in, by the kernel's ABI (pvclock-abi.h). */
+struct pvclock {
+	volatile uint32_t version;
+	uint32_t pad;
+	volatile uint64_t tsc;
+	volatile uint64_t system_time;
+	volatile uint32_t mul;
+	volatile int8_t shift;
+	volatile uint8_t flags;
+	uint8_t pad2[2];
+} __attribute__((packed, aligned(4)));
+
+static struct pvclock pages[2] __attribute__((aligned(64)));
+static volatile uint64_t guest_ns;
+
+static uint64_t pvclock_ns(const struct pvclock *p)
+{
+	uint32_t version;
+	uint64_t ns;
+
+	do {
+		uint64_t delta;
+
+		version = p->version;
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		delta = rdtsc() - p->tsc;
+		delta = p->shift >= 0 ? delta << p->shift : delta >> -p->shift;
+		ns = p->system_time + (uint64_t)((unsigned __int128)delta * p->mul >> 32);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	} while ((version & 1) || version != p->version);
+	return ns;
+}
+
+GUEST(guest_reads_kvmclock)
+{
+	wrmsr(MSR_KVM_SYSTEM_TIME, (uintptr_t)&pages[0] | 1);
+	GUEST_EQ(rdmsr(MSR_KVM_SYSTEM_TIME), (uintptr_t)&pages[0] | 1);
+	for (;;) {
+		GUEST_TRUE(pages[0].version != 0);
+		GUEST_TRUE(pages[0].mul != 0);
+		guest_ns = pvclock_ns(&pages[0]);
+		GUEST_SYNC(pages[0].flags & 1 ? 1 : 2);
+	}
+}
+
+TEST(kvmclock_agrees_with_get_clock)
+{
+	struct kvm_clock_data before, after, set;
+	uint64_t stable;
+	struct tvm t;
+
+	tvm_init(&t, &guest_reads_kvmclock);
+	EXPECT_OK(ioctl(t.fd, KVM_GET_CLOCK, &before));
+	stable = tvm_go(&t);
+	EXPECT_OK(ioctl(t.fd, KVM_GET_CLOCK, &after));
+	EXPECT_EQ(stable, 1);
+	EXPECT_GE(G(&t, guest_ns) + 1000000, before.clock);
+	EXPECT_LE(G(&t, guest_ns), after.clock + 1000000);
+
+	/* Set far ahead, as after a migration: the guest follows. */
+	memset(&set, 0, sizeof(set));
+	set.clock = after.clock + 1000000000000;
+	EXPECT_OK(ioctl(t.fd, KVM_SET_CLOCK, &set));
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_GE(G(&t, guest_ns), set.clock);
+	EXPECT_LT(G(&t, guest_ns), set.clock + 600000000000);
+	tvm_fini(&t);
+}
+
+TEST(clock_errors)
+{
+	struct kvm_clock_data clock = { .flags = 0x8000 };
+	struct tvm t;
+
+	tvm_init(&t, &guest_reads_kvmclock);
+	EXPECT_ERRNO(ioctl(t.fd, KVM_GET_CLOCK, BAD_PTR), EFAULT);
+	EXPECT_ERRNO(ioctl(t.fd, KVM_SET_CLOCK, BAD_PTR), EFAULT);
+	EXPECT_ERRNO(ioctl(t.fd, KVM_SET_CLOCK, &clock), EINVAL);
+	/* There is no kvmclock to tell about the pause yet; then there is. */
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_KVMCLOCK_CTRL, 0), EINVAL);
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_OK(ioctl(t.cpu, KVM_KVMCLOCK_CTRL, 0));
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_EQ(G(&t, pages)[0].flags & 2, 2);
+	tvm_fini(&t);
+}
+
+GUEST(guest_compares_kvmclocks)
+{
+	struct pvclock *mine = &pages[guest_cpu()->id];
+	uint32_t i;
+
+	wrmsr(MSR_KVM_SYSTEM_TIME, (uintptr_t)mine | 1);
+	__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
+	while (arrived < 2)
+		cpu_relax();
+	for (i = 0; i < ROUNDS; i++) {
+		uint64_t now;
+
+		while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
+			;
+		now = pvclock_ns(mine);
+		GUEST_TRUE(now >= last);
+		last = now;
+		total++;
+		__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+	}
+}
+
+TEST(kvmclock_is_monotonic_across_vcpus)
+{
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_compares_kvmclocks, TVM_IRQCHIP, 2);
+	tvm_start_all(&t);
+	tvm_join_all(&t);
+	EXPECT_EQ(G(&t, total), 2 * ROUNDS);
+	tvm_fini(&t);
+}
+
+/* Seconds and nanoseconds of the wall clock at the VM's boot. */
+static struct {
+	volatile uint32_t version, sec, nsec;
+} wall __attribute__((aligned(64)));
+
+GUEST(guest_reads_wall_clock)
+{
+	wrmsr(MSR_KVM_WALL_CLOCK, (uintptr_t)&wall);
+	GUEST_TRUE(wall.version && !(wall.version & 1));
+	GUEST_TRUE(wall.nsec < 1000000000);
+}
+
+TEST(wall_clock)
+{
+	struct timespec now;
+	struct tvm t;
+
+	tvm_init(&t, &guest_reads_wall_clock);
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	clock_gettime(CLOCK_REALTIME, &now);
+	EXPECT_LE(G(&t, wall).sec, now.tv_sec);
+	EXPECT_GE(G(&t, wall).sec + 600, now.tv_sec);
+	tvm_fini(&t);
+}
