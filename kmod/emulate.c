@@ -588,11 +588,17 @@ static int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 len,
 	return fault(c, seg == FONDA_SEG_SS ? VECTOR_SS : VECTOR_GP);
 }
 
+/* Bytes from @gva to the end of its page. */
+static u32 page_room(gva_t gva)
+{
+	return 4096 - (gva & 4095);
+}
+
 /* Where the @len bytes at @gva are; a piece for each page. */
 static int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
 		     struct emulate_operand *op)
 {
-	u32 room = PAGE_SIZE - offset_in_page(gva);
+	u32 room = page_room(gva);
 	int r;
 
 	op->len[0] = min(len, room);
@@ -992,7 +998,7 @@ static int string_operand(struct emulate_ctxt *c, bool dst, u64 left,
 	if (r != EMULATE_OK || !(insn->flags & EMUL_PORT) || left == 1)
 		return r;
 
-	left = min_t(u64, left, (PAGE_SIZE - offset_in_page(gva)) / len);
+	left = min_t(u64, left, page_room(gva) / len);
 	if (left > 1 && !(c->rflags & (X86_EFLAGS_DF | X86_EFLAGS_TF)) &&
 	    left * len - 1 <= mask - off && c->ops->is_ram(c, op->gpa[0], dst) &&
 	    linear(c, seg, off, left * len, dst, &gva) == EMULATE_OK) {

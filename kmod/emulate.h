@@ -151,7 +151,7 @@ struct emulate_ctxt {
 	u8 mode;		/* enum emulate_mode; LONG is 64-bit code */
 	u8 cpl;
 	u8 va_bits;		/* of a canonical address: 48 or 57 */
-	u8 *pio_data;		/* PAGE_SIZE bytes */
+	u8 *pio_data;		/* a page */
 	struct fonda_insn insn;
 	struct emulate_fault fault;
 
@@ -187,5 +187,23 @@ static inline void fonda_emulate_answered(struct emulate_ctxt *c)
  * guest execute the instruction anew. Never EMULATE_OK.
  */
 enum emulate_result fonda_emulate(struct emulate_ctxt *c);
+
+/*
+ * The instruction that a vCPU is emulating, across the exits to user space and
+ * the change to a context that may sleep. All (m); mmio.c's own.
+ */
+struct fonda_io {
+	bool active;		/* begun and not finished */
+	bool asked;		/* user space owes an answer */
+	u8 answer_len;		/* bytes */
+	void *answer;		/* where the answer of a read goes; NULL: none */
+	int error;		/* why memory could not be had */
+	unsigned long rip;	/* of the instruction */
+	gpa_t gpa;		/* the access that exited, and how (FONDA_ACCESS_*) */
+	u32 access;
+	u8 code_len;
+	u8 code[FONDA_INSN_MAX];
+	struct emulate_ctxt ctxt;
+};
 
 #endif

@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Emulating an instruction for a vCPU: fetches it, gives the engine of
+ * emulate.c the guest's memory, page tables and devices, and carries an
+ * instruction across exits to user space. All of it may begin with preemption
+ * off; what needs sleep answers FONDA_RETRY_SLEEPING and goes on when the
+ * handler is called again.
+ */
+#include <linux/kernel.h>
+#include <linux/kvm.h>
+#include <linux/sched/signal.h>
+#include <linux/string.h>
+#include <asm/traps.h>
+
+#include "backend.h"
+#include "walk.h"
+
+/* Repetitions in a row before the guest gets its chance for interrupts. */
+#define MAX_REPETITIONS	1024
+
+static struct fonda_vcpu *vcpu_of(struct emulate_ctxt *c)
+{
+	return container_of(c, struct fonda_vcpu, io.ctxt);
+}
+
+/* -- the guest's tables and code -------------------------------------------- */
+
+int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
+{
+	if (likely(len == 8))
+		return fonda_read_guest_u64(vcpu, gpa, val);
+	return fonda_read_guest(vcpu, gpa, val, len);
+}
+
+int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int len)
+{
+	int ret = fonda_cmpxchg_guest(vcpu, gpa, len, old, new);
+
+	return ret > 0 ? -ESTALE : ret;
+}
+
+static __always_inline int read_entry(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
+{
+	return fonda_read_guest_u64(vcpu, gpa, val);
+}
+
+/* @len bytes of code that do not cross a page. */
+static __always_inline int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
+				       gva_t rip, u8 *code, int len)
+{
+	gpa_t gpa;
+	int ret;
+
+	ret = fonda_walk_code(vcpu, p, rip, &gpa, read_entry);
+	if (unlikely(ret))
+		return ret == FONDA_WALK_FAULT ? -ENOENT : ret;
+	return fonda_read_guest(vcpu, gpa, code, len);
+}
+
+int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code)
+{
+	int room = PAGE_SIZE - offset_in_page(rip), ret;
+
+	if (likely(room >= FONDA_INSN_MAX)) {
+		ret = fetch_piece(vcpu, p, rip, code, FONDA_INSN_MAX);
+		return ret ? ret : FONDA_INSN_MAX;
+	}
+	ret = fetch_piece(vcpu, p, rip, code, room);
+	if (ret)
+		return ret;
+	/* The next page need not be there: the instruction may end before it. */
+	ret = fetch_piece(vcpu, p, rip + room, code + room, FONDA_INSN_MAX - room);
+	if (ret == -EAGAIN)
+		return ret;
+	return ret ? room : FONDA_INSN_MAX;
+}
+
+static void get_paging(struct fonda_vcpu *vcpu, struct fonda_paging *p)
+{
+	p->cr0 = fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
+	p->cr3 = fonda_backend->read_reg(vcpu, FONDA_REG_CR3);
+	p->cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
+	p->efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
+	p->rflags = vcpu->rflags;
+	p->phys_bits = FONDA_GPA_BITS;
+	p->gb_pages = true;
+}
+
+/* -- the machine that the engine sees --------------------------------------- */
+
+static void op_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
+{
+	fonda_backend->get_segment(vcpu_of(c), seg, s);
+}
+
+static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(c);
+	struct fonda_io *io = &vcpu->io;
+	struct fonda_paging p;
+	u32 error;
+	int ret;
+
+	/*
+	 * The processor has translated this address for the same access before
+	 * it exited. Strings have two operands, which may look alike.
+	 */
+	if (likely(!(c->insn.flags & EMUL_STRING) && !((gva ^ io->gpa) & ~PAGE_MASK) &&
+		   (access & ~io->access) == 0)) {
+		*gpa = io->gpa;
+		return EMULATE_OK;
+	}
+
+	get_paging(vcpu, &p);
+	if (c->cpl == 3)
+		access |= FONDA_ACCESS_USER;
+	ret = fonda_walk(vcpu, &p, gva, access, gpa, &error);
+	if (likely(!ret))
+		return EMULATE_OK;
+	if (ret == FONDA_WALK_FAULT) {
+		c->fault = (struct emulate_fault){
+			.vector = X86_TRAP_PF, .has_error = true,
+			.error = error, .address = gva };
+		return EMULATE_FAULT;
+	}
+	if (ret == -EAGAIN)
+		return vcpu->atomic ? EMULATE_NEED_SLEEP : EMULATE_RETRY;
+	return EMULATE_UNSUPPORTED;
+}
+
+static bool op_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
+{
+	const struct fonda_memslot *slot = fonda_vcpu_slot(vcpu_of(c), gpa >> PAGE_SHIFT);
+
+	return slot && !(write && (slot->flags & KVM_MEM_READONLY));
+}
+
+/*
+ * An access that goes past memory: the one that exited is known to, so that
+ * the slots need not be searched again. (Of a read-modify-write instruction on
+ * read-only memory only the write exited.)
+ */
+static bool is_mmio(struct emulate_ctxt *c, gpa_t gpa, bool write)
+{
+	const struct fonda_io *io = &vcpu_of(c)->io;
+
+	return (gpa == io->gpa && write == (io->access == FONDA_ACCESS_WRITE)) ||
+	       !op_is_ram(c, gpa, write);
+}
+
+/* The result of an access to memory in the engine's terms. */
+static int memory_result(struct fonda_vcpu *vcpu, int ret)
+{
+	if (likely(!ret))
+		return EMULATE_OK;
+	if (ret == -EAGAIN)
+		return EMULATE_NEED_SLEEP;
+	vcpu->io.error = ret;
+	return EMULATE_UNSUPPORTED;
+}
+
+static int ask_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, int len, bool write)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = gpa;
+	run->mmio.len = len;
+	run->mmio.is_write = write;
+	vcpu->io.asked = true;
+	return EMULATE_NEED_USER;
+}
+
+static int op_read(struct emulate_ctxt *c, gpa_t gpa, void *data, int len)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(c);
+
+	if (!is_mmio(c, gpa, false))
+		return memory_result(vcpu, fonda_read_guest(vcpu, gpa, data, len));
+	if (unlikely(len > 8)) {
+		/* The slot was deleted while user space had the instruction. */
+		memset(data, 0xff, len);
+		return EMULATE_OK;
+	}
+	if (!fonda_io_read(vcpu, FONDA_BUS_MMIO, gpa, len, data))
+		return EMULATE_OK;
+	vcpu->io.answer = data;
+	vcpu->io.answer_len = len;
+	return ask_mmio(vcpu, gpa, len, false);
+}
+
+static int op_write(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(c);
+
+	if (!is_mmio(c, gpa, true))
+		return memory_result(vcpu, fonda_write_guest(vcpu, gpa, data, len));
+	if (unlikely(len > 8))
+		return EMULATE_OK;
+	if (!fonda_io_write(vcpu, FONDA_BUS_MMIO, gpa, len, data) ||
+	    fonda_coalesced_write(vcpu, false, gpa, len, data))
+		return EMULATE_OK;
+	memcpy(vcpu->run->mmio.data, data, len);
+	vcpu->io.answer = NULL;
+	return ask_mmio(vcpu, gpa, len, true);
+}
+
+/* One element; the page of data is user space's to scribble on. */
+static int port_element(struct fonda_vcpu *vcpu, bool in, u16 port, int size, u8 *data)
+{
+	u32 val = 0;
+	int ret;
+
+	if (in) {
+		ret = fonda_io_read(vcpu, FONDA_BUS_PIO, port, size, &val);
+		if (!ret)
+			memcpy(data, &val, size);
+		return ret;
+	}
+	memcpy(&val, data, size);
+	ret = fonda_io_write(vcpu, FONDA_BUS_PIO, port, size, &val);
+	return ret && !fonda_coalesced_write(vcpu, true, port, size, &val) ? ret : 0;
+}
+
+static int op_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(c);
+	struct kvm_run *run = vcpu->run;
+	int i;
+
+	for (i = 0; i < count; i++) {
+		if (port_element(vcpu, in, port, size, vcpu->pio_data + i * size))
+			break;
+	}
+	if (i) {
+		c->count = i;
+		return EMULATE_OK;
+	}
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = size;
+	run->io.port = port;
+	run->io.count = count;
+	run->io.data_offset = FONDA_PIO_PAGE * PAGE_SIZE;
+	/* Data stays in that page, where the engine looks for it. */
+	vcpu->io.answer = NULL;
+	vcpu->io.asked = true;
+	return EMULATE_NEED_USER;
+}
+
+static const struct emulate_ops ops = {
+	.segment	= op_segment,
+	.translate	= op_translate,
+	.is_ram		= op_is_ram,
+	.read		= op_read,
+	.write		= op_write,
+	.pio		= op_pio,
+};
+
+/* -- one instruction -------------------------------------------------------- */
+
+/*
+ * KVM_EXIT_INTERNAL_ERROR with the bytes of the instruction, so that it is
+ * found and added. A program of the guest must not end its machine: it gets an
+ * #UD, unless user space wants to know of that too.
+ */
+static int fail(struct fonda_vcpu *vcpu)
+{
+	struct fonda_io *io = &vcpu->io;
+	struct kvm_run *run = vcpu->run;
+
+	if (io->error)
+		return io->error;
+	if (io->ctxt.cpl == 3 && !vcpu->vm->exit_on_emulation_error) {
+		fonda_queue_exception(vcpu, X86_TRAP_UD);
+		return FONDA_RESUME_GUEST;
+	}
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
+	/* In words: the flags, the length and the bytes. */
+	run->emulation_failure.ndata = io->code_len ? 3 : 1;
+	run->emulation_failure.flags =
+		io->code_len ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
+	run->emulation_failure.insn_size = io->code_len;
+	memset(run->emulation_failure.insn_bytes, 0x90, FONDA_INSN_MAX);
+	memcpy(run->emulation_failure.insn_bytes, io->code, io->code_len);
+	return FONDA_EXIT_USER;
+}
+
+static int inject(struct fonda_vcpu *vcpu, const struct emulate_fault *fault)
+{
+	if (fault->vector == X86_TRAP_PF)
+		fonda_queue_page_fault(vcpu, fault->address, fault->error);
+	else if (fault->has_error)
+		fonda_queue_exception_error(vcpu, fault->vector, fault->error);
+	else
+		fonda_queue_exception(vcpu, fault->vector);
+	return FONDA_RESUME_GUEST;
+}
+
+/* Between two repetitions: is there a reason to go back to the guest? */
+static bool must_yield(struct fonda_vcpu *vcpu, int repetitions)
+{
+	return repetitions >= MAX_REPETITIONS || (vcpu->rflags & X86_EFLAGS_TF) ||
+	       READ_ONCE(vcpu->irq_pending) || READ_ONCE(vcpu->event_pending) ||
+	       READ_ONCE(vcpu->requests) || need_resched() || signal_pending(current) ||
+	       fonda_immediate_exit(vcpu->run);
+}
+
+static int execute(struct fonda_vcpu *vcpu)
+{
+	struct fonda_io *io = &vcpu->io;
+	struct emulate_ctxt *c = &io->ctxt;
+	enum emulate_result r;
+	int n = 0;
+
+	do {
+		c->rflags = vcpu->rflags;
+		r = fonda_emulate(c);
+	} while (r == EMULATE_AGAIN && !must_yield(vcpu, ++n));
+
+	if (r == EMULATE_NEED_USER)
+		return FONDA_EXIT_USER;
+	if (r == EMULATE_NEED_SLEEP)
+		return FONDA_RETRY_SLEEPING;
+
+	io->active = false;
+	switch (r) {
+	case EMULATE_DONE:
+		vcpu->rflags = c->rflags;
+		return fonda_skip_insn(vcpu, c->insn.len);
+	case EMULATE_AGAIN:
+		/* Each repetition is a step of its own. */
+		return vcpu->rflags & X86_EFLAGS_TF ? fonda_skip_insn(vcpu, 0) :
+						      FONDA_RESUME_GUEST;
+	case EMULATE_FAULT:
+		return inject(vcpu, &c->fault);
+	case EMULATE_RETRY:
+		return FONDA_RESUME_GUEST;
+	default:
+		return fail(vcpu);
+	}
+}
+
+/* Fetch and decode: EMULATE_OK, or as from fonda_decode(). */
+static int prepare(struct fonda_vcpu *vcpu)
+{
+	struct fonda_io *io = &vcpu->io;
+	struct emulate_ctxt *c = &io->ctxt;
+	struct fonda_paging p;
+	struct fonda_segment cs;
+	gva_t rip = vcpu->rip;
+	int bits, nr, r;
+
+	get_paging(vcpu, &p);
+	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
+	if ((p.efer & FONDA_EFER_LMA) && (cs.attr & FONDA_SEG_L)) {
+		c->mode = EMULATE_LONG;
+		bits = 64;
+	} else {
+		c->mode = !(p.cr0 & X86_CR0_PE) ? EMULATE_REAL :
+			  vcpu->rflags & X86_EFLAGS_VM ? EMULATE_V86 : EMULATE_PROTECTED;
+		bits = cs.attr & FONDA_SEG_DB ? 32 : 16;
+		rip = (u32)(rip + cs.base);
+	}
+	c->ops = &ops;
+	c->gpr = vcpu->regs;
+	c->rip = vcpu->rip;
+	c->cpl = fonda_backend->read_reg(vcpu, FONDA_REG_CPL);
+	c->va_bits = p.cr4 & X86_CR4_LA57 ? 57 : 48;
+	c->pio_data = vcpu->pio_data;
+	io->rip = vcpu->rip;
+	io->error = 0;
+	io->code_len = 0;
+	fonda_emulate_begin(c);
+
+	nr = fonda_fetch_code(vcpu, &p, rip, io->code);
+	if (unlikely(nr < 0)) {
+		if (nr == -EAGAIN)
+			return vcpu->atomic ? EMULATE_NEED_SLEEP : EMULATE_RETRY;
+		return nr == -ENOENT ? EMULATE_RETRY : EMULATE_UNSUPPORTED;
+	}
+	io->code_len = nr;
+	r = fonda_decode(&c->insn, io->code, nr, bits);
+	if (r == EMULATE_FAULT)
+		c->fault = (struct emulate_fault){ .vector = X86_TRAP_UD };
+	return r;
+}
+
+/* @gpa, @access: what exited; @flags: EMUL_* that the instruction must have. */
+static int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, u32 flags)
+{
+	struct fonda_io *io = &vcpu->io;
+	int r;
+
+	/* What had to sleep in the middle of an instruction goes on there. */
+	if (io->active && io->rip == vcpu->rip)
+		return execute(vcpu);
+
+	io->gpa = gpa;
+	io->access = access;
+	r = prepare(vcpu);
+	switch (r) {
+	case EMULATE_OK:
+		/* Another processor has changed the code: execute what is there. */
+		if ((io->ctxt.insn.flags & flags) != flags)
+			return FONDA_RESUME_GUEST;
+		io->active = true;
+		return execute(vcpu);
+	case EMULATE_NEED_SLEEP:
+		return FONDA_RETRY_SLEEPING;
+	case EMULATE_RETRY:
+		return FONDA_RESUME_GUEST;
+	case EMULATE_FAULT:
+		return inject(vcpu, &io->ctxt.fault);
+	default:
+		return fail(vcpu);
+	}
+}
+
+int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
+{
+	return emulate(vcpu, gpa, access, 0);
+}
+
+int fonda_emulate_string_pio(struct fonda_vcpu *vcpu)
+{
+	return emulate(vcpu, FONDA_INVALID_GPA, FONDA_ACCESS_READ, EMUL_PORT);
+}
+
+int fonda_complete_user_io(struct fonda_vcpu *vcpu)
+{
+	struct fonda_io *io = &vcpu->io;
+
+	if (vcpu->pio.pending)
+		return fonda_complete_pio(vcpu);
+	if (likely(!io->asked))
+		return FONDA_RESUME_GUEST;
+
+	io->asked = false;
+	/* A reset or a debugger has put the guest elsewhere meanwhile. */
+	if (vcpu->rip != io->rip) {
+		io->active = false;
+		return FONDA_RESUME_GUEST;
+	}
+	if (io->answer)
+		memcpy(io->answer, vcpu->run->mmio.data, io->answer_len);
+	fonda_emulate_answered(&io->ctxt);
+	return execute(vcpu);
+}
+
+void fonda_io_cancel(struct fonda_vcpu *vcpu)
+{
+	vcpu->io.active = false;
+	vcpu->io.asked = false;
+	vcpu->pio.pending = false;
+}
