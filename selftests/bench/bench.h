@@ -71,20 +71,21 @@ struct bench_row {
 	/* What the host would pay without a guest: added to both. */
 	uint64_t (*host_part)(void);
 	uint32_t repeat;	/* 0: BENCH_REPEAT, which is the most */
-	bool drain;		/* let the guest take its interrupts after each */
-	/* On the host, before the guest starts. */
+	uint32_t per;		/* the operation is for so many: pages, entries */
+	/* On the host: before there is a vCPU, and before the guest starts. */
+	void (*create)(struct tvm *t);
 	void (*setup)(struct tvm *t);
-	/* In the guest, once; absent if there is nothing to prepare. */
+	/* In the guest, once; and each time that the host calls bench_serve(). */
 	void (*prepare)(void);
-	/* The operation: one of these. */
+	void (*serve)(void);
+	/* The operation, once: one of these. */
 	uint64_t (*guest)(void);
 	uint64_t (*host)(struct tvm *t);
 };
 
-/* Interrupts that the guest has taken; its handlers count here. */
-extern volatile uint32_t bench_taken;
-
 void bench_row_run(const struct bench_row *row, const char *name);
+/* For a row of the host: has the guest do what .serve says. */
+void bench_serve(struct tvm *t);
 
 /* ROW(name, .label = ..., ...): a row, which is the test bench_<name>. */
 #define ROW(_name, ...)							\
