@@ -11,6 +11,8 @@
 #include <linux/context_tracking.h>
 #include <linux/eventfd.h>
 #include <linux/hrtimer.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/syscore_ops.h>
@@ -164,5 +166,15 @@ static inline u64 fonda_host_spec_ctrl(void)
 {
 	return this_cpu_read(x86_spec_ctrl_current);
 }
+
+/* What the ageing callbacks return: int, later bool. */
+typedef typeof(((const struct mmu_notifier_ops *)NULL)->test_young(NULL, NULL, 0)) fonda_young_t;
+
+/* A signal ends the wait for a page (userfaultfd) since 6.2. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define FONDA_FOLL_INTERRUPTIBLE	0
+#else
+#define FONDA_FOLL_INTERRUPTIBLE	FOLL_INTERRUPTIBLE
+#endif
 
 #endif

@@ -15,8 +15,11 @@
 
 #include "types.h"
 
+struct fonda_memslots;
 struct kvm_dirty_gfn;
 struct page;
+struct seq_file;
+struct vm_area_struct;
 
 #define FONDA_MEM_SLOTS		4096
 /* One slot's limit, so that its page numbers fit the dirty log's interface. */
@@ -84,10 +87,12 @@ static inline hva_t fonda_slot_hva(const struct fonda_memslot *slot, gfn_t gfn)
 /* --- The second-stage table: table.c ------------------------------------- */
 
 /*
- * Bits of an entry, where NPT and EPT differ. Physical addresses are bits 51:12
- * in both, and access rights of all levels are ANDed in both.
+ * Bits of an entry, where NPT and EPT differ. In both, the rights of all levels
+ * are ANDed. Where the host's memory is encrypted (SME), the bit that says so
+ * is in `table` and in memtype[FONDA_MEM_WB], and not in `address`.
  */
 struct fonda_mmu_format {
+	u64 address;		/* the physical address: bits 51:12 or fewer */
 	u64 present;		/* set in every entry in use, and only there */
 	u64 table;		/* all bits of an entry that points to a table */
 	u64 leaf;		/* bits of every leaf: read, execute, guest access */
@@ -95,7 +100,7 @@ struct fonda_mmu_format {
 	u64 large;		/* tells a leaf from a table above level 1 */
 	u64 accessed;		/* 0: the processor does not maintain it */
 	u64 dirty;		/* 0: the same */
-	u64 soft;		/* one bit that the processor ignores at any level */
+	u64 split;		/* a bit that the processor ignores, for ourselves */
 	u64 memtype[3];		/* by enum fonda_memtype */
 	u8 max_level;		/* the largest leaf: 1: 4K, 2: 2M, 3: 1G */
 };
@@ -108,15 +113,14 @@ enum fonda_memtype {
 
 #define FONDA_ROOT_LEVEL	4
 #define FONDA_TABLE_ENTRIES	512
-#define FONDA_ENTRY_ADDR	0x000ffffffffff000ULL
-#define FONDA_LEVEL_SHIFT(level)	(12 + 9 * ((level) - 1))
-#define FONDA_LEVEL_SIZE(level)		(1ULL << FONDA_LEVEL_SHIFT(level))
+#define FONDA_MAX_LEAF_LEVEL	3
 #define FONDA_LEVEL_PAGES(level)	(1ULL << (9 * ((level) - 1)))
+#define FONDA_LEVEL_SIZE(level)		(FONDA_LEVEL_PAGES(level) << 12)
 
 struct fonda_table {
 	u64 *root;			/* (c) */
 	const struct fonda_mmu_format *format;	/* (c) */
-	atomic_long_t leaves[4];	/* mapped, by level (1 to 3) */
+	atomic_long_t leaves[FONDA_MAX_LEAF_LEVEL + 1];	/* mapped, by level */
 	atomic_long_t tables;		/* pages of tables, the root included */
 };
 
@@ -146,32 +150,37 @@ struct fonda_mapping {
 	enum fonda_memtype memtype;
 };
 
-/* -ENOMEM. The functions below take the caller's locks for granted: see mmu.c. */
+/*
+ * Who may run at once: map, walk, collect and age of several callers; zap and
+ * unsplit exclude everything. mmu.c has the lock.
+ */
 int fonda_table_init(struct fonda_table *t, const struct fonda_mmu_format *format);
 /* Frees every page of tables. */
 void fonda_table_fini(struct fonda_table *t);
+/* Fill the cache. May sleep; -ENOMEM. */
+int fonda_table_topup(struct fonda_mmu_cache *cache);
+void fonda_table_drain(struct fonda_mmu_cache *cache);
+
 /*
- * Map, raise the rights of what is mapped, or find that there is nothing to do.
- * Several callers may run at once. Returns true when the leaf became writable
- * by this call, which logging by write protection counts as the page's write.
+ * Map, raise the rights of what is mapped, or find that there is nothing to do;
+ * the cache is full. Returns true when the page became writable by this call,
+ * which logging by write protection counts as its write.
  */
 bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 		     const struct fonda_mapping *m);
-/* The entry that translates @gpa, or 0, and its level. */
-u64 fonda_table_lookup(struct fonda_table *t, gpa_t gpa, int *level);
 
 /*
- * Calls for leaves in [start, end): entries of one table that follow each
- * other. At level 1 some of the @nr may be absent; above, @nr is 1, and the
- * leaf may reach beyond the range. Returns what the last call returned; not 0
- * ends the walk.
+ * Calls @fn for the leaves in [start, end): @nr entries of one table that
+ * follow each other, from that of @gfn. At level 1 some of them may be absent;
+ * above, @nr is 1, @gfn is where the leaf begins, and it may reach beyond the
+ * range. A result other than 0 ends the walk and is returned.
  */
 typedef int (*fonda_table_fn)(void *ctx, u64 *entry, gfn_t gfn, u32 nr, int level);
 int fonda_table_walk(struct fonda_table *t, gfn_t start, gfn_t end, fonda_table_fn fn, void *ctx);
 
-/* Where written pages of a range of guest memory are noted. */
+/* Where written pages of a slot are noted, and by which bit they are known. */
 struct fonda_dirty_sink {
-	unsigned long *bitmap;	/* bit 0 is base_gfn; NULL: nowhere */
+	unsigned long *bitmap;	/* bit 0 is base_gfn; NULL: not noted */
 	gfn_t base_gfn;
 	u64 npages;
 	u64 mask;		/* an entry with this bit was written */
@@ -179,26 +188,26 @@ struct fonda_dirty_sink {
 
 /*
  * Remove every leaf that touches [start, end) and the tables that the range
- * covers, noting the written ones. Nobody else may use the table. Tables go to
- * the list *@free, to be freed by fonda_table_free_list() after the processors
- * have forgotten them. Returns whether a leaf was removed.
+ * covers, noting the written pages. Returns whether something was removed; then
+ * the tables are in the list *@free, for fonda_table_free_list() once the
+ * processors have forgotten them.
  */
 bool fonda_table_zap(struct fonda_table *t, gfn_t start, gfn_t end,
 		     const struct fonda_dirty_sink *sink, u64 **free);
-void fonda_table_free_list(u64 *list);
+/* The same for the tables that splitting has made, so that they grow again. */
+bool fonda_table_unsplit(struct fonda_table *t, gfn_t start, gfn_t end, u64 **free);
+void fonda_table_free_list(struct fonda_table *t, u64 *list);
 
 /*
- * Collect: note the pages of [start, end) written since the last time, and
- * start anew. Of leaves larger than a page the write permission is taken, for
- * they are split when they are written next. @want, if not NULL, has a bit for
- * each page from @start and limits it to those. Returns whether an entry was
- * changed, so that the processors must forget what they cached.
+ * Note the pages of [start, end) written since the last time, and begin anew:
+ * the bit is cleared, and large leaves lose the write permission, since they
+ * are split when written next. @want, if not NULL, has a bit for every page
+ * from @start (a multiple of 64 from the slot's base) and limits it to those.
+ * Returns whether an entry was changed, so that the processors must forget.
  */
 bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
 			 const struct fonda_dirty_sink *sink, const unsigned long *want);
-/* Remove tables that splitting has made, so that large leaves can come back. */
-bool fonda_table_unsplit(struct fonda_table *t, gfn_t start, gfn_t end, u64 **free);
-/* Was a page of the range accessed; forget it if @clear. */
+/* Was a page of the range accessed? Forget it if @clear. */
 bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear);
 
 /* --- Faults and the host's changes: mmu.c -------------------------------- */
@@ -218,10 +227,9 @@ struct fonda_mmu {
 	hva_t invalid_start, invalid_end;
 	/* Somebody has removed leaves and not flushed yet. */
 	atomic_t flushes_pending;
-	u64 generation;			/* (s) of the newest slots */
-	struct fonda_memslots *retired;	/* (s) arrays to free */
+	struct fonda_memslots *retired;	/* (s) slots replaced, to be freed */
 	u32 nr_retired;			/* (s) */
-	bool registered;		/* (c) the notifier */
+	bool dirty_by_write;		/* (c) see fonda_dirty_mask() */
 };
 
 /* Once, by the backend's hardware_setup(), before any VM exists. */
@@ -231,12 +239,25 @@ static inline void fonda_mmu_module_exit(void) { }
 
 /* vm->mm is current->mm. -ENOMEM, -EINTR. */
 int fonda_mmu_init(struct fonda_vm *vm);
-/* All vCPUs are gone. Frees slots and tables. */
+/* No vCPU runs any more. Frees slots and tables. */
 void fonda_mmu_fini(struct fonda_vm *vm);
-/* Spare tables of a vCPU that dies. */
-void fonda_mmu_cache_fini(struct fonda_mmu_cache *cache);
+/* When a vCPU dies: its spare tables. */
+void fonda_mmu_cache_free(struct fonda_vcpu *vcpu);
+/* The rest of kmod's memory code calls these, under slots_lock. */
+/* Make @slots the VM's; faults that looked at the old ones begin anew. */
+void fonda_mmu_publish(struct fonda_vm *vm, struct fonda_memslots *slots);
+/* After it returns nothing of @slot is mapped, nor will be. */
+void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot);
+/* Remove the tables of @slot that splitting has made. */
+void fonda_mmu_unsplit(struct fonda_vm *vm, const struct fonda_memslot *slot);
+/*
+ * Have the host make its page at @hva present (and writable); sleeps, outside
+ * vm->srcu. -EFAULT, -EHWPOISON, -EINTR.
+ */
+int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write);
 /* For nCR3 or EPTP: constant for the life of the VM. */
 hpa_t fonda_mmu_root_hpa(struct fonda_vm *vm);
+void fonda_mmu_show_stats(struct fonda_vm *vm, struct seq_file *m);
 
 /*
  * The guest touched @gpa (FONDA_ACCESS_WRITE and _FETCH count) and the
@@ -267,23 +288,6 @@ int fonda_read_guest_u64(struct fonda_vcpu *vcpu, gpa_t gpa, u64 *val);
  */
 int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u64 new);
 
-/* A guest structure that the kernel updates often; all in one slot. */
-struct fonda_gpa_cache {
-	gpa_t gpa;
-	u32 len;
-	u64 generation;		/* of the slots that the rest was found in */
-	hva_t hva;
-	struct fonda_memslot *slot;
-};
-
-/* -EINVAL: it crosses slots; -EFAULT: no memory there. */
-int fonda_gpa_cache_init(struct fonda_vcpu *vcpu, struct fonda_gpa_cache *cache,
-			 gpa_t gpa, u32 len);
-int fonda_gpa_cache_read(struct fonda_vcpu *vcpu, struct fonda_gpa_cache *cache,
-			 u32 offset, void *buf, u32 len);
-int fonda_gpa_cache_write(struct fonda_vcpu *vcpu, struct fonda_gpa_cache *cache,
-			  u32 offset, const void *buf, u32 len);
-
 /* The slot that holds @gfn, or NULL; through the vCPU's cache. */
 struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn);
 
@@ -292,7 +296,6 @@ struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn);
  * whose additions only count with a flag that is refused.
  */
 long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg);
-long fonda_vm_set_user_memory_region2(struct fonda_vm *vm, void *arg);
 
 /* --- The log of written pages: dirty.c ------------------------------------ */
 
@@ -309,19 +312,33 @@ struct fonda_dirty_ring {
 
 /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_DIRTY_LOG_RING*; under vm->lock. */
 int fonda_dirty_enable(struct fonda_vm *vm, u32 cap, u64 arg);
-/* At the vCPU's creation; does nothing without rings. -ENOMEM. */
-int fonda_dirty_ring_init(struct fonda_vcpu *vcpu);
-void fonda_dirty_ring_fini(struct fonda_vcpu *vcpu);
-/* For the vCPU's mapping: the ring's page @index (from KVM_DIRTY_LOG_PAGE_OFFSET). */
-struct page *fonda_dirty_ring_page(struct fonda_vcpu *vcpu, unsigned long index);
-/* Must the vCPU leave with KVM_EXIT_DIRTY_RING_FULL rather than enter? */
-bool fonda_dirty_ring_soft_full(struct fonda_vcpu *vcpu);
+/* At the vCPU's creation; nothing to do without rings. -ENOMEM. */
+int fonda_dirty_ring_alloc(struct fonda_vcpu *vcpu);
+void fonda_dirty_ring_free(struct fonda_vcpu *vcpu);
+/* The ring's part of the vCPU's mapping: -EINVAL, or the page or NULL. */
+int fonda_dirty_ring_check_mmap(struct fonda_vcpu *vcpu, struct vm_area_struct *vma);
+struct page *fonda_dirty_ring_page(struct fonda_vcpu *vcpu, unsigned long pgoff);
+/*
+ * FONDA_REQ_DIRTY_FULL was raised: must the vCPU leave with
+ * KVM_EXIT_DIRTY_RING_FULL rather than enter? The request stays up if so.
+ */
+bool fonda_dirty_ring_full(struct fonda_vcpu *vcpu);
 
-/* A page of a logging slot was written, by the kernel or through a new leaf. */
+/*
+ * A page of a logging slot was written, by the kernel or through a leaf that
+ * has just become writable; after the write, or before the vCPU enters.
+ */
 void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t gfn);
-/* Logging of @slot begins or has ended; under slots_lock, slots published. */
-void fonda_dirty_start(struct fonda_vm *vm, struct fonda_memslot *slot);
-void fonda_dirty_stop(struct fonda_vm *vm, struct fonda_memslot *slot);
+/* The bit of a leaf by which a write is known. */
+u64 fonda_dirty_mask(struct fonda_vm *vm);
+
+/* For memory.c, under slots_lock. */
+/* The bitmap of a slot that is to log; NULL with rings. -ENOMEM. */
+int fonda_dirty_alloc(struct fonda_vm *vm, unsigned long **bitmap, u64 npages);
+/* Logging of @slot, which is published, begins. */
+void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot);
+/* It has ended: large leaves may come back. */
+void fonda_dirty_stop(struct fonda_vm *vm, const struct fonda_memslot *slot);
 
 long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg);
 long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg);

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Second-stage faults, and the host's changes to the memory behind them. No
+ * page is pinned: a fault copies what the VMM's own page table says at that
+ * moment, and MMU notifiers take it away before the host changes it. So swap,
+ * huge pages, hugetlb, memfd, userfaultfd and mappings of devices all work.
+ *
+ * Faults hold mmu->lock for read and map with atomic operations; removal holds
+ * it for write. What a fault looked at without the lock (slots, the host's page
+ * table) is only good if mmu->seq has not moved since and no invalidation that
+ * covers it is under way.
+ */
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pgtable.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+
+#include "fonda.h"
+
+/* How much is removed before others may have the lock. */
+#define CHUNK_PAGES	FONDA_LEVEL_PAGES(3)
+
+/* A fault that lost so many races goes back to the guest to begin anew. */
+#define MAX_TRIES	2
+
+static const struct fonda_mmu_format *mmu_format __ro_after_init;
+
+/* Under slots_lock or mmu->lock. */
+static struct fonda_memslots *current_slots(struct fonda_vm *vm)
+{
+	return rcu_dereference_protected(vm->slots, true);
+}
+
+/* --- faults --- */
+
+/*
+ * What the VMM's page table maps at @hva. The processor's own walk has no lock
+ * either: with interrupts off, tables are not freed under it (as for
+ * get_user_pages_fast()), and the caller checks mmu->seq before it uses the
+ * answer. False: not present, or the access is not permitted.
+ */
+static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m,
+			struct page **page)
+{
+	unsigned long flags;
+	bool found = false;
+	u64 val, pat;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+
+	local_irq_save(flags);
+	pgd = READ_ONCE(*pgd_offset(mm, hva));
+	if (!pgd_present(pgd))
+		goto out;
+	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
+	if (!p4d_present(p4d))
+		goto out;
+	pud = READ_ONCE(*pud_offset(&p4d, hva));
+	m->level = 3;
+	val = pud_val(pud);
+	m->hpa = (hpa_t)pud_pfn(pud) << PAGE_SHIFT;
+	if (pud_leaf(pud) || !pud_present(pud))
+		goto leaf;
+	pmd = READ_ONCE(*pmd_offset(&pud, hva));
+	m->level = 2;
+	val = pmd_val(pmd);
+	m->hpa = (hpa_t)pmd_pfn(pmd) << PAGE_SHIFT;
+	if (!pmd_leaf(pmd) && pmd_present(pmd)) {
+		pte_t pte = READ_ONCE(*pte_offset_kernel(&pmd, hva));
+
+		m->level = 1;
+		val = pte_val(pte);
+		m->hpa = (hpa_t)pte_pfn(pte) << PAGE_SHIFT;
+	}
+leaf:
+	/* The bits that decide are the same ones at each level. */
+	found = pte_access_permitted(__pte(val), m->write);
+	if (!found)
+		goto out;
+	m->writable = m->write || pte_access_permitted(__pte(val), true);
+	m->hpa += hva & (FONDA_LEVEL_SIZE(m->level) - 1) & PAGE_MASK;
+	pat = m->level == 1 ? _PAGE_PAT : _PAGE_PAT_LARGE;
+	if (val & (_PAGE_PCD | pat))
+		m->memtype = FONDA_MEM_UC;
+	else
+		m->memtype = val & _PAGE_PWT ? FONDA_MEM_WC : FONDA_MEM_WB;
+	*page = val & _PAGE_SPECIAL ? NULL : pfn_to_page(m->hpa >> PAGE_SHIFT);
+out:
+	local_irq_restore(flags);
+	return found;
+}
+
+/* A mapping of a device's memory or the like: no page to get, only to fault. */
+static int fault_in_pfnmap(struct mm_struct *mm, hva_t hva, bool write)
+{
+	struct vm_area_struct *vma;
+	bool unlocked = false;
+	int ret = -EFAULT;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, hva);
+	if (vma && vma->vm_flags & (VM_IO | VM_PFNMAP))
+		ret = fixup_user_fault(mm, hva, write ? FAULT_FLAG_WRITE : 0, &unlocked);
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write)
+{
+	unsigned int flags = FOLL_HWPOISON | FONDA_FOLL_INTERRUPTIBLE;
+	struct page *page;
+	long ret;
+
+	if (write)
+		flags |= FOLL_WRITE;
+	/* It may take long, and may need somebody who changes slots. */
+	fonda_slots_leave(vcpu);
+	ret = get_user_pages_unlocked(hva, 1, &page, flags);
+	if (ret == 1) {
+		put_page(page);
+		ret = 0;
+	} else if (ret >= 0 || ret == -EFAULT) {
+		ret = fault_in_pfnmap(vcpu->vm->mm, hva, write);
+	}
+	fonda_slots_enter(vcpu);
+	return ret;
+}
+
+/* The largest leaf around @gfn that lies within the slot. */
+static u8 slot_level(const struct fonda_memslot *slot, gfn_t gfn)
+{
+	u8 level = min(slot->max_level, mmu_format->max_level);
+
+	for (; level > 1; level--) {
+		u64 pages = FONDA_LEVEL_PAGES(level);
+		gfn_t first = gfn & -pages;
+
+		if (first >= slot->base_gfn &&
+		    first + pages <= slot->base_gfn + slot->npages)
+			break;
+	}
+	return level;
+}
+
+/* Has what was looked at since @seq changed, or is it changing? */
+static bool is_stale(const struct fonda_mmu *mmu, unsigned long seq, hva_t hva)
+{
+	if (mmu->seq != seq)
+		return true;
+	return mmu->nr_invalidating && hva >= mmu->invalid_start && hva < mmu->invalid_end;
+}
+
+/*
+ * The host must know that the guest may write the page from now on, for the
+ * guest's table tells it nothing later. A page that is cleaned is unmapped
+ * from the guest first, so this happens again when it is written again.
+ */
+static void mark_host_page(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (!folio_test_dirty(folio) && !folio_test_reserved(folio))
+		folio_set_dirty(folio);
+}
+
+/* Returns false when it must begin anew. */
+static bool map_page(struct fonda_vcpu *vcpu, struct fonda_memslot *slot,
+		     const struct fonda_mapping *m, struct page *page, unsigned long seq)
+{
+	gfn_t gfn = m->gpa >> PAGE_SHIFT;
+	struct fonda_mmu *mmu = &vcpu->vm->mmu;
+	bool made_writable;
+
+	read_lock(&mmu->lock);
+	if (is_stale(mmu, seq, fonda_slot_hva(slot, gfn))) {
+		read_unlock(&mmu->lock);
+		return false;
+	}
+	if (m->writable && page)
+		mark_host_page(page);
+	made_writable = fonda_table_map(&mmu->table, &vcpu->mmu_cache, m);
+	read_unlock(&mmu->lock);
+
+	/* A bitmap needs no mark: the leaf's bit tells. */
+	if (made_writable && m->logging && vcpu->dirty_ring)
+		fonda_mark_dirty(vcpu, slot, gfn);
+	return true;
+}
+
+int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
+{
+	struct fonda_mmu *mmu = &vcpu->vm->mmu;
+	struct fonda_mapping m = {
+		.gpa = gpa & PAGE_MASK,
+		.write = access & FONDA_ACCESS_WRITE,
+		.by_write = mmu->dirty_by_write,
+	};
+	gfn_t gfn = gpa >> PAGE_SHIFT;
+	struct fonda_memslot *slot;
+	unsigned long seq;
+	struct page *page;
+	int tries, ret;
+	hva_t hva;
+
+	for (tries = 0; tries < MAX_TRIES; tries++) {
+		seq = READ_ONCE(mmu->seq);
+		/* Pairs with the locked change of seq after a change of slots. */
+		smp_rmb();
+		slot = fonda_vcpu_slot(vcpu, gfn);
+		if (!slot || READ_ONCE(slot->gone))
+			return FONDA_FAULT_MMIO;
+		if (m.write && slot->flags & KVM_MEM_READONLY)
+			return FONDA_FAULT_MMIO;
+		hva = fonda_slot_hva(slot, gfn);
+
+		if (unlikely(vcpu->mmu_cache.nr_spare < FONDA_TABLE_SPARES)) {
+			if (vcpu->atomic)
+				return FONDA_RETRY_SLEEPING;
+			ret = fonda_table_topup(&vcpu->mmu_cache);
+			if (ret)
+				return ret;
+		}
+		if (host_lookup(vcpu->vm->mm, hva, &m, &page)) {
+			m.logging = slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+			if (slot->flags & KVM_MEM_READONLY)
+				m.writable = false;
+			m.level = min(m.level, slot_level(slot, gfn));
+			if (map_page(vcpu, slot, &m, page, seq))
+				break;
+			continue;
+		}
+		if (vcpu->atomic)
+			return FONDA_RETRY_SLEEPING;
+		ret = fonda_mmu_fault_in(vcpu, hva, m.write);
+		if (ret == -EHWPOISON) {
+			/* The page is lost; the VMM decides what the guest sees. */
+			send_sig_mceerr(BUS_MCEERR_AR, (void __user *)hva, PAGE_SHIFT, current);
+			break;
+		}
+		if (ret)
+			return ret;
+	}
+	return FONDA_RESUME_GUEST;
+}
+
+/* --- removal --- */
+
+struct removal {
+	struct fonda_vm *vm;
+	bool may_yield;
+	bool removed;
+	bool flush;
+	u64 *free;		/* tables */
+};
+
+static void begin_removal(struct removal *r, struct fonda_vm *vm, bool may_yield)
+	__acquires(&vm->mmu.lock)
+{
+	*r = (struct removal){ .vm = vm, .may_yield = may_yield };
+	write_lock(&vm->mmu.lock);
+}
+
+/*
+ * After it returns the guest cannot reach what was removed, not even what
+ * somebody else has removed and has not flushed yet: then the caller found
+ * nothing to remove, and must wait for the flush all the same.
+ */
+static void end_removal(struct removal *r)
+	__releases(&r->vm->mmu.lock)
+{
+	struct fonda_mmu *mmu = &r->vm->mmu;
+	bool flush;
+
+	if (r->removed)
+		atomic_inc(&mmu->flushes_pending);
+	flush = atomic_read(&mmu->flushes_pending);
+	write_unlock(&mmu->lock);
+
+	if (flush)
+		fonda_vm_flush_tlbs(r->vm);
+	if (r->removed)
+		atomic_dec(&mmu->flushes_pending);
+	fonda_table_free_list(&mmu->table, r->free);
+}
+
+/*
+ * Remove [start, end), noting written pages in the slot's bitmap if there is a
+ * @slot. False: the lock was given away and the slots have changed meanwhile.
+ */
+static bool zap_gfns(struct removal *r, const struct fonda_memslot *slot,
+		     gfn_t start, gfn_t end)
+{
+	u64 generation = current_slots(r->vm)->generation;
+	struct fonda_mmu *mmu = &r->vm->mmu;
+	struct fonda_dirty_sink sink = { };
+	gfn_t next;
+
+	if (slot) {
+		sink.bitmap = slot->dirty_bitmap;
+		sink.base_gfn = slot->base_gfn;
+		sink.npages = slot->npages;
+		sink.mask = fonda_dirty_mask(r->vm);
+	}
+	for (; start < end; start = next) {
+		next = min(end, (start | (CHUNK_PAGES - 1)) + 1);
+		r->removed |= fonda_table_zap(&mmu->table, start, next, &sink, &r->free);
+		if (r->may_yield && next < end && cond_resched_rwlock_write(&mmu->lock) &&
+		    current_slots(r->vm)->generation != generation)
+			return false;
+	}
+	return true;
+}
+
+/* The pages of @slot that have a byte in [start, end). */
+static void gfns_of(const struct fonda_memslot *slot, hva_t start, hva_t end,
+		    gfn_t *first, gfn_t *last)
+{
+	hva_t slot_end = slot->hva + (slot->npages << PAGE_SHIFT);
+
+	start = max(start, slot->hva);
+	end = min(end, slot_end);
+	*first = slot->base_gfn + ((start - slot->hva) >> PAGE_SHIFT);
+	*last = slot->base_gfn + ((end - slot->hva + PAGE_SIZE - 1) >> PAGE_SHIFT);
+}
+
+static void zap_hvas(struct removal *r, hva_t start, hva_t end)
+{
+	struct fonda_memslots *slots;
+	struct fonda_memslot *slot;
+	gfn_t first, last;
+	int i;
+
+again:
+	slots = current_slots(r->vm);
+	i = fonda_slots_hva_first(slots, end);
+	while ((slot = fonda_slots_hva_next(slots, &i, start))) {
+		gfns_of(slot, start, end, &first, &last);
+		if (!zap_gfns(r, slot, first, last))
+			goto again;
+	}
+}
+
+void fonda_mmu_publish(struct fonda_vm *vm, struct fonda_memslots *slots)
+{
+	lockdep_assert_held(&vm->slots_lock);
+	write_lock(&vm->mmu.lock);
+	rcu_assign_pointer(vm->slots, slots);
+	vm->mmu.seq++;
+	write_unlock(&vm->mmu.lock);
+}
+
+void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot)
+{
+	struct removal r;
+
+	lockdep_assert_held(&vm->slots_lock);
+	WRITE_ONCE(slot->gone, true);
+	begin_removal(&r, vm, true);
+	/* From here on no fault that found the slot can map. */
+	vm->mmu.seq++;
+	zap_gfns(&r, slot, slot->base_gfn, slot->base_gfn + slot->npages);
+	end_removal(&r);
+}
+
+void fonda_mmu_unsplit(struct fonda_vm *vm, const struct fonda_memslot *slot)
+{
+	gfn_t gfn = slot->base_gfn, end = gfn + slot->npages, next;
+	struct removal r;
+
+	begin_removal(&r, vm, true);
+	for (; gfn < end; gfn = next) {
+		next = min(end, (gfn | (CHUNK_PAGES - 1)) + 1);
+		r.removed |= fonda_table_unsplit(&vm->mmu.table, gfn, next, &r.free);
+		cond_resched_rwlock_write(&vm->mmu.lock);
+	}
+	end_removal(&r);
+}
+
+/* --- MMU notifiers --- */
+
+static struct fonda_vm *vm_of(struct mmu_notifier *mn)
+{
+	return container_of(mn, struct fonda_vm, notifier);
+}
+
+static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
+{
+	struct fonda_vm *vm = vm_of(mn);
+	struct fonda_mmu *mmu = &vm->mmu;
+	struct removal r;
+
+	begin_removal(&r, vm, mmu_notifier_range_blockable(range));
+	/* Of several at once the smallest range around all is remembered. */
+	if (mmu->nr_invalidating++) {
+		mmu->invalid_start = min(mmu->invalid_start, range->start);
+		mmu->invalid_end = max(mmu->invalid_end, range->end);
+	} else {
+		mmu->invalid_start = range->start;
+		mmu->invalid_end = range->end;
+	}
+	zap_hvas(&r, range->start, range->end);
+	end_removal(&r);
+	return 0;
+}
+
+static void invalidate_range_end(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
+{
+	struct fonda_mmu *mmu = &vm_of(mn)->mmu;
+
+	write_lock(&mmu->lock);
+	mmu->seq++;
+	mmu->nr_invalidating--;
+	write_unlock(&mmu->lock);
+}
+
+static bool age(struct fonda_vm *vm, hva_t start, hva_t end, bool clear)
+{
+	struct fonda_mmu *mmu = &vm->mmu;
+	struct fonda_memslots *slots;
+	struct fonda_memslot *slot;
+	bool young = false;
+	gfn_t first, last;
+	int i;
+
+	read_lock(&mmu->lock);
+	slots = current_slots(vm);
+	i = fonda_slots_hva_first(slots, end);
+	while ((slot = fonda_slots_hva_next(slots, &i, start))) {
+		gfns_of(slot, start, end, &first, &last);
+		young |= fonda_table_age(&mmu->table, first, last, clear);
+	}
+	read_unlock(&mmu->lock);
+	return young;
+}
+
+/*
+ * Translations that processors have cached are not flushed: a page that is
+ * used only through those for long looks idle, which costs a fault, not data.
+ */
+static fonda_young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
+				 unsigned long start, unsigned long end)
+{
+	return age(vm_of(mn), start, end, true);
+}
+
+/* Called for pages that are about to be taken away if they are idle. */
+static fonda_young_t clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
+				       unsigned long start, unsigned long end)
+{
+	bool young = age(vm_of(mn), start, end, true);
+	struct removal r;
+
+	/* Without accessed bits only a new fault can tell that it is used. */
+	if (young && !mmu_format->accessed) {
+		begin_removal(&r, vm_of(mn), false);
+		zap_hvas(&r, start, end);
+		end_removal(&r);
+	}
+	return young;
+}
+
+static fonda_young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm,
+				unsigned long address)
+{
+	return age(vm_of(mn), address, address + 1, false);
+}
+
+/* The VMM's memory goes away as a whole. Its threads do not run any more. */
+static void release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct fonda_vm *vm = vm_of(mn);
+	struct removal r;
+
+	begin_removal(&r, vm, true);
+	vm->mmu.seq++;
+	while (!zap_gfns(&r, NULL, 0, 1ULL << (FONDA_GPA_BITS - PAGE_SHIFT)))
+		;
+	end_removal(&r);
+}
+
+static const struct mmu_notifier_ops notifier_ops = {
+	.invalidate_range_start	= invalidate_range_start,
+	.invalidate_range_end	= invalidate_range_end,
+	.clear_flush_young	= clear_flush_young,
+	.clear_young		= clear_young,
+	.test_young		= test_young,
+	.release		= release,
+};
+
+/* --- lifetime --- */
+
+void fonda_mmu_setup(const struct fonda_mmu_format *format)
+{
+	mmu_format = format;
+}
+
+int fonda_mmu_init(struct fonda_vm *vm)
+{
+	struct fonda_memslots *slots;
+	int ret;
+
+	rwlock_init(&vm->mmu.lock);
+	vm->mmu.dirty_by_write = !mmu_format->dirty;
+	slots = fonda_slots_copy(NULL, 0, NULL);
+	if (!slots)
+		return -ENOMEM;
+	RCU_INIT_POINTER(vm->slots, slots);
+	ret = fonda_table_init(&vm->mmu.table, mmu_format);
+	if (ret)
+		goto out_slots;
+	vm->notifier.ops = &notifier_ops;
+	ret = mmu_notifier_register(&vm->notifier, vm->mm);
+	if (ret)
+		goto out_table;
+	return 0;
+
+out_table:
+	fonda_table_fini(&vm->mmu.table);
+out_slots:
+	kvfree(slots);
+	return ret;
+}
+
+void fonda_mmu_fini(struct fonda_vm *vm)
+{
+	struct fonda_memslots *slots = current_slots(vm), *next;
+	u32 i;
+
+	mmu_notifier_unregister(&vm->notifier, vm->mm);
+	fonda_table_fini(&vm->mmu.table);
+	for (i = 0; i < slots->nr; i++)
+		kvfree(slots->slot[i].dirty_bitmap);
+	slots->retired = vm->mmu.retired;
+	for (; slots; slots = next) {
+		next = slots->retired;
+		kvfree(slots);
+	}
+}
+
+void fonda_mmu_cache_free(struct fonda_vcpu *vcpu)
+{
+	fonda_table_drain(&vcpu->mmu_cache);
+}
+
+hpa_t fonda_mmu_root_hpa(struct fonda_vm *vm)
+{
+	return __pa(vm->mmu.table.root);
+}
+
+void fonda_mmu_show_stats(struct fonda_vm *vm, struct seq_file *m)
+{
+	static const char * const names[] = { "mapped_4k", "mapped_2m", "mapped_1g" };
+	struct fonda_table *t = &vm->mmu.table;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		seq_printf(m, "%-24s %12ld\n", names[i], atomic_long_read(&t->leaves[i + 1]));
+	seq_printf(m, "%-24s %12ld\n", "table_pages", atomic_long_read(&t->tables));
+}
