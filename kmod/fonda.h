@@ -81,6 +81,7 @@ enum fonda_request {
 	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
 	FONDA_REQ_DEAD,		/* the VM is bugged: KVM_RUN answers -EIO */
 	FONDA_REQ_DIRTY_FULL,	/* leave with KVM_EXIT_DIRTY_RING_FULL */
+	FONDA_REQ_CONTROLS,	/* the MSR filter has changed: update_controls */
 };
 
 /* vcpu->mode: where the vCPU is, for those who may have to interrupt it. */

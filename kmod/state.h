@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Architectural state beyond the general registers: CPUID, MSRs, the extended
+ * (FPU) state, clocks. Included by fonda.h, whose objects embed the structures
+ * here; the files behind it are regs.c, cpuid.c, msr.c and clock.c.
+ *
+ * Capabilities and what this code makes true of them: KVM_CAP_EXT_CPUID,
+ * _EXT_EMUL_CPUID (an empty list), _VCPU_EVENTS, _DEBUGREGS, _XSAVE, _XSAVE2
+ * (fonda_xsave_size, at least 4096), _XCRS, _SREGS2, _MP_STATE,
+ * _EXCEPTION_PAYLOAD, _X86_TRIPLE_FAULT_EVENT, _SET_GUEST_DEBUG,
+ * _GET_MSR_FEATURES, _X86_USER_SPACE_MSR, _X86_MSR_FILTER, _VCPU_ATTRIBUTES,
+ * _GET_TSC_KHZ, _TSC_DEADLINE_TIMER, _KVMCLOCK_CTRL, _ENABLE_CAP: 1.
+ * _SYNC_REGS: KVM_SYNC_X86_VALID_FIELDS. _MCE: FONDA_MCE_BANKS. _ADJUST_CLOCK:
+ * fonda_clock_flags(). _TSC_CONTROL, _VM_TSC_CONTROL: 0, there is no scaling.
+ */
+#ifndef FONDA_STATE_H
+#define FONDA_STATE_H
+
+#include <linux/kvm.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/types.h>
+
+#include "types.h"
+
+/* -- CPUID: cpuid.c --------------------------------------------------------- */
+
+#define FONDA_MAX_CPUID_ENTRIES	256
+
+/*
+ * What the rest of fonda asks of the guest's CPUID. A bit is set when user
+ * space offered the feature to the guest and fonda and this machine have it.
+ */
+enum fonda_feature {
+	FONDA_HAS_DE, FONDA_HAS_MCE, FONDA_HAS_FXSR, FONDA_HAS_VME, FONDA_HAS_TSC_CR,
+	FONDA_HAS_PSE, FONDA_HAS_PAE, FONDA_HAS_PGE, FONDA_HAS_SSE, FONDA_HAS_MTRR,
+	FONDA_HAS_PAT, FONDA_HAS_MCA, FONDA_HAS_APIC,
+	FONDA_HAS_PCID, FONDA_HAS_X2APIC, FONDA_HAS_TSC_DEADLINE, FONDA_HAS_XSAVE,
+	FONDA_HAS_FSGSBASE, FONDA_HAS_TSC_ADJUST, FONDA_HAS_SMEP, FONDA_HAS_SMAP,
+	FONDA_HAS_INVPCID, FONDA_HAS_UMIP, FONDA_HAS_LA57, FONDA_HAS_RDPID,
+	FONDA_HAS_SYSCALL, FONDA_HAS_NX, FONDA_HAS_FXSR_OPT, FONDA_HAS_GBPAGES,
+	FONDA_HAS_RDTSCP, FONDA_HAS_LM,
+	FONDA_HAS_AMD_IBPB, FONDA_HAS_AMD_IBRS, FONDA_HAS_AMD_STIBP, FONDA_HAS_AMD_SSBD,
+	FONDA_HAS_SPEC_CTRL, FONDA_HAS_STIBP, FONDA_HAS_SSBD, FONDA_HAS_FLUSH_L1D,
+	FONDA_HAS_ARCH_CAPABILITIES,
+	FONDA_HAS_PV_CLOCK, FONDA_HAS_PV_CLOCK2, FONDA_HAS_PV_STEAL_TIME,
+	FONDA_NR_CPUID_FEATURES,
+	/* Made of the above. */
+	FONDA_HAS_TSC_AUX = FONDA_NR_CPUID_FEATURES,	/* RDTSCP or RDPID */
+	FONDA_HAS_AMD_RULES,	/* the guest believes in an AMD processor */
+	FONDA_NR_FEATURES
+};
+
+struct fonda_cpuid {
+	/* As user space gave them; NULL before KVM_SET_CPUID2. */
+	struct kvm_cpuid_entry2 *entries;
+	u32 nr;
+	/*
+	 * By bits 31:30 and 4:0 of a leaf: its first entry, plus one. 0: there
+	 * is none. Leaves with other bits set are looked for one by one.
+	 */
+	u16 first[4][32];
+	u64 features;		/* bits of enum fonda_feature */
+	u64 cr4_reserved;	/* bits that the guest must not set */
+	u64 efer_reserved;
+	u64 xcr0;		/* bits that the guest may set */
+	u32 spec_ctrl;		/* the same of SPEC_CTRL */
+	u8 phys_bits;		/* MAXPHYADDR */
+	u8 linear_bits;		/* 48, or 57 where CR4.LA57 can be set */
+};
+
+/* FONDA_HAS_*: a load and a test. (A macro: struct fonda_vcpu comes later.) */
+#define fonda_guest_has(vcpu, feature)	\
+	(!!((vcpu)->cpuid.features & (1ULL << (feature))))
+
+/*
+ * The CPUID instruction: leaf *@eax, subleaf *@ecx. Any context in the vCPU's
+ * thread.
+ */
+void fonda_cpuid(struct fonda_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
+/* Leaf 1 EAX: what EDX holds after reset. */
+u32 fonda_cpuid_signature(struct fonda_vcpu *vcpu);
+bool fonda_is_canonical(struct fonda_vcpu *vcpu, u64 address);
+
+long fonda_dev_get_supported_cpuid(void *arg);
+long fonda_dev_get_emulated_cpuid(void *arg);
+long fonda_vcpu_set_cpuid(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_cpuid2(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg);
+
+/* -- registers: regs.c ------------------------------------------------------ */
+
+/* {x87, SSE, AVX, AVX-512} as far as this machine has them; XCR0 of the host. */
+extern u64 fonda_xcr0_supported;
+extern u64 fonda_host_xcr0;
+/* Bytes of a vCPU's XSAVE area with all of fonda_xcr0_supported. */
+extern u32 fonda_xsave_size;
+
+/* cpuid.c, regs.c: features and sizes of this machine. After hardware_setup(). */
+int fonda_state_init(void);
+void fonda_state_exit(void);
+/* A vCPU that was allocated zeroed. -ENOMEM. */
+int fonda_state_vcpu_init(struct fonda_vcpu *vcpu);
+void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu);
+/* Everything in this file at power-up or INIT; backend registers excepted. */
+void fonda_state_reset(struct fonda_vcpu *vcpu, bool init);
+
+int fonda_fpu_alloc(struct fonda_vcpu *vcpu);	/* -ENOMEM */
+void fonda_fpu_free(struct fonda_vcpu *vcpu);
+/* XSETBV's checks, CPL excepted: 0, or 1 (#GP). Does not touch the processor. */
+int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
+
+/*
+ * MOV to CR0 and CR4 by the guest: 0, or 1 (#GP). They look at the other
+ * control registers as the manuals' rules demand and change nothing.
+ */
+int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val);
+int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val);
+
+/*
+ * DR0-DR7 as kept in the vCPU; @nr 4 and 5 are 6 and 7 (CR4.DE is the
+ * processor's to check). 0, or 1 (#GP). A write calls update_controls.
+ */
+u64 fonda_read_dr(struct fonda_vcpu *vcpu, int nr);
+int fonda_write_dr(struct fonda_vcpu *vcpu, int nr, u64 val);
+
+/* Bits of DR6 that are 1 when nothing has happened, RTM (16) inverted. */
+#define FONDA_DR6_INIT		0xffff0ff0ULL
+#define FONDA_DR7_INIT		0x400ULL
+
+/* DR6 after a #DB with the causes @payload. ("Debug Status Register (DR6)") */
+static inline u64 fonda_merge_dr6(u64 dr6, u64 payload)
+{
+	const u64 active_low = 1u << 16 | 1u << 11;
+
+	/* Only the breakpoint bits are replaced; the others add up. */
+	dr6 = (dr6 & ~0xfULL) | (payload & ~active_low);
+	return (dr6 & ~(payload & active_low)) | (FONDA_DR6_INIT & ~active_low);
+}
+
+/*
+ * KVM_CAP_SYNC_REGS: take what kvm_run->kvm_dirty_regs names, give what
+ * kvm_valid_regs asks for. -EINVAL: sets that are not known, or values that
+ * the SET ioctl would refuse.
+ */
+int fonda_sync_regs_in(struct fonda_vcpu *vcpu);
+void fonda_sync_regs_out(struct fonda_vcpu *vcpu);
+
+long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg);
+/* KVM_GET_XSAVE and KVM_GET_XSAVE2: the area is never larger than 4096 bytes. */
+long fonda_vcpu_get_xsave(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_xcrs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_debugregs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg);
+
+/* -- MSRs: msr.c ------------------------------------------------------------ */
+
+#define FONDA_MCE_BANKS		32
+#define FONDA_MTRR_VARIABLE	8
+
+/* The MSRs that live neither in the backend nor in the local APIC. All (m). */
+struct fonda_msrs {
+	/*
+	 * Inside a section the processor has tsc_aux, where the guest has it;
+	 * a write there goes to both. spec_ctrl is loaded around every entry,
+	 * or by way of the control block.
+	 */
+	u64 tsc_aux;
+	u64 spec_ctrl;
+	u64 misc_enable;
+	u64 microcode_rev;
+	u64 arch_capabilities;
+	u64 hwcr;
+	u64 osvw[2];
+	u64 mtrr_default;
+	u64 mtrr_fixed[11];
+	u64 mtrr_variable[FONDA_MTRR_VARIABLE * 2];	/* base, mask */
+	u64 mcg_cap, mcg_status, mcg_ctl;
+	u64 *mce_banks;		/* (c) CTL, STATUS, ADDR, MISC of each bank */
+
+	/* An access that user space is asked to make. */
+	bool exit_pending;
+	bool exit_write;
+	u8 exit_insn_len;
+	unsigned long exit_rip;
+};
+
+/* What is not to be exited to user space, or filtered, is done by these. */
+#define FONDA_MSR_INVALID	1	/* a value or an access that it refuses */
+#define FONDA_MSR_UNKNOWN	3
+
+/*
+ * RDMSR and WRMSR of the guest, instruction @insn_len bytes long, operands in
+ * vcpu->regs. Handlers: they skip the instruction, or inject #GP.
+ */
+int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len);
+int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len);
+/*
+ * KVM_EXIT_X86_RDMSR or _WRMSR has been answered; part of
+ * fonda_complete_user_io(), when vcpu->msrs.exit_pending. A handler.
+ */
+int fonda_complete_msr(struct fonda_vcpu *vcpu);
+
+/*
+ * The access alone, as the guest's. 0; FONDA_MSR_INVALID, FONDA_MSR_UNKNOWN:
+ * #GP; FONDA_RETRY_SLEEPING when vcpu->atomic; filters do not apply.
+ */
+int fonda_rdmsr(struct fonda_vcpu *vcpu, u32 msr, u64 *val);
+int fonda_wrmsr(struct fonda_vcpu *vcpu, u32 msr, u64 val);
+
+/*
+ * May the guest access @msr itself? Inside vm->srcu or slots_lock. After the
+ * filter changed, every vCPU gets FONDA_REQ_CONTROLS: call update_controls.
+ */
+bool fonda_msr_filter_allows(struct fonda_vcpu *vcpu, u32 msr, bool write);
+struct fonda_msr_filter;
+void fonda_msr_filter_free(struct fonda_vm *vm);
+
+long fonda_dev_get_msrs(void *arg);
+long fonda_dev_get_msr_index_list(void *arg);
+long fonda_dev_get_msr_feature_index_list(void *arg);
+long fonda_dev_x86_get_mce_cap_supported(void *arg);
+long fonda_vcpu_get_msrs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_msrs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg);
+
+/* -- clocks: clock.c -------------------------------------------------------- */
+
+/* One moment: the processor's TSC, and boot time in nanoseconds. */
+struct fonda_moment {
+	u64 tsc;
+	u64 boot_ns;
+};
+
+struct fonda_vcpu_clock {
+	/* Guest TSC = TSC + tsc_offset. (m); others READ_ONCE. */
+	u64 tsc_offset;
+	u64 tsc_adjust;		/* (m) IA32_TSC_ADJUST */
+	u64 system_time;	/* (m) MSR_KVM_SYSTEM_TIME as written */
+	bool guest_stopped;	/* (m) tell the guest with the next update */
+	u64 steal_msr;		/* (m) MSR_KVM_STEAL_TIME as written */
+	u64 steal_seen_ns;	/* (m) run delay of steal_task accounted so far */
+	struct task_struct *steal_task;	/* compared only, never followed */
+};
+
+/* vm->clock. */
+struct fonda_clock {
+	struct mutex lock;
+	/*
+	 * kvmclock is boot time plus offset_ns. Where the TSC is stable all
+	 * vCPUs count from this one moment, so that they cannot disagree.
+	 */
+	struct fonda_moment moment;	/* under lock */
+	s64 offset_ns;			/* under lock */
+	u64 wall_clock;			/* MSR_KVM_WALL_CLOCK as written; (a) */
+
+	/* The TSC offset that new or rewritten vCPUs join. Under lock. */
+	u64 tsc_offset;
+	bool tsc_written;		/* user space chose it */
+};
+
+void fonda_clock_init(struct fonda_vm *vm);
+/* The vCPU is in vm->vcpus: its TSC joins the others'. Under vm->lock. */
+void fonda_clock_vcpu_created(struct fonda_vcpu *vcpu);
+/* Around system sleep; one CPU, interrupts off. */
+void fonda_clock_suspend(void);
+void fonda_clock_resume(void);
+/* What KVM_CAP_ADJUST_CLOCK answers. */
+int fonda_clock_flags(void);
+
+u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
+/* CLOCK_MONOTONIC time at which the guest's TSC is @guest_tsc; 0: it is past. */
+u64 fonda_tsc_deadline_ns(struct fonda_vcpu *vcpu, u64 guest_tsc);
+
+/*
+ * FONDA_REQ_CLOCK: rewrite the guest's page. In the vCPU's thread, slots held,
+ * not atomic. 0: a page that is not there is the guest's problem.
+ */
+int fonda_clock_update(struct fonda_vcpu *vcpu);
+/* FONDA_REQ_STEAL_TIME, likewise. */
+void fonda_steal_time_update(struct fonda_vcpu *vcpu);
+
+/*
+ * At the beginning of a section, on the vCPU's CPU: raises the requests that
+ * are due. @moved: the last section was on another CPU.
+ */
+void fonda_clock_section(struct fonda_vcpu *vcpu, bool moved);
+
+long fonda_vm_get_clock(struct fonda_vm *vm, void *arg);
+long fonda_vm_set_clock(struct fonda_vm *vm, void *arg);
+long fonda_vm_get_tsc_khz(struct fonda_vm *vm, void *arg);
+long fonda_vm_set_tsc_khz(struct fonda_vm *vm, void *arg);
+long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_has_device_attr(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg);
+
+/* For msr.c: the MSRs of this part. 0, FONDA_MSR_INVALID or _RETRY_SLEEPING. */
+int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host);
+int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host);
+int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val);
+int fonda_set_wall_clock(struct fonda_vcpu *vcpu, u64 val, bool host);
+int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val);
+
+#endif
