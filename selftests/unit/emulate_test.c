@@ -1,0 +1,1415 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The executor of kmod/emulate.c. Its oracle for results and flags is the
+ * processor of the host: random instructions of the supported set run natively
+ * and through the emulator and must leave the same registers, flags and
+ * memory. What the host cannot show (16 and 32-bit segments, faults, MMIO that
+ * user space answers, ports, repetition) is checked on a small machine here.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <asm/processor-flags.h>
+
+#include "emulate.h"
+#include "rng.h"
+#include "tap.h"
+
+enum { AX, CX, DX, BX, SP, BP, SI, DI, R8 };
+
+#define STATUS	(X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF | \
+		 X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_OF)
+
+/* -- the host's processor --------------------------------------------------- */
+
+struct native_regs {
+	unsigned long gpr[16];		/* SP is not loaded */
+	unsigned long rflags;
+};
+
+/* Load all registers, call the code at native_code, and store them again. */
+void native_run(struct native_regs *regs);
+void *native_code;
+
+__asm__(
+	".text\n"
+	"native_run:\n"
+	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+	"	push %rdi\n"
+	"	push 128(%rdi); popfq\n"
+	"	mov 0(%rdi), %rax; mov 8(%rdi), %rcx; mov 16(%rdi), %rdx\n"
+	"	mov 24(%rdi), %rbx; mov 40(%rdi), %rbp; mov 48(%rdi), %rsi\n"
+	"	mov 64(%rdi), %r8; mov 72(%rdi), %r9; mov 80(%rdi), %r10\n"
+	"	mov 88(%rdi), %r11; mov 96(%rdi), %r12; mov 104(%rdi), %r13\n"
+	"	mov 112(%rdi), %r14; mov 120(%rdi), %r15; mov 56(%rdi), %rdi\n"
+	"	call *native_code(%rip)\n"
+	"	push %rdi\n"
+	"	pushfq\n"
+	"	mov 16(%rsp), %rdi\n"
+	"	pop 128(%rdi)\n"
+	"	pop 56(%rdi)\n"
+	"	mov %rax, 0(%rdi); mov %rcx, 8(%rdi); mov %rdx, 16(%rdi)\n"
+	"	mov %rbx, 24(%rdi); mov %rbp, 40(%rdi); mov %rsi, 48(%rdi)\n"
+	"	mov %r8, 64(%rdi); mov %r9, 72(%rdi); mov %r10, 80(%rdi)\n"
+	"	mov %r11, 88(%rdi); mov %r12, 96(%rdi); mov %r13, 104(%rdi)\n"
+	"	mov %r14, 112(%rdi); mov %r15, 120(%rdi)\n"
+	"	cld\n"
+	"	pop %rdi\n"
+	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+	"	ret\n");
+
+/* -- a machine whose linear and physical addresses are the host's ----------- */
+
+static void host_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
+{
+	*s = (struct fonda_segment){ 0 };
+}
+
+static int host_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
+{
+	*gpa = gva;
+	return EMULATE_OK;
+}
+
+static bool host_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
+{
+	return true;
+}
+
+static int host_read(struct emulate_ctxt *c, gpa_t gpa, void *data, int len)
+{
+	memcpy(data, (void *)(uintptr_t)gpa, (size_t)len);
+	return EMULATE_OK;
+}
+
+static int host_write(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len)
+{
+	memcpy((void *)(uintptr_t)gpa, data, (size_t)len);
+	return EMULATE_OK;
+}
+
+static const struct emulate_ops host_ops = {
+	.segment = host_segment, .translate = host_translate, .is_ram = host_is_ram,
+	.read = host_read, .write = host_write,
+};
+
+/* Low enough that instructions with 32-bit addresses reach it. */
+struct arena {
+	u8 code[4096];
+	u8 data[3 * 4096];
+};
+
+static struct arena *arena_create(void)
+{
+	struct arena *a = mmap(NULL, sizeof(*a), PROT_READ | PROT_WRITE | PROT_EXEC,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+
+	if (a == MAP_FAILED)
+		SKIP("no memory that is writable and executable");
+	native_code = a->code;
+	return a;
+}
+
+/* An opcode, its map, and the values of ModRM.reg that are supported. */
+struct form {
+	u16 opcode;		/* 0x1xx: after 0f, 0x10xx: after 0f 38 */
+	u8 groups;		/* bit n: ModRM.reg may be n; 0: any */
+	bool lock;
+	bool moffs, string;
+	u8 imm;			/* bytes; 4: the operand's size, at most 4 */
+	unsigned long undefined;	/* flags not to be compared */
+};
+
+#define LOGIC	X86_EFLAGS_AF
+#define BITS	(X86_EFLAGS_OF | X86_EFLAGS_SF | X86_EFLAGS_AF | X86_EFLAGS_PF)
+
+static const struct form forms[] = {
+	{ 0x00, .lock = true }, { 0x01, .lock = true }, { 0x02 }, { 0x03 },
+	{ 0x08, .lock = true, .undefined = LOGIC }, { 0x09, .lock = true, .undefined = LOGIC },
+	{ 0x0a, .undefined = LOGIC }, { 0x0b, .undefined = LOGIC },
+	{ 0x10, .lock = true }, { 0x11, .lock = true }, { 0x12 }, { 0x13 },
+	{ 0x18, .lock = true }, { 0x19, .lock = true }, { 0x1a }, { 0x1b },
+	{ 0x20, .lock = true, .undefined = LOGIC }, { 0x21, .lock = true, .undefined = LOGIC },
+	{ 0x22, .undefined = LOGIC }, { 0x23, .undefined = LOGIC },
+	{ 0x28, .lock = true }, { 0x29, .lock = true }, { 0x2a }, { 0x2b },
+	{ 0x30, .lock = true, .undefined = LOGIC }, { 0x31, .lock = true, .undefined = LOGIC },
+	{ 0x32, .undefined = LOGIC }, { 0x33, .undefined = LOGIC },
+	{ 0x38 }, { 0x39 }, { 0x3a }, { 0x3b },
+	{ 0x63 },
+	/* OR, AND, XOR apart: their AF is undefined. */
+	{ 0x80, .groups = 0x2d, .lock = true, .imm = 1 },
+	{ 0x80, .groups = 0x52, .lock = true, .imm = 1, .undefined = LOGIC },
+	{ 0x80, .groups = 0x80, .imm = 1 },
+	{ 0x81, .groups = 0x2d, .lock = true, .imm = 4 },
+	{ 0x81, .groups = 0x52, .lock = true, .imm = 4, .undefined = LOGIC },
+	{ 0x81, .groups = 0x80, .imm = 4 },
+	{ 0x83, .groups = 0x2d, .lock = true, .imm = 1 },
+	{ 0x83, .groups = 0x52, .lock = true, .imm = 1, .undefined = LOGIC },
+	{ 0x83, .groups = 0x80, .imm = 1 },
+	{ 0x84, .undefined = LOGIC }, { 0x85, .undefined = LOGIC },
+	{ 0x86, .lock = true }, { 0x87, .lock = true },
+	{ 0x88 }, { 0x89 }, { 0x8a }, { 0x8b },
+	{ 0xa0, .moffs = true }, { 0xa1, .moffs = true },
+	{ 0xa2, .moffs = true }, { 0xa3, .moffs = true },
+	{ 0xa4, .string = true }, { 0xa5, .string = true },
+	{ 0xaa, .string = true }, { 0xab, .string = true },
+	{ 0xac, .string = true }, { 0xad, .string = true },
+	{ 0xc6, .groups = 1, .imm = 1 }, { 0xc7, .groups = 1, .imm = 4 },
+	{ 0xf6, .groups = 3, .imm = 1, .undefined = LOGIC },
+	{ 0xf7, .groups = 3, .imm = 4, .undefined = LOGIC },
+	{ 0xf6, .groups = 0xc, .lock = true }, { 0xf7, .groups = 0xc, .lock = true },
+	{ 0xfe, .groups = 3, .lock = true }, { 0xff, .groups = 3, .lock = true },
+	{ 0x140 }, { 0x141 }, { 0x142 }, { 0x143 }, { 0x144 }, { 0x145 }, { 0x146 },
+	{ 0x147 }, { 0x148 }, { 0x149 }, { 0x14a }, { 0x14b }, { 0x14c }, { 0x14d },
+	{ 0x14e }, { 0x14f },
+	{ 0x190 }, { 0x191 }, { 0x192 }, { 0x193 }, { 0x194 }, { 0x195 }, { 0x196 },
+	{ 0x197 }, { 0x198 }, { 0x199 }, { 0x19a }, { 0x19b }, { 0x19c }, { 0x19d },
+	{ 0x19e }, { 0x19f },
+	{ 0x1a3, .undefined = BITS }, { 0x1ab, .lock = true, .undefined = BITS },
+	{ 0x1b3, .lock = true, .undefined = BITS }, { 0x1bb, .lock = true, .undefined = BITS },
+	{ 0x1ba, .groups = 0x10, .imm = 1, .undefined = BITS },
+	{ 0x1ba, .groups = 0xe0, .lock = true, .imm = 1, .undefined = BITS },
+	{ 0x1b0, .lock = true }, { 0x1b1, .lock = true },
+	{ 0x1b6 }, { 0x1b7 }, { 0x1be }, { 0x1bf },
+	{ 0x1c0, .lock = true }, { 0x1c1, .lock = true },
+	{ 0x10f0 }, { 0x10f1 },
+};
+
+static int put(u8 *code, u64 val, int bytes)
+{
+	memcpy(code, &val, (size_t)bytes);
+	return bytes;
+}
+
+struct native_case {
+	const struct form *form;
+	u8 code[16];
+	int len;
+	struct native_regs regs;
+};
+
+/*
+ * A ModRM operand that points to @target, give or take what the index adds.
+ * Bits that reach: the register operand of BT and its kind.
+ */
+static int put_modrm(struct rng *r, struct native_case *t, int n, u8 reg, u64 target,
+		     u8 rex, bool ad32)
+{
+	int base = (int)rng_below(r, 8), index = (int)rng_below(r, 8), mod = (int)rng_below(r, 3);
+	int full_base = base | (rex & 1) << 3, full_index = index | (rex & 2) << 2;
+	unsigned long *gpr = t->regs.gpr;
+	s64 disp = 0;
+	bool sib;
+
+	/* The stack pointer is not ours to choose. */
+	if (full_base == SP)
+		base = BX;
+	if (full_index == SP || full_index == (base | (rex & 1) << 3)) {
+		index = 4;
+		if (rex & 2)
+			index = base == 5 ? 6 : 5;
+	}
+	full_base = base | (rex & 1) << 3;
+	full_index = index | (rex & 2) << 2;
+	sib = base == 4 || !rng_below(r, 3);
+	if (mod == 1)
+		disp = (s8)rng_next(r);
+	else if (mod == 2)
+		disp = (s32)(rng_next(r) & 0xffffff) - 0x800000;
+
+	t->code[n++] = (u8)(mod << 6 | (reg & 7) << 3 | (sib ? 4 : base));
+	if (sib) {
+		int scale = (int)rng_below(r, 4);
+
+		t->code[n++] = (u8)(scale << 6 | index << 3 | base);
+		if (full_index != SP) {
+			u64 val = rng_next(r) >> (ad32 ? 32 : 8);
+
+			if (full_index == (reg & 15))
+				val = gpr[full_index];
+			gpr[full_index] = val;
+			target -= val << scale;
+		}
+	}
+	if (mod == 0 && base == 5) {
+		/* No base: an absolute address, or relative to the next instruction. */
+		if (sib)
+			disp = (s32)target;
+		else
+			disp = 0;	/* filled in by the caller */
+		return n + put(t->code + n, (u64)disp, 4);
+	}
+	gpr[full_base] = target - (u64)disp;
+	if (ad32)
+		gpr[full_base] = (u32)gpr[full_base] | rng_next(r) << 32;
+	return n + put(t->code + n, (u64)disp, mod == 1 ? 1 : mod == 2 ? 4 : 0);
+}
+
+/* BT and its kind with a register, which reaches beyond the operand. */
+static bool is_bit_offset(const struct form *f)
+{
+	return f->opcode == 0x1a3 || f->opcode == 0x1ab ||
+	       f->opcode == 0x1b3 || f->opcode == 0x1bb;
+}
+
+/* False: not a case that can be had (an address out of reach). */
+static bool make_case(struct rng *r, const struct arena *a, struct native_case *t)
+{
+	const struct form *f = &forms[rng_below(r, sizeof(forms) / sizeof(forms[0]))];
+	bool op16 = !rng_below(r, 4), ad32 = !rng_below(r, 4), rex = rng_below(r, 2);
+	u8 rex_byte = rex ? (u8)(0x40 | rng_below(r, 16)) : 0, reg;
+	u64 target = (uintptr_t)a->data + 4096 + rng_below(r, 4096);
+	int n = 0, i, at, bytes;
+
+	memset(t, 0, sizeof(*t));
+	t->form = f;
+	for (i = 0; i < 16; i++)
+		t->regs.gpr[i] = rng_next(r) >> rng_below(r, 64);
+	t->regs.rflags = X86_EFLAGS_FIXED | X86_EFLAGS_IF | (rng_next(r) & STATUS);
+	if (f->string && rng_below(r, 2))
+		t->regs.rflags |= X86_EFLAGS_DF;
+
+	if (op16)
+		t->code[n++] = 0x66;
+	if (ad32)
+		t->code[n++] = 0x67;
+	if (f->lock && rng_below(r, 2))
+		t->code[n++] = 0xf0;
+	if (f->string && rng_below(r, 2))
+		t->code[n++] = rng_below(r, 2) ? 0xf2 : 0xf3;
+	if (rex)
+		t->code[n++] = rex_byte;
+	if (f->opcode > 0xff)
+		t->code[n++] = 0x0f;
+	if (f->opcode > 0xfff)
+		t->code[n++] = 0x38;
+	t->code[n++] = (u8)f->opcode;
+	bytes = rex_byte & 8 ? 8 : op16 ? 2 : 4;
+
+	if (f->string) {
+		t->regs.gpr[CX] = rng_below(r, 40);
+		t->regs.gpr[SI] = (uintptr_t)a->data + 4096 + rng_below(r, 4096);
+		t->regs.gpr[DI] = target;
+		t->len = n;
+		return true;
+	}
+	if (f->moffs) {
+		t->len = n + put(t->code + n, target, ad32 ? 4 : 8);
+		return true;
+	}
+
+	reg = (u8)rng_below(r, 8) | (rex_byte & 4) << 1;
+	if (f->groups) {
+		do
+			reg = (u8)rng_below(r, 8);
+		while (!(f->groups >> reg & 1));
+	} else if (reg == SP && (rex || f->opcode > 0xff || (f->opcode & 1))) {
+		/* The stack pointer, not AH. */
+		return false;
+	}
+	/* Bit offsets of the register form must stay within the arena. */
+	if (is_bit_offset(f)) {
+		if (reg == SP)
+			return false;
+		t->regs.gpr[reg] = (u64)(s64)((int)rng_below(r, 20000) - 10000);
+		if (bytes == 4)
+			t->regs.gpr[reg] = (u32)t->regs.gpr[reg] | rng_next(r) << 32;
+		if (bytes == 2)
+			t->regs.gpr[reg] = (u16)t->regs.gpr[reg] | rng_next(r) << 16;
+	}
+	at = n;
+	n = put_modrm(r, t, n, reg, target, rex_byte, ad32);
+	if (f->imm) {
+		i = f->imm == 1 || !(f->opcode & 1) ? 1 : bytes == 2 ? 2 : 4;
+		n += put(t->code + n, rng_next(r), i);
+	}
+	/* RIP-relative: the distance is known now. */
+	if ((t->code[at] & 0xc7) == 5)
+		put(t->code + at + 1, target - ((uintptr_t)a->code + (u64)n), 4);
+	t->len = n;
+	return true;
+}
+
+static void emulate_native(const struct arena *a, struct native_case *t,
+			   enum emulate_result *result)
+{
+	struct emulate_ctxt c = {
+		.ops = &host_ops, .gpr = t->regs.gpr, .rip = (uintptr_t)a->code,
+		.rflags = t->regs.rflags, .mode = EMULATE_LONG, .cpl = 3, .va_bits = 48,
+	};
+
+	*result = fonda_decode(&c.insn, t->code, t->len, 64);
+	if (*result != EMULATE_OK)
+		return;
+	fonda_emulate_begin(&c);
+	do
+		*result = fonda_emulate(&c);
+	while (*result == EMULATE_AGAIN);
+	t->regs.rflags = c.rflags;
+}
+
+/* The address that the instruction will touch must lie within the data. */
+static bool stays_inside(const struct arena *a, const struct native_case *t)
+{
+	struct native_case copy = *t;
+	struct fonda_insn insn;
+	u64 ea;
+
+	if (t->form->string)
+		return true;
+	if (fonda_decode(&insn, copy.code, copy.len, 64) != EMULATE_OK)
+		return true;	/* for the comparison to report */
+	ea = (u64)insn.disp;
+	if (insn.base < 16)
+		ea += t->regs.gpr[insn.base];
+	if (insn.base == FONDA_REG_RIP_REL)
+		ea += (uintptr_t)a->code + insn.len;
+	if (insn.index < 16)
+		ea += t->regs.gpr[insn.index] << insn.scale;
+	if (is_bit_offset(t->form)) {
+		int shift = 64 - 8 * insn.op_bytes;
+
+		/* Whole operands: up to seven bytes less. */
+		ea += (u64)((s64)(t->regs.gpr[insn.reg] << shift) >> shift >> 3);
+	}
+	if (insn.ad_bytes == 4)
+		ea = (u32)ea;
+	return ea >= (uintptr_t)a->data + 8 && ea + 16 < (uintptr_t)(a + 1);
+}
+
+static void show(const struct native_case *t)
+{
+	char hex[64];
+	int i;
+
+	for (i = 0; i < t->len; i++)
+		sprintf(hex + 3 * i, "%02x ", t->code[i]);
+	tap_diag("instruction %s", hex);
+}
+
+TEST_TIMEOUT(results_and_flags_are_those_of_the_processor, 300)
+{
+	struct arena *a = arena_create();
+	struct rng r = { .state = 20260101 };
+	static u8 before[sizeof(a->data)], after[sizeof(a->data)];
+	int i, ran = 0, failed = 0, regs_differ;
+
+	for (i = 0; i < 400000 && failed < 10; i++) {
+		struct native_case t, native;
+		enum emulate_result result;
+		unsigned int k;
+
+		if (!make_case(&r, a, &t) || !stays_inside(a, &t))
+			continue;
+		for (k = 0; k < sizeof(before); k += 8)
+			put(before + k, rng_next(&r), 8);
+		ran++;
+
+		native = t;
+		memcpy(a->data, before, sizeof(before));
+		memcpy(a->code, t.code, (size_t)t.len);
+		a->code[t.len] = 0xc3;
+		native_run(&native.regs);
+		memcpy(after, a->data, sizeof(after));
+
+		memcpy(a->data, before, sizeof(before));
+		emulate_native(a, &t, &result);
+		native.regs.gpr[SP] = t.regs.gpr[SP];
+		regs_differ = memcmp(native.regs.gpr, t.regs.gpr, sizeof(t.regs.gpr));
+		if (result == EMULATE_DONE && !regs_differ &&
+		    !((native.regs.rflags ^ t.regs.rflags) & STATUS & ~t.form->undefined) &&
+		    !memcmp(after, a->data, sizeof(after)))
+			continue;
+
+		failed++;
+		show(&t);
+		if (result != EMULATE_DONE)
+			tap_diag("  result %d", result);
+		for (k = 0; k < 16; k++) {
+			if (native.regs.gpr[k] != t.regs.gpr[k])
+				tap_diag("  register %u: %#lx, and %#lx natively", k,
+					 t.regs.gpr[k], native.regs.gpr[k]);
+		}
+		tap_diag("  flags %#lx, and %#lx natively; memory %s", t.regs.rflags,
+			 native.regs.rflags,
+			 memcmp(after, a->data, sizeof(after)) ? "differs" : "is the same");
+	}
+	tap_diag("%d instructions ran", ran);
+	EXPECT_EQ(failed, 0);
+	EXPECT_GT(ran, 100000);
+}
+
+/* -- a small machine -------------------------------------------------------- */
+
+#define MEM_SIZE	0x20000		/* memory; above it are devices */
+#define DEVICE		0x20000
+#define UNMAPPED	0x40000		/* linear addresses from here on */
+
+struct event {
+	char kind;		/* 'r', 'w': a device; 'i', 'o': a port */
+	u64 addr;
+	u32 len;		/* bytes, or elements */
+	u64 data;
+};
+
+struct small {
+	struct emulate_ctxt c;
+	unsigned long gpr[16];
+	struct fonda_segment seg[FONDA_NR_SEGS];
+	int bits;
+	u8 mem[MEM_SIZE];
+	u8 pio[4096];
+	struct event log[64];
+	int nr_events;
+	bool user;		/* devices and ports are user space's */
+	bool sleepy;		/* each first access to memory must sleep */
+	bool slept;
+	int port_limit;		/* elements that a port takes at once, 0: all */
+	u64 next;		/* what the device reads as, counts up */
+	void *answer;		/* of a read that user space makes */
+	u32 answer_len;
+};
+
+static struct small *small_of(struct emulate_ctxt *c)
+{
+	return (struct small *)((char *)c - offsetof(struct small, c));
+}
+
+static void note(struct small *s, char kind, u64 addr, u32 len, u64 data)
+{
+	ASSERT_LT(s->nr_events, (int)(sizeof(s->log) / sizeof(s->log[0])));
+	s->log[s->nr_events++] = (struct event){ kind, addr, len, data };
+}
+
+static void small_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
+{
+	*s = small_of(c)->seg[seg];
+}
+
+static int small_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
+{
+	if (gva >= UNMAPPED) {
+		c->fault = (struct emulate_fault){
+			.vector = 14, .has_error = true, .address = gva,
+			.error = access & FONDA_ACCESS_WRITE ? 2 : 0 };
+		return EMULATE_FAULT;
+	}
+	*gpa = gva;
+	return EMULATE_OK;
+}
+
+static bool small_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
+{
+	return gpa < MEM_SIZE;
+}
+
+static bool must_sleep(struct small *s)
+{
+	s->slept = s->sleepy && !s->slept;
+	return s->slept;
+}
+
+static int small_read(struct emulate_ctxt *c, gpa_t gpa, void *data, int len)
+{
+	struct small *s = small_of(c);
+	u64 val;
+
+	EXPECT_LE((gpa & 4095) + (u64)len, 4096);
+	if (gpa < MEM_SIZE) {
+		if (must_sleep(s))
+			return EMULATE_NEED_SLEEP;
+		memcpy(data, s->mem + gpa, (size_t)len);
+		return EMULATE_OK;
+	}
+	EXPECT_LE(len, 8);
+	val = s->next++;
+	note(s, 'r', gpa, (u32)len, val);
+	if (s->user) {
+		s->answer = data;
+		s->answer_len = (u32)len;
+		return EMULATE_NEED_USER;
+	}
+	memcpy(data, &val, (size_t)len);
+	return EMULATE_OK;
+}
+
+static int small_write(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len)
+{
+	struct small *s = small_of(c);
+	u64 val = 0;
+
+	EXPECT_LE((gpa & 4095) + (u64)len, 4096);
+	if (gpa < MEM_SIZE) {
+		if (must_sleep(s))
+			return EMULATE_NEED_SLEEP;
+		memcpy(s->mem + gpa, data, (size_t)len);
+		return EMULATE_OK;
+	}
+	EXPECT_LE(len, 8);
+	memcpy(&val, data, (size_t)len);
+	note(s, 'w', gpa, (u32)len, val);
+	return s->user ? EMULATE_NEED_USER : EMULATE_OK;
+}
+
+static int small_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
+{
+	struct small *s = small_of(c);
+	int i;
+
+	EXPECT_LE(size * count, 4096);
+	if (s->port_limit && s->port_limit < count)
+		c->count = (u32)(count = s->port_limit);
+	note(s, in ? 'i' : 'o', port, (u32)count, 0);
+	for (i = 0; in && i < count * size; i++)
+		s->pio[i] = (u8)s->next++;
+	return s->user ? EMULATE_NEED_USER : EMULATE_OK;
+}
+
+static const struct emulate_ops small_ops = {
+	.segment = small_segment, .translate = small_translate, .is_ram = small_is_ram,
+	.read = small_read, .write = small_write, .pio = small_pio,
+};
+
+/* Flat segments of @bits, CPL 0. */
+static struct small *small_create(int bits)
+{
+	struct small *s = calloc(1, sizeof(*s));
+	int i;
+
+	ASSERT_TRUE(s != NULL);
+	s->bits = bits;
+	s->next = 0x1122334455667701;
+	for (i = 0; i < FONDA_NR_SEGS; i++)
+		s->seg[i] = (struct fonda_segment){
+			.limit = bits == 16 ? 0xffff : 0xffffffff,
+			.attr = FONDA_SEG_P | FONDA_SEG_S | 3 |
+				(bits == 32 ? FONDA_SEG_DB : 0) };
+	s->seg[FONDA_SEG_CS].attr |= 8;
+	s->c = (struct emulate_ctxt){
+		.ops = &small_ops, .gpr = s->gpr, .rip = 0x1000,
+		.rflags = X86_EFLAGS_FIXED, .va_bits = 48, .pio_data = s->pio,
+		.mode = bits == 64 ? EMULATE_LONG : bits == 32 ? EMULATE_PROTECTED :
+			EMULATE_REAL };
+	return s;
+}
+
+/* Decode; the result of that if it is not EMULATE_OK. */
+static enum emulate_result load(struct small *s, const char *code, int len)
+{
+	enum emulate_result r;
+
+	r = fonda_decode(&s->c.insn, (const u8 *)code, len, s->bits);
+	if (r == EMULATE_OK) {
+		EXPECT_EQ(s->c.insn.len, len);
+		fonda_emulate_begin(&s->c);
+	}
+	return r;
+}
+
+#define LOAD(s, code)	load(s, code, sizeof(code) - 1)
+
+/* Load and execute one repetition. */
+static enum emulate_result step(struct small *s, const char *code, int len)
+{
+	enum emulate_result r = load(s, code, len);
+
+	return r == EMULATE_OK ? fonda_emulate(&s->c) : r;
+}
+
+#define STEP(s, code)	step(s, code, sizeof(code) - 1)
+
+/* What user space does: answer the read with @data, and go on. */
+static enum emulate_result answer(struct small *s, u64 data)
+{
+	if (s->answer)
+		memcpy(s->answer, &data, s->answer_len);
+	s->answer = NULL;
+	fonda_emulate_answered(&s->c);
+	return fonda_emulate(&s->c);
+}
+
+static void expect_event(const struct small *s, int i, char kind, u64 addr, u32 len)
+{
+	ASSERT_LT(i, s->nr_events);
+	EXPECT_EQ(s->log[i].kind, kind);
+	EXPECT_EQ(s->log[i].addr, addr);
+	EXPECT_EQ(s->log[i].len, len);
+}
+
+static void expect_fault(const struct small *s, u8 vector, bool has_error)
+{
+	EXPECT_EQ(s->c.fault.vector, vector);
+	EXPECT_EQ(s->c.fault.has_error, has_error);
+	EXPECT_EQ(s->nr_events, 0);
+}
+
+/*
+ * The forms of the table above again, without REX: in 16 and 32-bit code they
+ * must do what the same operation does in 64-bit code, which was compared with
+ * the processor. The operand is at an absolute address.
+ */
+static int put_form(u8 *code, const struct form *f, int bits, int bytes, bool ad_other,
+		    u8 prefix, u8 reg, u32 addr, u32 imm)
+{
+	bool ad16 = (bits == 16) != ad_other && bits != 64;
+	int n = 0;
+
+	if (prefix)
+		code[n++] = prefix;
+	if ((bytes == 2) != (bits == 16))
+		code[n++] = 0x66;
+	if (ad_other)
+		code[n++] = 0x67;
+	if (f->opcode > 0xff)
+		code[n++] = 0x0f;
+	if (f->opcode > 0xfff)
+		code[n++] = 0x38;
+	code[n++] = (u8)f->opcode;
+	if (f->string)
+		return n;
+	if (f->moffs)
+		return n + put(code + n, addr, ad16 ? 2 : bits == 64 && !ad_other ? 8 : 4);
+
+	if (ad16) {
+		code[n++] = (u8)(reg << 3 | 6);
+		n += put(code + n, addr, 2);
+	} else if (bits == 64) {
+		code[n++] = (u8)(reg << 3 | 4);
+		code[n++] = 0x25;
+		n += put(code + n, addr, 4);
+	} else {
+		code[n++] = (u8)(reg << 3 | 5);
+		n += put(code + n, addr, 4);
+	}
+	if (f->imm)
+		n += put(code + n, imm, f->imm == 1 || !(f->opcode & 1) ? 1 : bytes);
+	return n;
+}
+
+static void run_form(struct small *s, struct rng r, const u8 *code, int len)
+{
+	enum emulate_result res;
+	unsigned int i;
+
+	for (i = 0; i < 0x4000; i += 8)
+		put(s->mem + i, rng_next(&r), 8);
+	for (i = 0; i < 16; i++)
+		s->gpr[i] = (u32)rng_next(&r);
+	s->gpr[CX] &= 7;
+	s->gpr[SI] = 0x1800 + (s->gpr[SI] & 0xff);
+	s->gpr[DI] = 0x2800 + (s->gpr[DI] & 0xff);
+	/* Bit numbers of BT that stay in what is compared. */
+	for (i = 0; i < 8; i++)
+		s->gpr[i] &= 0x7fff;
+	s->c.rflags = X86_EFLAGS_FIXED | (rng_next(&r) & (STATUS | X86_EFLAGS_DF));
+	res = fonda_decode(&s->c.insn, code, len, s->bits);
+	if (res == EMULATE_OK) {
+		ASSERT_EQ(s->c.insn.len, len);
+		fonda_emulate_begin(&s->c);
+		do
+			res = fonda_emulate(&s->c);
+		while (res == EMULATE_AGAIN);
+	}
+	EXPECT_EQ(res, EMULATE_DONE);
+}
+
+TEST(all_forms_mean_the_same_in_16_and_32_bit_code)
+{
+	static const u8 prefixes[] = { 0, 0xf0, 0xf3, 0xf2, 0x26, 0x64 };
+	struct rng r = { .state = 77 };
+	unsigned int f, v, i, ran = 0;
+
+	for (f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
+		const struct form *form = &forms[f];
+
+		if (form->opcode == 0x63)	/* ARPL there */
+			continue;
+		/* Each prefix with each mode, operand size and address size. */
+		for (v = 0; v < 16 * sizeof(prefixes); v++) {
+			struct small *a = small_create(v & 1 ? 32 : 16), *b = small_create(64);
+			int bytes = v & 2 ? 2 : 4, len;
+			u8 prefix = prefixes[v / 16], reg = (u8)rng_below(&r, 8), code[32];
+			u32 imm = (u32)rng_next(&r), addr = 0x2000 + rng_below(&r, 0x1000);
+
+			if (prefix == 0xf0 && !form->lock)
+				prefix = 0;
+			/* With MOVBE's opcode these make another instruction. */
+			if (form->opcode > 0xfff && prefix >= 0xf2)
+				prefix = 0;
+			while (form->groups && !(form->groups >> reg & 1))
+				reg = (u8)rng_below(&r, 8);
+			rng_next(&r);
+			len = put_form(code, form, a->bits, bytes, v & 4, prefix, reg, addr, imm);
+			run_form(a, r, code, len);
+			len = put_form(code, form, 64, bytes, v & 8, prefix, reg, addr, imm);
+			run_form(b, r, code, len);
+
+			for (i = 0; i < 16; i++)
+				EXPECT_EQ(a->gpr[i], b->gpr[i]);
+			EXPECT_EQ(a->c.rflags, b->c.rflags);
+			EXPECT_MEMEQ(a->mem, b->mem, 0x4000);
+			ran++;
+			free(a);
+			free(b);
+		}
+	}
+	tap_diag("%u pairs", ran);
+}
+
+/* -- addresses, segments, faults -------------------------------------------- */
+
+TEST(addresses_wrap_at_the_address_size)
+{
+	struct small *s = small_create(16);
+
+	/* mov al, [bx+si+0x10], then the same in 32 bits, in 64 with 67 */
+	s->gpr[BX] = 0x1fff0;
+	s->gpr[SI] = 0x1020;
+	s->mem[0x1020] = 0x5a;
+	EXPECT_EQ(STEP(s, "\x8a\x40\x10"), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 0x5a);
+	free(s);
+
+	s = small_create(32);
+	s->gpr[BX] = 0xfffffff0;
+	s->gpr[SI] = 0x1020;
+	s->mem[0x1020] = 0x5b;
+	EXPECT_EQ(STEP(s, "\x8a\x44\x33\x10"), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 0x5b);
+	free(s);
+
+	s = small_create(64);
+	s->gpr[BX] = 0xabcd0000fffffff0;
+	s->gpr[SI] = 0x1020;
+	s->mem[0x1020] = 0x5c;
+	EXPECT_EQ(STEP(s, "\x67\x8a\x44\x33\x10"), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 0x5c);
+	free(s);
+}
+
+TEST(segment_bases_are_added_and_ignored_in_64_bit_code)
+{
+	struct small *s = small_create(64);
+
+	s->seg[FONDA_SEG_DS].base = 0x5000;
+	s->seg[FONDA_SEG_ES].base = 0x5000;
+	s->seg[FONDA_SEG_GS].base = 0x3000;
+	s->mem[0x1100] = 1;
+	s->mem[0x4100] = 2;
+	s->gpr[BX] = 0x1100;
+	EXPECT_EQ(STEP(s, "\x8a\x03"), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 1);
+	EXPECT_EQ(STEP(s, "\x26\x8a\x03"), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 1);
+	EXPECT_EQ(STEP(s, "\x65\x8a\x03"), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 2);
+	free(s);
+
+	s = small_create(32);
+	s->seg[FONDA_SEG_SS].base = 0x3000;
+	s->gpr[BP] = 0x1100;
+	s->mem[0x4100] = 3;
+	EXPECT_EQ(STEP(s, "\x8a\x45\x00"), EMULATE_DONE);	/* mov al, [ebp] */
+	EXPECT_EQ(s->gpr[AX], 3);
+	free(s);
+}
+
+TEST(limit_violations_fault)
+{
+	struct small *s = small_create(32);
+
+	s->seg[FONDA_SEG_DS].limit = 0x1fff;
+	s->seg[FONDA_SEG_SS].limit = 0x1fff;
+	s->gpr[BX] = s->gpr[BP] = 0x1ffc;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_DONE);		/* mov eax, [ebx] */
+	s->gpr[BX] = s->gpr[BP] = 0x1ffd;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+	EXPECT_EQ(STEP(s, "\x8b\x45\x00"), EMULATE_FAULT);	/* [ebp] */
+	expect_fault(s, 12, true);
+	/* Expand-down: the other side of the limit, up to 4 GiB or 64 KiB. */
+	s->seg[FONDA_SEG_DS].attr |= 4;
+	s->gpr[BX] = 0x1fff;
+	EXPECT_EQ(STEP(s, "\x8a\x03"), EMULATE_FAULT);
+	s->gpr[BX] = 0x2000;
+	EXPECT_EQ(STEP(s, "\x8a\x03"), EMULATE_DONE);
+	s->seg[FONDA_SEG_DS].attr &= ~FONDA_SEG_DB;
+	s->gpr[BX] = 0xfffd;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_FAULT);
+	free(s);
+
+	s = small_create(16);
+	s->gpr[BX] = 0xffff;
+	EXPECT_EQ(STEP(s, "\x8b\x07"), EMULATE_FAULT);		/* mov ax, [bx] */
+	expect_fault(s, 13, false);
+	s->c.mode = EMULATE_V86;
+	EXPECT_EQ(STEP(s, "\x8b\x07"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+	free(s);
+}
+
+TEST(segment_types_are_checked_in_protected_mode)
+{
+	struct small *s = small_create(32);
+	u16 *attr = &s->seg[FONDA_SEG_DS].attr;
+
+	s->gpr[BX] = 0x1000;
+	*attr = FONDA_SEG_P | FONDA_SEG_S | 1;		/* read-only data */
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_DONE);
+	EXPECT_EQ(STEP(s, "\x89\x03"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+	EXPECT_EQ(STEP(s, "\x01\x03"), EMULATE_FAULT);
+	*attr = FONDA_SEG_P | FONDA_SEG_S | 0xb;	/* readable code */
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_DONE);
+	EXPECT_EQ(STEP(s, "\x89\x03"), EMULATE_FAULT);
+	*attr = FONDA_SEG_P | FONDA_SEG_S | 0x9;	/* code, execute only */
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_FAULT);
+	*attr = FONDA_SEG_S | 3;			/* a null selector */
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_FAULT);
+	s->c.mode = EMULATE_REAL;
+	s->bits = 32;
+	EXPECT_EQ(STEP(s, "\x89\x03"), EMULATE_DONE);
+	free(s);
+}
+
+TEST(addresses_that_are_not_canonical_fault)
+{
+	struct small *s = small_create(64);
+
+	s->gpr[BX] = s->gpr[BP] = 0x800000000000;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+	EXPECT_EQ(STEP(s, "\x8b\x45\x00"), EMULATE_FAULT);
+	expect_fault(s, 12, true);
+	/* The last byte counts too. */
+	s->gpr[BX] = 0x7ffffffffffd;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+	/* Canonical, with five levels: on to the page tables. */
+	s->c.va_bits = 57;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_FAULT);
+	expect_fault(s, 14, true);
+	free(s);
+}
+
+TEST(lock_is_legal_only_on_read_modify_write)
+{
+	struct small *s = small_create(64);
+
+	EXPECT_EQ(LOAD(s, "\xf0\x89\x03"), EMULATE_FAULT);	/* mov */
+	EXPECT_EQ(LOAD(s, "\xf0\x39\x03"), EMULATE_FAULT);	/* cmp */
+	EXPECT_EQ(LOAD(s, "\xf0\x03\x03"), EMULATE_FAULT);	/* add r, m */
+	EXPECT_EQ(LOAD(s, "\xf0\x85\x03"), EMULATE_FAULT);	/* test */
+	EXPECT_EQ(LOAD(s, "\xf0\xa4"), EMULATE_FAULT);		/* movsb */
+	EXPECT_EQ(LOAD(s, "\xf0\x0f\xa3\x03"), EMULATE_FAULT);	/* bt */
+	EXPECT_EQ(LOAD(s, "\xf0\x01\x03"), EMULATE_OK);
+	EXPECT_EQ(LOAD(s, "\xf0\x87\x03"), EMULATE_OK);
+	EXPECT_EQ(LOAD(s, "\xf0\x0f\xb1\x0b"), EMULATE_OK);
+	free(s);
+}
+
+TEST(other_instructions_are_refused)
+{
+	struct small *s = small_create(64);
+
+	EXPECT_EQ(LOAD(s, "\xff\x33"), EMULATE_UNSUPPORTED);		/* push */
+	EXPECT_EQ(LOAD(s, "\xff\x13"), EMULATE_UNSUPPORTED);		/* call */
+	EXPECT_EQ(LOAD(s, "\x8f\x03"), EMULATE_UNSUPPORTED);		/* pop */
+	EXPECT_EQ(LOAD(s, "\x0f\x11\x03"), EMULATE_UNSUPPORTED);	/* movups */
+	EXPECT_EQ(LOAD(s, "\xc5\xf8\x11\x03"), EMULATE_UNSUPPORTED);	/* vmovups */
+	EXPECT_EQ(LOAD(s, "\x89\xc3"), EMULATE_UNSUPPORTED);		/* no memory */
+	EXPECT_EQ(LOAD(s, "\xf7\x33"), EMULATE_UNSUPPORTED);		/* div */
+	EXPECT_EQ(LOAD(s, "\xf2\x0f\x38\xf0\x03"), EMULATE_UNSUPPORTED); /* crc32 */
+	EXPECT_EQ(LOAD(s, "\x0f\xc7\x0b"), EMULATE_UNSUPPORTED);	/* cmpxchg8b */
+	s->bits = 32;
+	EXPECT_EQ(LOAD(s, "\x63\x03"), EMULATE_UNSUPPORTED);		/* arpl */
+	free(s);
+}
+
+/* -- devices ---------------------------------------------------------------- */
+
+TEST(a_read_that_user_space_answers_is_made_once)
+{
+	struct small *s = small_create(64);
+
+	s->user = true;
+	s->gpr[BX] = DEVICE;
+	s->gpr[AX] = 0xffffffffffffffff;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_NEED_USER);
+	EXPECT_EQ(s->gpr[AX], 0xffffffffffffffff);
+	EXPECT_EQ(answer(s, 0xcafe0001), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 0xcafe0001);
+	EXPECT_EQ(s->nr_events, 1);
+	expect_event(s, 0, 'r', DEVICE, 4);
+	free(s);
+}
+
+TEST(a_write_to_user_space_is_made_once_and_eight_bytes_are_one_access)
+{
+	struct small *s = small_create(64);
+
+	s->user = true;
+	s->gpr[BX] = DEVICE + 0xff8;
+	s->gpr[AX] = 0x0123456789abcdef;
+	EXPECT_EQ(STEP(s, "\x48\x89\x03"), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0), EMULATE_DONE);
+	EXPECT_EQ(s->nr_events, 1);
+	expect_event(s, 0, 'w', DEVICE + 0xff8, 8);
+	EXPECT_EQ(s->log[0].data, 0x0123456789abcdef);
+	free(s);
+}
+
+TEST(accesses_across_pages_are_split)
+{
+	struct small *s = small_create(64);
+
+	s->user = true;
+	s->gpr[BX] = DEVICE + 0xffd;
+	EXPECT_EQ(STEP(s, "\x8b\x03"), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0x332211), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0x44), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[AX], 0x44332211);
+	EXPECT_EQ(s->nr_events, 2);
+	expect_event(s, 0, 'r', DEVICE + 0xffd, 3);
+	expect_event(s, 1, 'r', DEVICE + 0x1000, 1);
+
+	s->nr_events = 0;
+	EXPECT_EQ(STEP(s, "\x89\x03"), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0), EMULATE_DONE);
+	EXPECT_EQ(s->log[0].data, 0x332211);
+	EXPECT_EQ(s->log[1].data, 0x44);
+	EXPECT_EQ(s->nr_events, 2);
+
+	/* From memory into a device, and a second page that is not there. */
+	s->user = false;
+	s->nr_events = 0;
+	s->gpr[BX] = DEVICE - 2;
+	s->gpr[AX] = 0xddccbbaa;
+	EXPECT_EQ(STEP(s, "\x89\x03"), EMULATE_DONE);
+	EXPECT_EQ(s->mem[DEVICE - 1], 0xbb);
+	EXPECT_EQ(s->log[0].data, 0xddcc);
+	s->nr_events = 0;
+	s->gpr[BX] = UNMAPPED - 2;
+	EXPECT_EQ(STEP(s, "\x89\x03"), EMULATE_FAULT);
+	expect_fault(s, 14, true);
+	EXPECT_EQ(s->c.fault.address, UNMAPPED);
+	free(s);
+}
+
+TEST(read_modify_write_asks_twice_and_commits_at_the_end)
+{
+	struct small *s = small_create(64);
+
+	s->user = true;
+	s->gpr[BX] = DEVICE;
+	s->gpr[CX] = 1;
+	EXPECT_EQ(STEP(s, "\x0f\xc1\x0b"), EMULATE_NEED_USER);	/* xadd [rbx], ecx */
+	EXPECT_EQ(answer(s, 0xffffffff), EMULATE_NEED_USER);
+	EXPECT_EQ(s->gpr[CX], 1);
+	EXPECT_EQ(s->c.rflags, X86_EFLAGS_FIXED);
+	EXPECT_EQ(answer(s, 0), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[CX], 0xffffffff);
+	EXPECT_EQ(s->log[1].data, 0);
+	EXPECT_TRUE(s->c.rflags & X86_EFLAGS_ZF);
+	EXPECT_TRUE(s->c.rflags & X86_EFLAGS_CF);
+	EXPECT_EQ(s->nr_events, 2);
+	free(s);
+}
+
+TEST(an_access_that_must_sleep_is_repeated_alone)
+{
+	struct small *s = small_create(64);
+
+	/* movsb from a device to memory: the device is read once. */
+	s->sleepy = true;
+	s->gpr[SI] = DEVICE;
+	s->gpr[DI] = 0x2000;
+	EXPECT_EQ(STEP(s, "\xa4"), EMULATE_NEED_SLEEP);
+	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_DONE);
+	EXPECT_EQ(s->nr_events, 1);
+	EXPECT_EQ(s->mem[0x2000], 0x01);
+	EXPECT_EQ(s->gpr[SI], DEVICE + 1);
+	free(s);
+}
+
+/* -- strings ---------------------------------------------------------------- */
+
+static enum emulate_result run_all(struct small *s, int *repetitions)
+{
+	enum emulate_result r;
+
+	*repetitions = 0;
+	do {
+		++*repetitions;
+		r = fonda_emulate(&s->c);
+	} while (r == EMULATE_AGAIN);
+	return r;
+}
+
+TEST(repetition_is_by_one_and_resumes)
+{
+	struct small *s = small_create(64);
+	int n;
+
+	s->gpr[CX] = 5;
+	s->gpr[DI] = DEVICE;
+	s->gpr[AX] = 0x1234;
+	ASSERT_EQ(LOAD(s, "\xf3\x66\xab"), EMULATE_OK);		/* rep stosw */
+	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_AGAIN);
+	EXPECT_EQ(s->gpr[CX], 4);
+	EXPECT_EQ(s->gpr[DI], DEVICE + 2);
+	/* The guest took an interrupt and came back to it. */
+	ASSERT_EQ(LOAD(s, "\xf3\x66\xab"), EMULATE_OK);
+	EXPECT_EQ(run_all(s, &n), EMULATE_DONE);
+	EXPECT_EQ(n, 4);
+	EXPECT_EQ(s->gpr[CX], 0);
+	EXPECT_EQ(s->nr_events, 5);
+	expect_event(s, 4, 'w', DEVICE + 8, 2);
+
+	/* Nothing to do: no access, no fault. */
+	s->gpr[DI] = UNMAPPED;
+	EXPECT_EQ(STEP(s, "\xf3\x66\xab"), EMULATE_DONE);
+	EXPECT_EQ(s->nr_events, 5);
+	free(s);
+}
+
+TEST(string_registers_have_the_address_size)
+{
+	struct small *s = small_create(64);
+	int n;
+
+	/* 67: the halves above are not used and get cleared. */
+	s->gpr[CX] = 0xdead00000002;
+	s->gpr[SI] = 0xdead00002000;
+	s->gpr[DI] = 0xdead00002800;
+	s->mem[0x2000] = 7;
+	ASSERT_EQ(LOAD(s, "\x67\xf3\xa4"), EMULATE_OK);
+	EXPECT_EQ(run_all(s, &n), EMULATE_DONE);
+	EXPECT_EQ(s->gpr[CX], 0);
+	EXPECT_EQ(s->gpr[SI], 0x2002);
+	EXPECT_EQ(s->gpr[DI], 0x2802);
+	EXPECT_EQ(s->mem[0x2800], 7);
+	free(s);
+
+	/* 16 bits: they wrap, and the upper halves stay. */
+	s = small_create(16);
+	s->gpr[CX] = 0xabcd0003;
+	s->gpr[DI] = 0x5555fffe;
+	s->gpr[AX] = 0x77;
+	ASSERT_EQ(LOAD(s, "\xf2\xaa"), EMULATE_OK);		/* repne stosb */
+	EXPECT_EQ(run_all(s, &n), EMULATE_DONE);
+	EXPECT_EQ(n, 3);
+	EXPECT_EQ(s->gpr[CX], 0xabcd0000);
+	EXPECT_EQ(s->gpr[DI], 0x55550001);
+	EXPECT_EQ(s->mem[0xffff], 0x77);
+	EXPECT_EQ(s->mem[0], 0x77);
+	free(s);
+}
+
+TEST(movs_between_devices_reads_then_writes)
+{
+	struct small *s = small_create(16);
+	int i;
+
+	/* The scrolling of a text screen: 32-bit, user space answers. */
+	s->user = true;
+	s->seg[FONDA_SEG_DS].base = DEVICE;
+	s->seg[FONDA_SEG_ES].base = DEVICE + 0x100;
+	s->gpr[CX] = 2;
+	ASSERT_EQ(LOAD(s, "\xf3\x66\xa5"), EMULATE_OK);
+	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0xaaaaaaaa), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0), EMULATE_AGAIN);
+	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0xbbbbbbbb), EMULATE_NEED_USER);
+	EXPECT_EQ(answer(s, 0), EMULATE_DONE);
+	ASSERT_EQ(s->nr_events, 4);
+	for (i = 0; i < 4; i++)
+		expect_event(s, i, i & 1 ? 'w' : 'r', DEVICE + (i & 1) * 0x100 + (i / 2) * 4, 4);
+	EXPECT_EQ(s->log[3].data, 0xbbbbbbbb);
+	free(s);
+}
+
+TEST(a_fault_comes_before_any_effect)
+{
+	struct small *s = small_create(64);
+
+	s->gpr[SI] = DEVICE;
+	s->gpr[DI] = UNMAPPED;
+	s->gpr[CX] = 3;
+	EXPECT_EQ(STEP(s, "\xf3\xa4"), EMULATE_FAULT);		/* rep movsb */
+	expect_fault(s, 14, true);
+	EXPECT_EQ(s->c.fault.error, 2);
+	EXPECT_EQ(STEP(s, "\xf3\x6c"), EMULATE_FAULT);		/* rep insb */
+	expect_fault(s, 14, true);
+	s->gpr[SI] = UNMAPPED;
+	EXPECT_EQ(STEP(s, "\xf3\x6e"), EMULATE_FAULT);		/* rep outsb */
+	expect_fault(s, 14, true);
+	EXPECT_EQ(s->c.fault.error, 0);
+	EXPECT_EQ(s->gpr[CX], 3);
+	free(s);
+}
+
+/* -- ports ------------------------------------------------------------------ */
+
+TEST(string_input_is_asked_for_by_the_page)
+{
+	struct small *s = small_create(64);
+	int i, n;
+
+	s->gpr[DX] = 0x1f0;
+	s->gpr[CX] = 3000;
+	s->gpr[DI] = 0x2f00;
+	ASSERT_EQ(LOAD(s, "\xf3\x66\x6d"), EMULATE_OK);		/* rep insw */
+	EXPECT_EQ(run_all(s, &n), EMULATE_DONE);
+	ASSERT_EQ(s->nr_events, 3);
+	expect_event(s, 0, 'i', 0x1f0, 0x80);
+	expect_event(s, 1, 'i', 0x1f0, 0x800);
+	expect_event(s, 2, 'i', 0x1f0, 3000 - 0x880);
+	EXPECT_EQ(s->gpr[CX], 0);
+	EXPECT_EQ(s->gpr[DI], 0x2f00 + 6000);
+	for (i = 0; i < 6000; i++)
+		ASSERT_EQ(s->mem[0x2f00 + i], (u8)(1 + i));
+	free(s);
+}
+
+TEST(string_output_waits_for_user_space)
+{
+	struct small *s = small_create(64);
+	int i;
+
+	s->user = true;
+	s->gpr[DX] = 0x402;
+	s->gpr[CX] = 10;
+	s->gpr[SI] = 0x2ffc;
+	for (i = 0; i < 10; i++)
+		s->mem[0x2ffc + i] = (u8)('a' + i);
+	ASSERT_EQ(LOAD(s, "\xf3\x6e"), EMULATE_OK);		/* rep outsb */
+	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_NEED_USER);
+	EXPECT_MEMEQ(s->pio, "abcd", 4);
+	EXPECT_EQ(s->gpr[CX], 10);
+	EXPECT_EQ(answer(s, 0), EMULATE_AGAIN);
+	EXPECT_EQ(s->gpr[CX], 6);
+	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_NEED_USER);
+	EXPECT_MEMEQ(s->pio, "efghij", 6);
+	EXPECT_EQ(answer(s, 0), EMULATE_DONE);
+	EXPECT_EQ(s->nr_events, 2);
+	free(s);
+}
+
+TEST(a_port_may_take_fewer)
+{
+	struct small *s = small_create(64);
+	int n;
+
+	s->port_limit = 3;
+	s->gpr[CX] = 7;
+	s->gpr[DI] = 0x2000;
+	memset(s->mem + 0x2000, 0xee, 16);
+	ASSERT_EQ(LOAD(s, "\xf3\x6c"), EMULATE_OK);
+	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_AGAIN);
+	EXPECT_EQ(s->gpr[CX], 4);
+	EXPECT_EQ(s->mem[0x2002], 3);
+	EXPECT_EQ(s->mem[0x2003], 0xee);
+	EXPECT_EQ(run_all(s, &n), EMULATE_DONE);
+	EXPECT_EQ(n, 2);
+	EXPECT_EQ(s->mem[0x2006], 7);
+	EXPECT_EQ(s->mem[0x2007], 0xee);
+	free(s);
+}
+
+/* Where a batch cannot be had, elements go one by one. */
+TEST(strings_of_ports_are_single_where_they_must_be)
+{
+	static const struct {
+		unsigned long flags, di;
+		u32 limit;
+		int requests;
+	} cases[] = {
+		{ X86_EFLAGS_DF, 0x2100, 0xffffffff, 4 },
+		{ X86_EFLAGS_TF, 0x2000, 0xffffffff, 4 },
+		{ 0, DEVICE, 0xffffffff, 4 },
+		{ 0, 0x2ffe, 0xffffffff, 2 },	/* one across pages, three together */
+		{ 0, 0x2000, 0x2007, 3 },	/* the third faults */
+	};
+	unsigned int i;
+	int n;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct small *s = small_create(32);
+		int k, requests = 0;
+
+		s->c.rflags |= cases[i].flags;
+		s->seg[FONDA_SEG_ES].limit = cases[i].limit;
+		s->gpr[CX] = 4;
+		s->gpr[DI] = cases[i].di;
+		ASSERT_EQ(LOAD(s, "\xf3\x6d"), EMULATE_OK);	/* rep insd */
+		if (cases[i].limit == 0xffffffff) {
+			EXPECT_EQ(run_all(s, &n), EMULATE_DONE);
+			EXPECT_EQ(s->gpr[CX], 0);
+		} else {
+			EXPECT_EQ(run_all(s, &n), EMULATE_FAULT);
+			EXPECT_EQ(s->gpr[CX], 2);
+			EXPECT_EQ(n, cases[i].requests);
+			requests = 1;
+		}
+		for (k = 0; k < s->nr_events; k++)
+			requests += s->log[k].kind == 'i';
+		EXPECT_EQ(requests, cases[i].requests);
+		free(s);
+	}
+}
+
+TEST(string_operands_do_not_wrap_in_a_batch)
+{
+	struct small *s = small_create(16);
+	int n;
+
+	/* Address size 16 in a segment of 4 GiB: the pointer wraps, not the limit. */
+	s->seg[FONDA_SEG_ES].limit = 0xffffffff;
+	s->gpr[CX] = 4;
+	s->gpr[DI] = 0xfffe;
+	memset(s->mem + 0x10000, 0xee, 4);
+	ASSERT_EQ(LOAD(s, "\xf3\x6c"), EMULATE_OK);
+	EXPECT_EQ(run_all(s, &n), EMULATE_DONE);
+	EXPECT_EQ(s->mem[0xffff], 2);
+	EXPECT_EQ(s->mem[0], 3);
+	EXPECT_EQ(s->mem[0x10000], 0xee);
+	EXPECT_EQ(s->gpr[DI] & 0xffff, 2);
+	free(s);
+}
+
+TEST(port_permission_is_checked)
+{
+	struct small *s = small_create(32);
+	struct fonda_segment *tr = &s->seg[FONDA_SEG_TR];
+
+	*tr = (struct fonda_segment){ .base = 0x8000, .limit = 0x68 + 0x40, .attr = FONDA_SEG_P | 0xb };
+	s->mem[0x8066] = 0x68;			/* offset of the bitmap */
+	s->gpr[DX] = 0x1f0;
+	s->gpr[SI] = 0x2000;
+
+	/* CPL 0 and IOPL 3 need no bitmap. */
+	s->mem[0x8068 + 0x3e] = 0xff;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
+	s->c.cpl = 3;
+	s->c.rflags |= X86_EFLAGS_IOPL;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
+	/* V86 mode has the bitmap whatever IOPL is. */
+	s->nr_events = 0;
+	s->c.mode = EMULATE_V86;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+	s->c.mode = EMULATE_PROTECTED;
+	s->c.rflags &= ~X86_EFLAGS_IOPL;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+
+	/* One bit a port: all that the access covers. */
+	s->mem[0x8068 + 0x3e] = 0xfe;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
+	s->nr_events = 0;
+	EXPECT_EQ(STEP(s, "\x66\x6f"), EMULATE_FAULT);
+	s->mem[0x8068 + 0x3e] = 0xf0;
+	EXPECT_EQ(STEP(s, "\x6f"), EMULATE_DONE);
+	s->nr_events = 0;
+	/* Across a byte of the bitmap. */
+	s->gpr[DX] = 0x1f7;
+	s->mem[0x8068 + 0x3e] = 0x7f;
+	s->mem[0x8068 + 0x3f] = 1;
+	EXPECT_EQ(STEP(s, "\x66\x6f"), EMULATE_FAULT);
+	expect_fault(s, 13, true);
+	s->mem[0x8068 + 0x3f] = 0xfe;
+	EXPECT_EQ(STEP(s, "\x66\x6f"), EMULATE_DONE);
+	s->nr_events = 0;
+
+	/* Beyond the limit, a TSS without a bitmap, none at all. */
+	s->gpr[DX] = 0x3f8;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
+	s->gpr[DX] = 0x1f0;
+	tr->attr = FONDA_SEG_P | 3;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
+	tr->attr = 0xb;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
+	/* The processor's own read of the bitmap may fault. */
+	tr->attr = FONDA_SEG_P | 0xb;
+	tr->base = UNMAPPED;
+	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
+	expect_fault(s, 14, true);
+	free(s);
+}
+
+/* -- anything --------------------------------------------------------------- */
+
+/*
+ * Random bytes in random machines: no step may do what the sanitizers or the
+ * checks of the small machine see, and registers change with success only.
+ */
+TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
+{
+	struct small *s = small_create(64), *before = malloc(sizeof(*s));
+	struct rng r = { .state = 4711 };
+	int i, k, taken = 0;
+
+	ASSERT_TRUE(before != NULL);
+	for (i = 0; i < 300000; i++) {
+		static const int modes[] = { 16, 32, 64 };
+		enum emulate_result res;
+		u8 code[16];
+
+		for (k = 0; k < 16; k++)
+			code[k] = (u8)rng_next(&r);
+		if (rng_below(&r, 2))
+			code[rng_below(&r, 3)] = (u8)(0x80 + rng_below(&r, 0x30));
+		s->bits = modes[rng_below(&r, 3)];
+		s->c.mode = s->bits == 64 ? EMULATE_LONG : rng_below(&r, 3);
+		s->c.cpl = rng_below(&r, 2) ? 3 : 0;
+		s->user = rng_below(&r, 2);
+		s->sleepy = rng_below(&r, 2);
+		s->port_limit = (int)rng_below(&r, 3);
+		for (k = 0; k < 16; k++)
+			s->gpr[k] = rng_next(&r) >> (64 - rng_below(&r, 20) - 1);
+		for (k = 0; k < FONDA_NR_SEGS; k++) {
+			s->seg[k].base = rng_next(&r) & 0x1ffff;
+			s->seg[k].limit = (u32)rng_next(&r) >> rng_below(&r, 32);
+			s->seg[k].attr = (u16)rng_next(&r) | FONDA_SEG_P;
+		}
+		s->c.rflags = X86_EFLAGS_FIXED | (rng_next(&r) & 0x3fd5);
+		s->nr_events = 0;
+		s->answer = NULL;
+		if (fonda_decode(&s->c.insn, code, (int)rng_below(&r, 16), s->bits) != EMULATE_OK)
+			continue;
+
+		taken++;
+		fonda_emulate_begin(&s->c);
+		memcpy(before->gpr, s->gpr, sizeof(s->gpr));
+		before->c.rflags = s->c.rflags;
+		for (k = 0; k < 40; k++) {
+			res = fonda_emulate(&s->c);
+			if (res == EMULATE_NEED_USER) {
+				if (s->answer)
+					memset(s->answer, 0x5a, s->answer_len);
+				s->answer = NULL;
+				fonda_emulate_answered(&s->c);
+			}
+			if (res == EMULATE_AGAIN || res == EMULATE_DONE) {
+				memcpy(before->gpr, s->gpr, sizeof(s->gpr));
+				before->c.rflags = s->c.rflags;
+				s->nr_events = 0;
+			}
+			if (memcmp(before->gpr, s->gpr, sizeof(s->gpr)) ||
+			    before->c.rflags != s->c.rflags)
+				FAIL("registers changed, result %d", res);
+			if (res != EMULATE_NEED_USER && res != EMULATE_AGAIN &&
+			    res != EMULATE_NEED_SLEEP)
+				break;
+		}
+		ASSERT_TRUE(res != EMULATE_OK && res != EMULATE_RETRY);
+	}
+	tap_diag("%d instructions were executed", taken);
+	EXPECT_GT(taken, 20000);
+	free(before);
+	free(s);
+}
