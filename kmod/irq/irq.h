@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Interrupt controllers: the 8259A pair, the IOAPIC, the 8254, the local APIC,
+ * and the tables that connect them. The files in irq/ are pure: they see this
+ * header and types.h only, and compile on the host as well. irqchip.c and
+ * eventfd.c tie them to the VM, the vCPU, the I/O buses, timers and ioctls.
+ *
+ * Interrupts are raised from any context, with interrupts off or in a timer's
+ * hard interrupt, so nothing here sleeps unless it says so. chip->lock is a
+ * leaf lock: delivery to a local APIC happens under it and takes none.
+ *
+ * Legend of the fields: (c) set at creation, constant afterwards; (k) under
+ * chip->lock; (l) under vm->lock; (v) the vCPU's own thread; (a) atomic, by
+ * anyone.
+ */
+#ifndef FONDA_IRQ_H
+#define FONDA_IRQ_H
+
+#include <linux/bits.h>
+#include <linux/hrtimer.h>
+#include <linux/kvm.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+#include "../types.h"
+
+#define FONDA_MAX_GSI		4096	/* what KVM_CAP_IRQ_ROUTING answers */
+#define FONDA_IOAPIC_PINS	KVM_IOAPIC_NUM_PINS
+#define FONDA_PIC_PINS		16
+#define FONDA_IOAPIC_BASE	0xfec00000ULL
+#define FONDA_APIC_DEFAULT_BASE	0xfee00000ULL
+
+/* Who holds a line: a pin is high while any of them holds it. */
+enum fonda_irq_source {
+	FONDA_IRQ_USER,		/* KVM_IRQ_LINE, irqfd */
+	FONDA_IRQ_RESAMPLE,	/* irqfd with KVM_IRQFD_FLAG_RESAMPLE */
+	FONDA_IRQ_PIT,
+};
+
+enum fonda_irqchip_mode {
+	FONDA_IRQCHIP_NONE,	/* all of it in user space */
+	FONDA_IRQCHIP_KERNEL,	/* PIC, IOAPIC, local APICs; perhaps the PIT */
+	FONDA_IRQCHIP_SPLIT,	/* local APICs here, the rest in user space */
+};
+
+struct fonda_lapic;
+struct fonda_irqchip;
+struct fonda_irqchip_devs;
+struct fonda_routes;
+
+/* An interrupt message on its way to local APICs. */
+struct fonda_irq_msg {
+	u32 dest;
+	u8 vector;
+	u8 mode;		/* enum fonda_delivery */
+	bool logical;		/* else dest is an APIC id */
+	bool level;		/* trigger mode */
+	bool deassert;		/* only an INIT has a de-assert form */
+};
+
+/* Delivery modes, as ICR, LVT, RTE and MSI data number them. */
+enum fonda_delivery {
+	FONDA_DM_FIXED,
+	FONDA_DM_LOWEST,
+	FONDA_DM_SMI,
+	FONDA_DM_RESERVED,
+	FONDA_DM_NMI,
+	FONDA_DM_INIT,
+	FONDA_DM_SIPI,
+	FONDA_DM_EXTINT,
+};
+
+/* pic.c: the pair of 8259A. All (k). */
+struct fonda_pic {
+	struct kvm_pic_state chip[2];	/* 0 master, 1 slave on its line 2 */
+	u8 lines[FONDA_PIC_PINS];	/* bits of enum fonda_irq_source */
+	bool output;			/* INT of the master; read by anyone */
+	u16 acked;			/* lines whose service ended: see pic_take_acked() */
+};
+
+void pic_init(struct fonda_pic *pic);
+/* 1 delivered, 0 merged with one that waits, negative: masked. */
+int pic_set_line(struct fonda_pic *pic, int source, unsigned int pin, bool high);
+/* Ports 20, 21, a0, a1, 4d0, 4d1. */
+u8 pic_read(struct fonda_pic *pic, u16 port);
+void pic_write(struct fonda_pic *pic, u16 port, u8 val);
+/* The vector that an INTA cycle would give now; without side effects. */
+u8 pic_peek(struct fonda_pic *pic);
+/* The INTA cycle that gave @vector has happened. */
+void pic_intack(struct fonda_pic *pic, u8 vector);
+void pic_get_state(struct fonda_pic *pic, int nr, struct kvm_pic_state *state);
+void pic_set_state(struct fonda_pic *pic, int nr, const struct kvm_pic_state *state);
+
+static inline u16 pic_take_acked(struct fonda_pic *pic)
+{
+	u16 acked = pic->acked;
+
+	pic->acked = 0;
+	return acked;
+}
+
+/* ioapic.c: 82093AA. All (k). */
+struct fonda_ioapic {
+	struct fonda_irqchip *chip;	/* (c) */
+	u64 rte[FONDA_IOAPIC_PINS];	/* redirection table entries */
+	u32 level;			/* pins that are high */
+	u32 notify;			/* pins whose EOI somebody waits for */
+	u8 id;
+	u8 ioregsel;
+	u8 lines[FONDA_IOAPIC_PINS];	/* bits of enum fonda_irq_source */
+};
+
+void ioapic_init(struct fonda_ioapic *ioapic, struct fonda_irqchip *chip);
+/* Local APICs reached; 0 merged with one that waits; -1 masked. */
+int ioapic_set_line(struct fonda_ioapic *ioapic, int source, unsigned int pin, bool high);
+u32 ioapic_read(struct fonda_ioapic *ioapic, u32 offset);
+void ioapic_write(struct fonda_ioapic *ioapic, u32 offset, u32 val);
+/*
+ * A local APIC has announced the end of @vector: which pins does that concern?
+ * Whoever waits for their EOI is told before ioapic_eoi(), which makes those
+ * that are still high interrupt again.
+ */
+u32 ioapic_eoi_pins(struct fonda_ioapic *ioapic, u8 vector);
+void ioapic_eoi(struct fonda_ioapic *ioapic, u32 pins);
+void ioapic_set_notify(struct fonda_ioapic *ioapic, u32 pins);
+void ioapic_get_state(struct fonda_ioapic *ioapic, struct kvm_ioapic_state *state);
+void ioapic_set_state(struct fonda_ioapic *ioapic, const struct kvm_ioapic_state *state);
+
+/* pit.c: 8254. All (k). */
+struct fonda_pit {
+	struct fonda_irqchip *chip;	/* (c) */
+	struct kvm_pit_state2 state;
+	u8 speaker;			/* bits 1:0 of port 61h as written */
+	bool has_speaker;		/* (c) KVM_PIT_SPEAKER_DUMMY */
+	bool reinject;			/* ticks wait for the acknowledge of the last */
+	bool in_flight;			/* a tick has not been acknowledged */
+	u32 pending;			/* ticks that wait, without that in flight */
+	bool timer_on;			/* channel 0's; cleared by a one shot's tick */
+	u64 period_ns;			/* of channel 0; 0: one shot */
+	struct hrtimer timer;
+};
+
+void pit_init(struct fonda_pit *pit, struct fonda_irqchip *chip, u32 flags);
+u8 pit_read(struct fonda_pit *pit, u16 port);		/* 40-43, 61 */
+void pit_write(struct fonda_pit *pit, u16 port, u8 val);
+/* Channel 0 has counted down @ticks times since the last call. */
+void pit_tick(struct fonda_pit *pit, u64 ticks);
+void pit_acked(struct fonda_pit *pit);
+/* Forget what waits for an acknowledge: the guest has unmasked the pin. */
+void pit_restart_reinject(struct fonda_pit *pit);
+void pit_set_reinject(struct fonda_pit *pit, bool on);
+void pit_get_state(struct fonda_pit *pit, struct kvm_pit_state2 *state);
+void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state);
+
+/* lapic.c: the local APIC. Bits of events: */
+#define FONDA_LAPIC_INIT	(1 << 0)
+#define FONDA_LAPIC_SIPI	(1 << 1)	/* sipi_vector is valid */
+
+struct fonda_lapic {
+	/*
+	 * One page laid out as the xAPIC's registers, whose first KiB is struct
+	 * kvm_lapic_state. (v), except IRR and TMR: (a). NULL: not in the kernel.
+	 */
+	u32 *regs;
+	struct fonda_irqchip *chip;	/* (c) */
+	u64 base;			/* (v) IA32_APIC_BASE */
+	u32 id;				/* (c) what x2APIC mode calls it */
+	bool x2apic;			/* (v) mode, from base */
+	bool enabled;			/* (v) from base: bit 11 */
+	bool sw_enabled;		/* (v) from the spurious vector register */
+	bool published;			/* (l) in the map of ids */
+	bool offered_ext;		/* (v) last fonda_irq_peek() gave an ExtINT */
+	u8 isr_words;			/* (v) which of the 8 ISR words are not 0 */
+	u8 esr;				/* (a) errors since ESR was written */
+	s16 isr_top;			/* (v) highest vector in service, or -1 */
+	u8 eoi_vector;			/* (v) of FONDA_REQ_IOAPIC_EOI */
+	u8 sipi_vector;
+	unsigned long events;		/* (a) FONDA_LAPIC_INIT, _SIPI */
+
+	u64 tsc_deadline;		/* (v) 0: none */
+	u64 start_ns;			/* (v) when the count was loaded */
+	u64 period_ns;			/* (v) of one count-down; while armed */
+	bool armed;			/* (v) */
+	struct hrtimer timer;
+};
+
+void lapic_init(struct fonda_lapic *apic, struct fonda_irqchip *chip, u32 id, bool bsp);
+void lapic_publish(struct fonda_lapic *apic);
+void lapic_reset(struct fonda_lapic *apic, bool init);
+/* LINT0 passes ExtINT, as firmware sets it up on the first processor. */
+void lapic_open_lint0(struct fonda_lapic *apic);
+/*
+ * MMIO at @offset into the page; always done, as hardware ignores or answers
+ * zero for what is not there. The vCPU's own thread; may be atomic.
+ */
+int lapic_read(struct fonda_lapic *apic, u32 offset, int len, void *data);
+int lapic_write(struct fonda_lapic *apic, u32 offset, int len, const void *data);
+/* x2APIC registers, 0x800-0x83f. 0, or 1: the guest gets #GP. */
+int lapic_read_x2(struct fonda_lapic *apic, u32 msr, u64 *val);
+int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val);
+/* IA32_APIC_BASE after reserved bits were checked. A @host may set any mode. */
+int lapic_set_base(struct fonda_lapic *apic, u64 val, bool host);
+u64 lapic_get_deadline(struct fonda_lapic *apic);
+void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc);
+/* The timer has expired, in hard interrupt context; true: again after period_ns. */
+bool lapic_timer_expired(struct fonda_lapic *apic);
+/* KVM_GET_LAPIC, KVM_SET_LAPIC; -EINVAL: an id that is not this APIC's. */
+void lapic_get_state(struct fonda_lapic *apic, struct kvm_lapic_state *state);
+int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *state);
+/* Any context. 1 accepted, 0 merged with one that waits, or refused. */
+int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg);
+/* Highest vector that waits in IRR, or -1. */
+int lapic_highest_irr(struct fonda_lapic *apic);
+void lapic_take(struct fonda_lapic *apic, u8 vector);
+bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
+
+/* The task priority class: what CR8 holds. */
+static inline u8 lapic_get_tpr(const struct fonda_lapic *apic)
+{
+	return (apic->regs[0x80 / 4] >> 4) & 0xf;
+}
+
+static inline void lapic_set_tpr(struct fonda_lapic *apic, u8 cr8)
+{
+	apic->regs[0x80 / 4] = cr8 << 4;
+}
+
+/* Will LINT0 pass on what an 8259A asks for? */
+bool lapic_accepts_extint(struct fonda_lapic *apic);
+
+static inline bool lapic_is_bsp(const struct fonda_lapic *apic)
+{
+	return apic->base & BIT(8);
+}
+
+/* Guest physical address of the register page, or FONDA_INVALID_GPA. */
+static inline gpa_t lapic_gpa(const struct fonda_lapic *apic)
+{
+	if (!apic->regs || !apic->enabled || apic->x2apic)
+		return FONDA_INVALID_GPA;
+	return apic->base & 0xffffffffff000ULL;
+}
+
+/*
+ * route.c: where interrupts go. GSI to pins or message; APIC id to local APIC.
+ *
+ * The map from ids is sized by the largest id and replaced when a vCPU with a
+ * larger one is created. Its entries change in place as the guest renumbers,
+ * enables and disables its APICs, which must not allocate.
+ */
+struct fonda_apic_map {
+	struct rcu_head rcu;
+	u32 nr;				/* (c) ids 0 to nr - 1 */
+	struct fonda_lapic *by_id[];	/* (a) NULL, or FONDA_APIC_SHARED */
+};
+
+/* Several local APICs claim this id: look at all of them. */
+#define FONDA_APIC_SHARED	((struct fonda_lapic *)1)
+
+/* vm->irqchip. */
+struct fonda_irqchip {
+	raw_spinlock_t lock;		/* PIC, IOAPIC, PIT state */
+	int mode;			/* (l) enum fonda_irqchip_mode; read by anyone */
+	bool x2apic_format;		/* (l) KVM_X2APIC_API_USE_32BIT_IDS */
+	bool x2apic_no_broadcast_quirk;	/* (l) */
+	struct fonda_pic *pic;		/* (l) both set before mode is KERNEL */
+	struct fonda_ioapic *ioapic;
+	struct fonda_pit *pit;		/* (l) set once, NULL without */
+	struct fonda_apic_map __rcu *map;	/* (l) */
+	struct fonda_routes __rcu *routes;	/* written under route_lock */
+	struct mutex route_lock;
+	/* Edge-triggered vectors whose EOI somebody waits for; (k), read by anyone. */
+	unsigned long eoi_vectors[256 / BITS_PER_LONG];
+	struct fonda_irqchip_devs *devs;	/* (l) irqchip.c: on the I/O buses */
+};
+
+/* Make room for @id. -ENOMEM. Under vm->lock. */
+int fonda_apic_map_reserve(struct fonda_irqchip *chip, u32 id);
+/* @apic was known by @old_id (-1: by none) and now is by @new_id (-1: none). */
+void fonda_apic_map_move(struct fonda_irqchip *chip, struct fonda_lapic *apic,
+			 int old_id, int new_id);
+/*
+ * Deliver @msg to the local APICs that it names. @from sent it, or is NULL for
+ * a device. How many took it (0: all had it waiting already), -1: nobody is
+ * there.
+ */
+int fonda_irq_deliver(struct fonda_irqchip *chip, const struct fonda_irq_msg *msg,
+		      struct fonda_lapic *from);
+int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data);
+/* 0, or -EINVAL: bits that no message can have. */
+int fonda_msi_check(const struct fonda_irqchip *chip, u64 address);
+
+/*
+ * Build a table of @nr entries, already in @routes->entry; -EINVAL. Publish
+ * replaces the table in force, and frees that after a grace period.
+ */
+struct fonda_routes *fonda_routes_alloc(u32 nr);
+int fonda_routes_build(const struct fonda_irqchip *chip, struct fonda_routes *routes);
+void fonda_routes_publish(struct fonda_irqchip *chip, struct fonda_routes *routes);
+/* As CREATE_IRQCHIP leaves it: GSI 0-15 to both chips, 16-23 to the IOAPIC. */
+struct fonda_routes *fonda_routes_default(void);
+struct kvm_irq_routing_entry *fonda_routes_entries(struct fonda_routes *routes);
+/* GSI that leads to this pin of KVM_IRQCHIP_*, or -1. Under RCU. */
+int fonda_routes_gsi(struct fonda_routes *routes, int irqchip, unsigned int pin);
+
+/*
+ * Drive @gsi for @source. Sum of what its routes answer, as KVM_IRQ_LINE_STATUS
+ * gives it: negative: masked or connected to nothing, 0: merged with one that
+ * waits. A message is sent by the rising edge only.
+ */
+int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, bool high);
+/* Raise and lower: a message, or an edge. */
+int fonda_gsi_pulse(struct fonda_irqchip *chip, int source, u32 gsi);
+int fonda_gsi_pulse_locked(struct fonda_irqchip *chip, int source, u32 gsi);
+
+/*
+ * What the pure files need from outside; irqchip.c has it, unit tests stub it.
+ */
+u64 fonda_time_ns(void);			/* the clock of the timers */
+void lapic_timer_start(struct fonda_lapic *apic, u64 expires_ns);
+/* After it returns the callback does not run; true: it was still to come. */
+bool lapic_timer_cancel(struct fonda_lapic *apic);
+u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc);
+void lapic_raise(struct fonda_lapic *apic);	/* something waits in IRR */
+void lapic_recheck(struct fonda_lapic *apic);	/* own thread: ExtINT may pass now */
+void lapic_send_event(struct fonda_lapic *apic);	/* INIT or SIPI arrived */
+void lapic_send_nmi(struct fonda_lapic *apic);
+/* A level-triggered, or waited for, vector has ended. */
+void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector);
+/* Iterate over all local APICs; NULL at the end. */
+struct fonda_lapic *fonda_lapic_by_index(struct fonda_irqchip *chip, int index);
+void fonda_pic_output(struct fonda_irqchip *chip);	/* INT has risen; (k) held */
+void pit_timer_start(struct fonda_pit *pit, u64 expires_ns);
+void pit_timer_cancel(struct fonda_pit *pit);	/* the callback may still run */
+u64 fonda_timer_min_ns(void);	/* no periodic timer is faster */
+
+/*
+ * irqchip.c: for the core.
+ */
+int fonda_irq_init(struct fonda_vm *vm);	/* -ENOMEM */
+/* No interrupt comes from here any more; after fonda_eventfds_release(). */
+void fonda_irq_quiesce(struct fonda_vm *vm);
+void fonda_irq_fini(struct fonda_vm *vm);	/* no vCPU is left */
+/*
+ * Creates the local APIC where the VM has them, and sets vcpu->in_kernel_apic
+ * and ext_irq. Needs vcpu->vm and id; under vm->lock; -ENOMEM. The APIC can be
+ * addressed from fonda_lapic_publish() on, which is called with the vCPU in
+ * vm->vcpus.
+ */
+int fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp);
+void fonda_lapic_publish(struct fonda_vcpu *vcpu);
+void fonda_lapic_destroy(struct fonda_vcpu *vcpu);
+/* Power-up or INIT. */
+void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init);
+
+/* The whole task priority register: CR8 is its upper half. */
+u8 fonda_lapic_get_tpr(struct fonda_vcpu *vcpu);
+void fonda_lapic_set_tpr(struct fonda_vcpu *vcpu, u8 tpr);
+
+/*
+ * Only when vcpu->irq_pending: the vector to offer now, or -1. *tpr_blocked:
+ * something waits that only the task priority holds back. Clears irq_pending
+ * when nothing at all waits. vcpu->lapic.offered_ext says that the vector is an
+ * ExtINT, to which priorities do not apply.
+ */
+int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked);
+/* The guest has taken @vector, which the last fonda_irq_peek() gave. */
+void fonda_irq_taken(struct fonda_vcpu *vcpu, int vector);
+/* Would KVM_INTERRUPT be of use: for ready_for_interrupt_injection. */
+bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu);
+/*
+ * INIT and SIPI that arrived, as FONDA_LAPIC_* bits; forgets them. With both,
+ * the INIT comes first. A SIPI counts only for who waits for it.
+ */
+unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector);
+
+/*
+ * IA32_APIC_BASE, 0x800-0x8ff and IA32_TSC_DEADLINE: 0, or 1: #GP. Never sleep.
+ * Called by the guest's own RDMSR and WRMSR (@host false), or for an ioctl.
+ */
+int fonda_lapic_read_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val);
+int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host);
+
+/* Drive a GSI or send a message, from any context, in a VM with local APICs. */
+int fonda_set_gsi(struct fonda_vm *vm, int source, u32 gsi, int level);
+int fonda_deliver_msi(struct fonda_vm *vm, u64 address, u32 data);
+
+/* Under vm->lock. -EINVAL, -EEXIST, -ENOMEM. */
+int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins);
+
+/*
+ * ioctls. @arg is a copy of the structure in the kernel, but of the routing
+ * table, whose user address it is. It is not looked at by create_irqchip.
+ */
+long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg);
+long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg);
+long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg);
+long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg);
+long fonda_vm_get_pit2(struct fonda_vm *vm, void *arg);
+long fonda_vm_set_pit2(struct fonda_vm *vm, void *arg);
+long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg);
+long fonda_vm_irq_line(struct fonda_vm *vm, void *arg);
+long fonda_vm_irq_line_status(struct fonda_vm *vm, void *arg);
+long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg);
+long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg);
+long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_lapic(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_interrupt(struct fonda_vcpu *vcpu, void *arg);
+
+/* eventfd.c: vm->eventfds. */
+struct fonda_eventfds {
+	struct mutex lock;		/* irqfds and resamplers */
+	struct list_head irqfds;
+	struct list_head resamplers;	/* read under RCU */
+	struct list_head ioeventfds;	/* under vm->slots_lock */
+};
+
+void fonda_eventfds_init(struct fonda_vm *vm);	/* by fonda_irq_init() */
+/* Ends every irqfd and ioeventfd; may sleep, may be called again. */
+void fonda_eventfds_release(struct fonda_vm *vm);
+/* A level-triggered interrupt of @gsi has been acknowledged. Any context. */
+void fonda_irqfd_acked(struct fonda_vm *vm, int gsi);
+bool fonda_irqfd_resamples(struct fonda_vm *vm, int gsi);	/* under RCU */
+/* Who waits for which EOI has changed: routes, resamplers or the PIT's mode. */
+void fonda_irqchip_update_notify(struct fonda_vm *vm);
+long fonda_vm_irqfd(struct fonda_vm *vm, void *arg);
+long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg);
+
+#endif

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The 8254 interval timer of a PC, and port 61h where user space leaves it to
+ * the kernel. Counters are not stepped: what a guest reads is computed from the
+ * time of loading, as Intel's "8254 Programmable Interval Timer" data sheet
+ * defines each mode. Only channel 0 has an effect, interrupts on GSI 0.
+ *
+ * Ticks that a guest was too late to take are not lost: each waits until the
+ * one before has been acknowledged, if user space wants that (reinjection).
+ *
+ * Not modelled: a low gate that stops modes 0 and 4 in the middle of counting,
+ * and the null count flag; a new count takes effect at once.
+ */
+#include <linux/bits.h>
+#include <linux/kernel.h>
+#include <linux/math64.h>
+#include <linux/string.h>
+
+#include "irq.h"
+
+#define PIT_HZ		1193182
+#define PORT_COUNTER	0x40
+#define PORT_CONTROL	0x43
+#define PORT_SPEAKER	0x61
+
+/* kvm_pit_channel_state: read_state, write_state, rw_mode and count_latched. */
+enum {
+	RW_NONE,
+	RW_LSB,
+	RW_MSB,
+	RW_WORD,	/* the low byte of two is next */
+	RW_WORD_MSB,	/* the high byte of two is next */
+};
+
+/* As struct kvm_pit_channel_state has it: never programmed, nothing runs. */
+#define MODE_NONE	0xff
+
+/* A guest that does not look for seconds has lost its time anyway. */
+#define MAX_PENDING	10000
+
+static u64 ticks_to_ns(u64 ticks)
+{
+	return mul_u64_u32_div(ticks, 1000000000, PIT_HZ);
+}
+
+/* Clocks of the 8254 since the count was loaded. */
+static u64 elapsed(const struct kvm_pit_channel_state *c)
+{
+	return mul_u64_u32_div(fonda_time_ns() - c->count_load_time, PIT_HZ, 1000000000);
+}
+
+static u32 to_bcd(u32 n)
+{
+	return n % 10 | (n / 10 % 10) << 4 | (n / 100 % 10) << 8 | (n / 1000 % 10) << 12;
+}
+
+static u32 from_bcd(u32 n)
+{
+	return (n & 0xf) + (n >> 4 & 0xf) * 10 + (n >> 8 & 0xf) * 100 + (n >> 12 & 0xf) * 1000;
+}
+
+/* The counting element, as a guest would read it. */
+static u16 counter(const struct kvm_pit_channel_state *c)
+{
+	u32 range = c->bcd ? 10000 : 0x10000;
+	u64 t = elapsed(c);
+	u32 n;
+
+	switch (c->mode) {
+	case 2:
+		n = c->count - t % c->count;
+		break;
+	case 3:		/* by twos; the odd half is of no interest */
+		n = c->count - (2 * t) % c->count;
+		break;
+	default:	/* goes on through 0 */
+		n = (c->count + range - t % range) % range;
+		break;
+	}
+	return c->bcd ? to_bcd(n) : n;
+}
+
+static bool output(const struct kvm_pit_channel_state *c)
+{
+	u64 t = elapsed(c);
+
+	switch (c->mode) {
+	case 2:
+		return t % c->count != c->count - 1;
+	case 3:
+		return t % c->count < (c->count + 1) / 2;
+	case 4:
+	case 5:
+		return t != c->count;
+	default:
+		return t >= c->count;
+	}
+}
+
+/* Start channel 0's timer for the count that was just loaded, or stop it. */
+static void start_timer(struct fonda_pit *pit)
+{
+	const struct kvm_pit_channel_state *c = &pit->state.channels[0];
+	u64 ns = max(ticks_to_ns(c->count), fonda_timer_min_ns());
+
+	pit_restart_reinject(pit);
+	pit->timer_on = false;
+	pit_timer_cancel(pit);
+	if (pit->state.flags & KVM_PIT_FLAGS_HPET_LEGACY)
+		return;
+
+	switch (c->mode) {
+	case 0:
+	case 4:
+		pit->period_ns = 0;
+		break;
+	case 2:
+	case 3:
+		pit->period_ns = ns;
+		break;
+	default:	/* 1 and 5 wait for the gate to rise; it is wired high */
+		return;
+	}
+	pit->timer_on = true;
+	pit_timer_start(pit, c->count_load_time + ns);
+}
+
+static void load(struct fonda_pit *pit, int nr, u32 count)
+{
+	struct kvm_pit_channel_state *c = &pit->state.channels[nr];
+
+	if (c->bcd)
+		count = from_bcd(count);
+	if (!count)
+		count = c->bcd ? 10000 : 0x10000;
+	c->count = count;
+	c->count_load_time = fonda_time_ns();
+	if (nr == 0)
+		start_timer(pit);
+}
+
+static void latch_count(struct kvm_pit_channel_state *c)
+{
+	if (c->count_latched)
+		return;
+	c->latched_count = counter(c);
+	c->count_latched = c->rw_mode;
+}
+
+static void latch_status(struct kvm_pit_channel_state *c)
+{
+	if (c->status_latched)
+		return;
+	c->status = output(c) << 7 | c->rw_mode << 4 | (c->mode & 7) << 1 | c->bcd;
+	c->status_latched = 1;
+}
+
+/* "Read-Back Command": latches what is 0 of bits 5 and 4, where 3 to 1 say. */
+static void read_back(struct fonda_pit *pit, u8 val)
+{
+	int nr;
+
+	for (nr = 0; nr < 3; nr++) {
+		if (!(val & BIT(nr + 1)))
+			continue;
+		if (!(val & BIT(5)))
+			latch_count(&pit->state.channels[nr]);
+		if (!(val & BIT(4)))
+			latch_status(&pit->state.channels[nr]);
+	}
+}
+
+static void write_control(struct fonda_pit *pit, u8 val)
+{
+	struct kvm_pit_channel_state *c;
+	u8 rw = (val >> 4) & 3;
+
+	if (val >> 6 == 3) {
+		read_back(pit, val);
+		return;
+	}
+	c = &pit->state.channels[val >> 6];
+	if (!rw) {
+		latch_count(c);
+		return;
+	}
+	c->rw_mode = rw;
+	c->read_state = rw;
+	c->write_state = rw;
+	c->count_latched = 0;
+	c->status_latched = 0;
+	c->mode = (val >> 1) & 7;
+	if (c->mode > 5)	/* 6 and 7 are 2 and 3 */
+		c->mode &= 3;
+	c->bcd = val & 1;
+}
+
+static void write_counter(struct fonda_pit *pit, int nr, u8 val)
+{
+	struct kvm_pit_channel_state *c = &pit->state.channels[nr];
+
+	switch (c->write_state) {
+	case RW_LSB:
+		load(pit, nr, val);
+		break;
+	case RW_MSB:
+		load(pit, nr, val << 8);
+		break;
+	case RW_WORD:
+		c->write_latch = val;
+		c->write_state = RW_WORD_MSB;
+		break;
+	case RW_WORD_MSB:
+		c->write_state = RW_WORD;
+		load(pit, nr, c->write_latch | val << 8);
+		break;
+	}
+}
+
+static u8 read_counter(struct kvm_pit_channel_state *c)
+{
+	u16 val;
+
+	if (c->status_latched) {
+		c->status_latched = 0;
+		return c->status;
+	}
+
+	switch (c->count_latched) {
+	case RW_NONE:
+		break;
+	case RW_WORD:
+		c->count_latched = RW_MSB;
+		return c->latched_count;
+	case RW_LSB:
+		c->count_latched = RW_NONE;
+		return c->latched_count;
+	default:
+		c->count_latched = RW_NONE;
+		return c->latched_count >> 8;
+	}
+
+	val = counter(c);
+	switch (c->read_state) {
+	case RW_WORD:
+		c->read_state = RW_WORD_MSB;
+		return val;
+	case RW_WORD_MSB:
+		c->read_state = RW_WORD;
+		return val >> 8;
+	case RW_MSB:
+		return val >> 8;
+	default:
+		return val;
+	}
+}
+
+/* Port 61h: gate of channel 2 and speaker; reads add refresh and OUT 2. */
+static void write_speaker(struct fonda_pit *pit, u8 val)
+{
+	struct kvm_pit_channel_state *c = &pit->state.channels[2];
+
+	/* A rising gate restarts the modes that it triggers. */
+	if (val & ~c->gate & 1 && c->mode != 0 && c->mode != 4)
+		c->count_load_time = fonda_time_ns();
+	c->gate = val & 1;
+	if (val & BIT(1))
+		pit->state.flags |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+	else
+		pit->state.flags &= ~KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+}
+
+static u8 read_speaker(struct fonda_pit *pit)
+{
+	const struct kvm_pit_channel_state *c = &pit->state.channels[2];
+	/* The refresh bit flips every 15 us or so. */
+	bool refresh = fonda_time_ns() & BIT(14);
+	bool data = pit->state.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+
+	return output(c) << 5 | refresh << 4 | data << 1 | c->gate;
+}
+
+u8 pit_read(struct fonda_pit *pit, u16 port)
+{
+	if (port == PORT_SPEAKER)
+		return read_speaker(pit);
+	if (port == PORT_CONTROL)
+		return 0;
+	return read_counter(&pit->state.channels[port - PORT_COUNTER]);
+}
+
+void pit_write(struct fonda_pit *pit, u16 port, u8 val)
+{
+	if (port == PORT_SPEAKER)
+		write_speaker(pit, val);
+	else if (port == PORT_CONTROL)
+		write_control(pit, val);
+	else
+		write_counter(pit, port - PORT_COUNTER, val);
+}
+
+/* -- channel 0's interrupt -------------------------------------------------- */
+
+static void raise(struct fonda_pit *pit)
+{
+	int ret = fonda_gsi_pulse_locked(pit->chip, FONDA_IRQ_PIT, 0);
+
+	/* Masked everywhere: nobody will acknowledge it, nobody misses it. */
+	pit->in_flight = pit->reinject && ret >= 0;
+	if (ret < 0)
+		pit->pending = 0;
+}
+
+void pit_tick(struct fonda_pit *pit, u64 ticks)
+{
+	if (!pit->reinject) {
+		raise(pit);
+		return;
+	}
+	pit->pending = min_t(u64, pit->pending + ticks, MAX_PENDING);
+	if (!pit->in_flight) {
+		pit->pending--;
+		raise(pit);
+	}
+}
+
+void pit_acked(struct fonda_pit *pit)
+{
+	pit->in_flight = false;
+	if (pit->pending) {
+		pit->pending--;
+		raise(pit);
+	}
+}
+
+void pit_restart_reinject(struct fonda_pit *pit)
+{
+	pit->in_flight = false;
+	pit->pending = 0;
+}
+
+void pit_set_reinject(struct fonda_pit *pit, bool on)
+{
+	pit->reinject = on;
+	pit_restart_reinject(pit);
+}
+
+/* -- state ------------------------------------------------------------------ */
+
+void pit_init(struct fonda_pit *pit, struct fonda_irqchip *chip, u32 flags)
+{
+	u64 now = fonda_time_ns();
+	int nr;
+
+	memset(pit, 0, sizeof(*pit));
+	pit->chip = chip;
+	pit->has_speaker = flags & KVM_PIT_SPEAKER_DUMMY;
+	pit->reinject = true;
+	for (nr = 0; nr < 3; nr++) {
+		struct kvm_pit_channel_state *c = &pit->state.channels[nr];
+
+		c->mode = MODE_NONE;
+		c->gate = nr != 2;
+		c->count = 0x10000;
+		c->count_load_time = now;
+	}
+}
+
+void pit_get_state(struct fonda_pit *pit, struct kvm_pit_state2 *state)
+{
+	*state = pit->state;
+}
+
+/* The counts start anew: the clock they were loaded by may be another's. */
+void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state)
+{
+	int nr;
+
+	memcpy(pit->state.channels, state->channels, sizeof(state->channels));
+	pit->state.flags = state->flags &
+			   (KVM_PIT_FLAGS_HPET_LEGACY | KVM_PIT_FLAGS_SPEAKER_DATA_ON);
+	for (nr = 0; nr < 3; nr++) {
+		struct kvm_pit_channel_state *c = &pit->state.channels[nr];
+
+		c->bcd &= 1;
+		c->gate &= 1;
+		c->rw_mode &= 3;
+		if (c->mode > 5)
+			c->mode = MODE_NONE;
+		if (!c->count || c->count > (c->bcd ? 10000 : 0x10000))
+			c->count = c->bcd ? 10000 : 0x10000;
+		c->count_load_time = fonda_time_ns();
+	}
+	start_timer(pit);
+}

@@ -1,0 +1,948 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Ties the interrupt controllers of irq/ to a VM: their places on the I/O
+ * buses, their timers, their ioctls, and the questions that a vCPU asks before
+ * each entry. How the devices behave is in irq/ alone.
+ */
+#include <linux/bitops.h>
+#include <linux/hrtimer.h>
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/apicdef.h>
+#include <asm/msr-index.h>
+
+#include "backend.h"
+
+#define MSR_X2APIC_FIRST	0x800
+#define MSR_X2APIC_LAST		0x8ff
+
+/* A guest's fastest periodic timer: a faster one would occupy a host CPU. */
+static unsigned int min_timer_period_us = 100;
+module_param(min_timer_period_us, uint, 0644);
+MODULE_PARM_DESC(min_timer_period_us, "Shortest period of the guests' periodic timers, in us");
+
+static struct fonda_vm *vm_of(struct fonda_irqchip *chip)
+{
+	return container_of(chip, struct fonda_vm, irqchip);
+}
+
+static struct fonda_vcpu *vcpu_of(struct fonda_lapic *apic)
+{
+	return container_of(apic, struct fonda_vcpu, lapic);
+}
+
+/* Pairs with the release that publishes the devices before the mode. */
+static int mode_of(struct fonda_irqchip *chip)
+{
+	return smp_load_acquire(&chip->mode);
+}
+
+/* -- what the devices ask of us --------------------------------------------- */
+
+u64 fonda_time_ns(void)
+{
+	return ktime_get_ns();
+}
+
+u64 fonda_timer_min_ns(void)
+{
+	return max(READ_ONCE(min_timer_period_us), 1u) * (u64)NSEC_PER_USEC;
+}
+
+struct fonda_lapic *fonda_lapic_by_index(struct fonda_irqchip *chip, int index)
+{
+	struct fonda_vm *vm = vm_of(chip);
+
+	if (index >= smp_load_acquire(&vm->nr_vcpus))
+		return NULL;
+	return &vm->vcpus[index]->lapic;
+}
+
+void lapic_raise(struct fonda_lapic *apic)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(apic);
+
+	/* IRR was set by a locked instruction: fonda_irq_peek() relies on it. */
+	WRITE_ONCE(vcpu->irq_pending, true);
+	fonda_vcpu_kick(vcpu);
+}
+
+void lapic_recheck(struct fonda_lapic *apic)
+{
+	WRITE_ONCE(vcpu_of(apic)->irq_pending, true);
+}
+
+void lapic_send_event(struct fonda_lapic *apic)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(apic);
+
+	fonda_request(vcpu, FONDA_REQ_APIC_EVENT);
+	fonda_vcpu_kick(vcpu);
+}
+
+void lapic_send_nmi(struct fonda_lapic *apic)
+{
+	fonda_vcpu_nmi(vcpu_of(apic));
+}
+
+void fonda_pic_output(struct fonda_irqchip *chip)
+{
+	struct fonda_lapic *apic;
+	int i;
+
+	for (i = 0; (apic = fonda_lapic_by_index(chip, i)); i++)
+		if (lapic_accepts_extint(apic))
+			lapic_raise(apic);
+}
+
+/* -- timers ----------------------------------------------------------------- */
+
+static enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
+{
+	struct fonda_lapic *apic = container_of(timer, struct fonda_lapic, timer);
+
+	if (!lapic_timer_expired(apic))
+		return HRTIMER_NORESTART;
+	/* From the time it was due, so that the period does not drift. */
+	hrtimer_forward_now(timer, ns_to_ktime(max(READ_ONCE(apic->period_ns),
+						   fonda_timer_min_ns())));
+	return HRTIMER_RESTART;
+}
+
+void lapic_timer_start(struct fonda_lapic *apic, u64 expires_ns)
+{
+	hrtimer_start(&apic->timer, ns_to_ktime(expires_ns), HRTIMER_MODE_ABS_HARD);
+}
+
+bool lapic_timer_cancel(struct fonda_lapic *apic)
+{
+	return hrtimer_cancel(&apic->timer);
+}
+
+u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
+{
+	return fonda_tsc_deadline_ns(vcpu_of(apic), guest_tsc);
+}
+
+static enum hrtimer_restart pit_timer_fn(struct hrtimer *timer)
+{
+	struct fonda_pit *pit = container_of(timer, struct fonda_pit, timer);
+	enum hrtimer_restart ret = HRTIMER_NORESTART;
+	unsigned long flags;
+	u64 ticks = 1;
+
+	raw_spin_lock_irqsave(&pit->chip->lock, flags);
+	/* While this waited for the lock it may have been stopped or restarted. */
+	if (pit->timer_on && !hrtimer_is_queued(timer)) {
+		if (pit->period_ns) {
+			ticks = hrtimer_forward_now(timer, ns_to_ktime(pit->period_ns));
+			ret = HRTIMER_RESTART;
+		} else {
+			pit->timer_on = false;
+		}
+		pit_tick(pit, ticks);
+	}
+	raw_spin_unlock_irqrestore(&pit->chip->lock, flags);
+	return ret;
+}
+
+void pit_timer_start(struct fonda_pit *pit, u64 expires_ns)
+{
+	hrtimer_start(&pit->timer, ns_to_ktime(expires_ns), HRTIMER_MODE_ABS_HARD);
+}
+
+void pit_timer_cancel(struct fonda_pit *pit)
+{
+	hrtimer_try_to_cancel(&pit->timer);
+}
+
+/* -- the end of interrupts -------------------------------------------------- */
+
+/* An interrupt of this pin has been acknowledged; chip->lock is not held. */
+static void notify_acked(struct fonda_irqchip *chip, int irqchip, unsigned int pin)
+{
+	unsigned long flags;
+	int gsi;
+
+	rcu_read_lock();
+	gsi = fonda_routes_gsi(rcu_dereference(chip->routes), irqchip, pin);
+	if (gsi >= 0)
+		fonda_irqfd_acked(vm_of(chip), gsi);
+	if (gsi == 0 && smp_load_acquire(&chip->pit)) {
+		raw_spin_lock_irqsave(&chip->lock, flags);
+		pit_acked(chip->pit);
+		raw_spin_unlock_irqrestore(&chip->lock, flags);
+	}
+	rcu_read_unlock();
+}
+
+static void ioapic_end(struct fonda_irqchip *chip, u8 vector)
+{
+	struct fonda_ioapic *ioapic = chip->ioapic;
+	unsigned long flags;
+	u32 pins, notify;
+
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	pins = ioapic_eoi_pins(ioapic, vector);
+	notify = pins & ioapic->notify;
+	if (!notify)
+		ioapic_eoi(ioapic, pins);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	if (!notify)
+		return;
+
+	/* Whoever drives the line gets to lower it before it counts again. */
+	for (; notify; notify &= notify - 1)
+		notify_acked(chip, KVM_IRQCHIP_IOAPIC, __ffs(notify));
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	ioapic_eoi(ioapic, pins);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+}
+
+void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector)
+{
+	if (apic->chip->mode == FONDA_IRQCHIP_KERNEL) {
+		ioapic_end(apic->chip, vector);
+	} else {
+		/* One exit for each: it is served before the next entry. */
+		apic->eoi_vector = vector;
+		fonda_request(vcpu_of(apic), FONDA_REQ_IOAPIC_EOI);
+	}
+}
+
+void fonda_irqchip_update_notify(struct fonda_vm *vm)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_routes *routes;
+	unsigned int pin;
+	u32 pins = 0;
+
+	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
+		return;
+	mutex_lock(&chip->route_lock);
+	rcu_read_lock();
+	routes = rcu_dereference(chip->routes);
+	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++) {
+		int gsi = fonda_routes_gsi(routes, KVM_IRQCHIP_IOAPIC, pin);
+
+		if ((gsi == 0 && chip->pit && chip->pit->reinject) ||
+		    (gsi >= 0 && fonda_irqfd_resamples(vm, gsi)))
+			pins |= BIT(pin);
+	}
+	rcu_read_unlock();
+	raw_spin_lock_irq(&chip->lock);
+	ioapic_set_notify(chip->ioapic, pins);
+	raw_spin_unlock_irq(&chip->lock);
+	mutex_unlock(&chip->route_lock);
+}
+
+/* -- on the I/O buses ------------------------------------------------------- */
+
+struct fonda_irqchip_devs {
+	struct fonda_io_dev pic[3];	/* master, slave, ELCR */
+	struct fonda_io_dev ioapic;
+	struct fonda_io_dev pit;
+	struct fonda_io_dev speaker;
+};
+
+/* An access that reaches over the end is somebody else's. */
+static bool is_inside(const struct fonda_io_dev *dev, gpa_t addr, int len)
+{
+	return addr - dev->base + len <= dev->len;
+}
+
+static int pic_io_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+		       void *data)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u8 *bytes = data;
+	int i;
+
+	if (!is_inside(dev, addr, len))
+		return -EOPNOTSUPP;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	for (i = 0; i < len; i++)
+		bytes[i] = pic_read(chip->pic, addr + i);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return 0;
+}
+
+static int pic_io_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+			const void *data)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	const u8 *bytes = data;
+	unsigned long flags;
+	bool had_output;
+	u32 acked;
+	int i;
+
+	if (!is_inside(dev, addr, len))
+		return -EOPNOTSUPP;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	had_output = chip->pic->output;
+	for (i = 0; i < len; i++)
+		pic_write(chip->pic, addr + i, bytes[i]);
+	acked = pic_take_acked(chip->pic);
+	if (chip->pic->output && !had_output)
+		fonda_pic_output(chip);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+
+	for (; acked; acked &= acked - 1) {
+		unsigned int line = __ffs(acked);
+
+		notify_acked(chip, line / 8, line % 8);
+	}
+	return 0;
+}
+
+static int pit_io_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+		       void *data)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u8 *bytes = data;
+	int i;
+
+	if (!is_inside(dev, addr, len))
+		return -EOPNOTSUPP;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	for (i = 0; i < len; i++)
+		bytes[i] = pit_read(chip->pit, addr + i);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return 0;
+}
+
+static int pit_io_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+			const void *data)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	const u8 *bytes = data;
+	unsigned long flags;
+	int i;
+
+	if (!is_inside(dev, addr, len))
+		return -EOPNOTSUPP;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	for (i = 0; i < len; i++)
+		pit_write(chip->pit, addr + i, bytes[i]);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return 0;
+}
+
+static int ioapic_io_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+			  void *data)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u64 val;
+
+	if (!is_inside(dev, addr, len))
+		return -EOPNOTSUPP;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	val = ioapic_read(chip->ioapic, addr - dev->base);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	memcpy(data, &val, min_t(int, len, sizeof(val)));
+	return 0;
+}
+
+static int ioapic_io_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+			   const void *data)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u32 val = 0;
+
+	if (!is_inside(dev, addr, len))
+		return -EOPNOTSUPP;
+	memcpy(&val, data, min_t(int, len, sizeof(val)));
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	ioapic_write(chip->ioapic, addr - dev->base, val);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return 0;
+}
+
+static const struct fonda_io_ops pic_io_ops = { .read = pic_io_read, .write = pic_io_write };
+static const struct fonda_io_ops pit_io_ops = { .read = pit_io_read, .write = pit_io_write };
+static const struct fonda_io_ops ioapic_io_ops = {
+	.read = ioapic_io_read, .write = ioapic_io_write
+};
+
+static const struct fonda_irqchip_devs devs_template = {
+	.pic = {
+		{ .ops = &pic_io_ops, .base = 0x20, .len = 2 },
+		{ .ops = &pic_io_ops, .base = 0xa0, .len = 2 },
+		{ .ops = &pic_io_ops, .base = 0x4d0, .len = 2 },
+	},
+	.ioapic = { .ops = &ioapic_io_ops, .base = FONDA_IOAPIC_BASE, .len = 0x100 },
+	.pit = { .ops = &pit_io_ops, .base = 0x40, .len = 4 },
+	.speaker = { .ops = &pit_io_ops, .base = 0x61, .len = 1 },
+};
+
+/* -- creation --------------------------------------------------------------- */
+
+int fonda_irq_init(struct fonda_vm *vm)
+{
+	raw_spin_lock_init(&vm->irqchip.lock);
+	mutex_init(&vm->irqchip.route_lock);
+	fonda_eventfds_init(vm);
+	return 0;
+}
+
+void fonda_irq_quiesce(struct fonda_vm *vm)
+{
+	if (vm->irqchip.pit)
+		hrtimer_cancel(&vm->irqchip.pit->timer);
+}
+
+void fonda_irq_fini(struct fonda_vm *vm)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+
+	kfree(chip->pit);
+	kfree(chip->ioapic);
+	kfree(chip->pic);
+	kfree(chip->devs);
+	kvfree(rcu_dereference_protected(chip->routes, true));
+	kvfree(rcu_dereference_protected(chip->map, true));
+}
+
+static int register_devs(struct fonda_vm *vm, struct fonda_irqchip_devs *devs)
+{
+	int i, ret;
+
+	mutex_lock(&vm->slots_lock);
+	for (i = 0; i < ARRAY_SIZE(devs->pic); i++) {
+		ret = fonda_io_register(vm, FONDA_BUS_PIO, &devs->pic[i]);
+		if (ret)
+			goto out_pic;
+	}
+	ret = fonda_io_register(vm, FONDA_BUS_MMIO, &devs->ioapic);
+	if (ret)
+		goto out_pic;
+	mutex_unlock(&vm->slots_lock);
+	return 0;
+
+out_pic:
+	while (--i >= 0)
+		fonda_io_unregister(vm, FONDA_BUS_PIO, &devs->pic[i]);
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+static int create_irqchip_locked(struct fonda_vm *vm)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_routes *routes;
+	int ret = -ENOMEM;
+
+	if (chip->mode != FONDA_IRQCHIP_NONE)
+		return -EEXIST;
+	if (vm->nr_vcpus)
+		return -EINVAL;
+
+	chip->pic = kzalloc(sizeof(*chip->pic), GFP_KERNEL_ACCOUNT);
+	chip->ioapic = kzalloc(sizeof(*chip->ioapic), GFP_KERNEL_ACCOUNT);
+	chip->devs = kmemdup(&devs_template, sizeof(devs_template), GFP_KERNEL_ACCOUNT);
+	routes = fonda_routes_default();
+	if (!chip->pic || !chip->ioapic || !chip->devs || !routes)
+		goto out_free;
+	pic_init(chip->pic);
+	ioapic_init(chip->ioapic, chip);
+	ret = register_devs(vm, chip->devs);
+	if (ret)
+		goto out_free;
+	mutex_lock(&chip->route_lock);
+	fonda_routes_publish(chip, routes);
+	mutex_unlock(&chip->route_lock);
+	smp_store_release(&chip->mode, FONDA_IRQCHIP_KERNEL);
+	return 0;
+
+out_free:
+	kvfree(routes);
+	kfree(chip->devs);
+	kfree(chip->ioapic);
+	kfree(chip->pic);
+	chip->devs = NULL;
+	chip->ioapic = NULL;
+	chip->pic = NULL;
+	return ret;
+}
+
+long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
+{
+	long ret;
+
+	mutex_lock(&vm->lock);
+	ret = create_irqchip_locked(vm);
+	mutex_unlock(&vm->lock);
+	return ret;
+}
+
+int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_routes *routes;
+
+	if (nr_pins > FONDA_IOAPIC_PINS)
+		return -EINVAL;
+	if (chip->mode != FONDA_IRQCHIP_NONE || vm->nr_vcpus)
+		return -EEXIST;
+	routes = fonda_routes_alloc(0);
+	if (!routes)
+		return -ENOMEM;
+	mutex_lock(&chip->route_lock);
+	fonda_routes_publish(chip, routes);
+	mutex_unlock(&chip->route_lock);
+	smp_store_release(&chip->mode, FONDA_IRQCHIP_SPLIT);
+	return 0;
+}
+
+static int create_pit_locked(struct fonda_vm *vm, u32 flags)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_pit *pit;
+	int ret;
+
+	if (chip->pit)
+		return -EEXIST;
+	if (chip->mode != FONDA_IRQCHIP_KERNEL)
+		return -ENXIO;
+	pit = kzalloc(sizeof(*pit), GFP_KERNEL_ACCOUNT);
+	if (!pit)
+		return -ENOMEM;
+	pit_init(pit, chip, flags);
+	hrtimer_setup(&pit->timer, pit_timer_fn, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	/* Before the ports: a vCPU that runs may use them at once. */
+	smp_store_release(&chip->pit, pit);
+
+	mutex_lock(&vm->slots_lock);
+	ret = fonda_io_register(vm, FONDA_BUS_PIO, &chip->devs->pit);
+	if (!ret && pit->has_speaker) {
+		ret = fonda_io_register(vm, FONDA_BUS_PIO, &chip->devs->speaker);
+		if (ret)
+			fonda_io_unregister(vm, FONDA_BUS_PIO, &chip->devs->pit);
+	}
+	mutex_unlock(&vm->slots_lock);
+	if (ret) {
+		WRITE_ONCE(chip->pit, NULL);
+		/* An EOI may be looking at it. */
+		synchronize_rcu();
+		hrtimer_cancel(&pit->timer);
+		kfree(pit);
+	}
+	return ret;
+}
+
+long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_pit_config *config = arg;
+	long ret;
+
+	mutex_lock(&vm->lock);
+	ret = create_pit_locked(vm, config->flags);
+	mutex_unlock(&vm->lock);
+	if (!ret)
+		fonda_irqchip_update_notify(vm);
+	return ret;
+}
+
+/* -- state of the chips ----------------------------------------------------- */
+
+long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct kvm_irqchip *state = arg;
+
+	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
+		return -ENXIO;
+	if (state->chip_id > KVM_IRQCHIP_IOAPIC)
+		return -EINVAL;
+	memset(&state->chip, 0, sizeof(state->chip));
+	raw_spin_lock_irq(&chip->lock);
+	if (state->chip_id == KVM_IRQCHIP_IOAPIC)
+		ioapic_get_state(chip->ioapic, &state->chip.ioapic);
+	else
+		pic_get_state(chip->pic, state->chip_id, &state->chip.pic);
+	raw_spin_unlock_irq(&chip->lock);
+	return 0;
+}
+
+long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	const struct kvm_irqchip *state = arg;
+
+	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
+		return -ENXIO;
+	if (state->chip_id > KVM_IRQCHIP_IOAPIC)
+		return -EINVAL;
+	raw_spin_lock_irq(&chip->lock);
+	if (state->chip_id == KVM_IRQCHIP_IOAPIC) {
+		ioapic_set_state(chip->ioapic, &state->chip.ioapic);
+	} else {
+		pic_set_state(chip->pic, state->chip_id, &state->chip.pic);
+		if (chip->pic->output)
+			fonda_pic_output(chip);
+	}
+	raw_spin_unlock_irq(&chip->lock);
+	return 0;
+}
+
+long fonda_vm_get_pit2(struct fonda_vm *vm, void *arg)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_pit *pit = smp_load_acquire(&chip->pit);
+
+	if (!pit)
+		return -ENXIO;
+	raw_spin_lock_irq(&chip->lock);
+	pit_get_state(pit, arg);
+	raw_spin_unlock_irq(&chip->lock);
+	return 0;
+}
+
+long fonda_vm_set_pit2(struct fonda_vm *vm, void *arg)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_pit *pit = smp_load_acquire(&chip->pit);
+
+	if (!pit)
+		return -ENXIO;
+	raw_spin_lock_irq(&chip->lock);
+	pit_set_state(pit, arg);
+	raw_spin_unlock_irq(&chip->lock);
+	return 0;
+}
+
+long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_reinject_control *control = arg;
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_pit *pit = smp_load_acquire(&chip->pit);
+
+	if (!pit)
+		return -ENXIO;
+	raw_spin_lock_irq(&chip->lock);
+	pit_set_reinject(pit, control->pit_reinject);
+	raw_spin_unlock_irq(&chip->lock);
+	fonda_irqchip_update_notify(vm);
+	return 0;
+}
+
+/* -- raising ---------------------------------------------------------------- */
+
+int fonda_set_gsi(struct fonda_vm *vm, int source, u32 gsi, int level)
+{
+	return fonda_gsi_set(&vm->irqchip, source, gsi, level);
+}
+
+int fonda_deliver_msi(struct fonda_vm *vm, u64 address, u32 data)
+{
+	return fonda_msi_deliver(&vm->irqchip, address, data);
+}
+
+long fonda_vm_irq_line(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_irq_level *line = arg;
+
+	if (mode_of(&vm->irqchip) == FONDA_IRQCHIP_NONE)
+		return -ENXIO;
+	fonda_gsi_set(&vm->irqchip, FONDA_IRQ_USER, line->irq, line->level);
+	return 0;
+}
+
+long fonda_vm_irq_line_status(struct fonda_vm *vm, void *arg)
+{
+	struct kvm_irq_level *line = arg;
+
+	if (mode_of(&vm->irqchip) == FONDA_IRQCHIP_NONE)
+		return -ENXIO;
+	line->status = fonda_gsi_set(&vm->irqchip, FONDA_IRQ_USER, line->irq, line->level);
+	return 0;
+}
+
+/* How many local APICs took it; 0: guest blocked it; -EPERM: no such APIC. */
+long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_msi *msi = arg;
+	u64 address = (u64)msi->address_hi << 32 | msi->address_lo;
+	struct fonda_irqchip *chip = &vm->irqchip;
+
+	if (mode_of(chip) == FONDA_IRQCHIP_NONE || msi->flags || fonda_msi_check(chip, address))
+		return -EINVAL;
+	return fonda_msi_deliver(chip, address, msi->data);
+}
+
+long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg)
+{
+	struct kvm_irq_routing __user *uarg = (void __user *)arg;
+	struct fonda_irqchip *chip = &vm->irqchip;
+	struct fonda_routes *routes;
+	struct kvm_irq_routing head;
+	int ret;
+
+	if (copy_from_user(&head, uarg, sizeof(head)))
+		return -EFAULT;
+	if (mode_of(chip) == FONDA_IRQCHIP_NONE || head.nr > FONDA_MAX_GSI || head.flags)
+		return -EINVAL;
+	routes = fonda_routes_alloc(head.nr);
+	if (!routes)
+		return -ENOMEM;
+	ret = -EFAULT;
+	if (copy_from_user(fonda_routes_entries(routes), uarg->entries,
+			   head.nr * sizeof(*uarg->entries)))
+		goto out_free;
+	ret = fonda_routes_build(chip, routes);
+	if (ret)
+		goto out_free;
+	mutex_lock(&chip->route_lock);
+	fonda_routes_publish(chip, routes);
+	mutex_unlock(&chip->route_lock);
+	fonda_irqchip_update_notify(vm);
+	return 0;
+
+out_free:
+	kvfree(routes);
+	return ret;
+}
+
+/* -- local APICs ------------------------------------------------------------ */
+
+int fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	struct fonda_lapic *apic = &vcpu->lapic;
+	int ret;
+
+	vcpu->ext_irq = -1;
+	vcpu->in_kernel_apic = chip->mode != FONDA_IRQCHIP_NONE;
+	lapic_init(apic, chip, vcpu->id, bsp);
+	if (!vcpu->in_kernel_apic)
+		return 0;
+	ret = fonda_apic_map_reserve(chip, vcpu->id);
+	if (ret)
+		return ret;
+	apic->regs = (u32 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!apic->regs)
+		return -ENOMEM;
+	hrtimer_setup(&apic->timer, lapic_timer_fn, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	return 0;
+}
+
+void fonda_lapic_publish(struct fonda_vcpu *vcpu)
+{
+	if (vcpu->in_kernel_apic)
+		lapic_publish(&vcpu->lapic);
+}
+
+void fonda_lapic_destroy(struct fonda_vcpu *vcpu)
+{
+	if (!vcpu->in_kernel_apic)
+		return;
+	hrtimer_cancel(&vcpu->lapic.timer);
+	free_page((unsigned long)vcpu->lapic.regs);
+}
+
+void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
+{
+	struct fonda_lapic *apic = &vcpu->lapic;
+
+	if (!vcpu->in_kernel_apic)
+		return;
+	lapic_reset(apic, init);
+	if (lapic_is_bsp(apic) && !(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED))
+		lapic_open_lint0(apic);
+}
+
+u8 fonda_lapic_get_tpr(struct fonda_vcpu *vcpu)
+{
+	return lapic_get_tpr(&vcpu->lapic) << 4;
+}
+
+void fonda_lapic_set_tpr(struct fonda_vcpu *vcpu, u8 tpr)
+{
+	lapic_set_tpr(&vcpu->lapic, tpr >> 4);
+}
+
+unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector)
+{
+	unsigned int events = xchg(&vcpu->lapic.events, 0);
+
+	*sipi_vector = READ_ONCE(vcpu->lapic.sipi_vector);
+	return events;
+}
+
+/* -- what a vCPU takes ------------------------------------------------------ */
+
+/* Does something want to be taken as an ExtINT, and could it? */
+static bool extint_waits(struct fonda_vcpu *vcpu)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+
+	if (chip->mode == FONDA_IRQCHIP_KERNEL ? !READ_ONCE(chip->pic->output) :
+						 READ_ONCE(vcpu->ext_irq) < 0)
+		return false;
+	return !vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic);
+}
+
+static int extint_vector(struct fonda_vcpu *vcpu)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u8 vector;
+
+	if (chip->mode != FONDA_IRQCHIP_KERNEL)
+		return vcpu->ext_irq;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	vector = pic_peek(chip->pic);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return vector;
+}
+
+int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
+{
+	struct fonda_lapic *apic = &vcpu->lapic;
+	int vector = -1, class, in_service;
+
+	if (extint_waits(vcpu)) {
+		apic->offered_ext = true;
+		return extint_vector(vcpu);
+	}
+	if (likely(vcpu->in_kernel_apic))
+		vector = lapic_highest_irr(apic);
+	if (vector < 0) {
+		WRITE_ONCE(vcpu->irq_pending, false);
+		/*
+		 * Who raises one sets it, then irq_pending. Either we see it
+		 * now, or irq_pending is set after we cleared it.
+		 */
+		smp_mb();
+		if (extint_waits(vcpu) ||
+		    (vcpu->in_kernel_apic && lapic_highest_irr(apic) >= 0))
+			WRITE_ONCE(vcpu->irq_pending, true);
+		return -1;
+	}
+
+	apic->offered_ext = false;
+	class = vector >> 4;
+	in_service = apic->isr_top < 0 ? 0 : apic->isr_top >> 4;
+	if (class > in_service && class > lapic_get_tpr(apic))
+		return vector;
+	*tpr_blocked = class > in_service;
+	return -1;
+}
+
+void fonda_irq_taken(struct fonda_vcpu *vcpu, int vector)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u32 acked;
+
+	if (likely(!vcpu->lapic.offered_ext)) {
+		lapic_take(&vcpu->lapic, vector);
+		return;
+	}
+	if (chip->mode != FONDA_IRQCHIP_KERNEL) {
+		WRITE_ONCE(vcpu->ext_irq, -1);
+		return;
+	}
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	pic_intack(chip->pic, vector);
+	acked = pic_take_acked(chip->pic);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	/* With automatic end of interrupt that was its end. */
+	for (; acked; acked &= acked - 1)
+		notify_acked(chip, __ffs(acked) / 8, __ffs(acked) % 8);
+}
+
+bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
+{
+	return vcpu->ext_irq < 0 && vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
+	       (!vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic));
+}
+
+/* -- MSRs ------------------------------------------------------------------- */
+
+static int write_base(struct fonda_vcpu *vcpu, u64 val, bool host)
+{
+	/* "IA32_APIC_BASE MSR": bits 7:0 and 9, and those above MAXPHYADDR. */
+	u64 reserved = 0x2ff | ~(BIT_ULL(vcpu->cpuid.phys_bits) - 1);
+
+	if (!fonda_guest_has(vcpu, FONDA_HAS_X2APIC))
+		reserved |= X2APIC_ENABLE;
+	if (val & reserved)
+		return 1;
+	if (vcpu->in_kernel_apic)
+		return lapic_set_base(&vcpu->lapic, val, host);
+	vcpu->lapic.base = val;
+	return 0;
+}
+
+int fonda_lapic_read_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val)
+{
+	switch (msr) {
+	case MSR_IA32_APICBASE:
+		*val = vcpu->lapic.base;
+		return 0;
+	case MSR_IA32_TSC_DEADLINE:
+		*val = vcpu->in_kernel_apic ? lapic_get_deadline(&vcpu->lapic) : 0;
+		return 0;
+	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+		return vcpu->in_kernel_apic ? lapic_read_x2(&vcpu->lapic, msr, val) : 1;
+	default:
+		return 1;
+	}
+}
+
+int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
+{
+	switch (msr) {
+	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+		return vcpu->in_kernel_apic ? lapic_write_x2(&vcpu->lapic, msr, val) : 1;
+	case MSR_IA32_TSC_DEADLINE:
+		if (vcpu->in_kernel_apic)
+			lapic_set_deadline(&vcpu->lapic, val);
+		return 0;
+	case MSR_IA32_APICBASE:
+		return write_base(vcpu, val, host);
+	default:
+		return 1;
+	}
+}
+
+/* -- ioctls of a vCPU ------------------------------------------------------- */
+
+long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg)
+{
+	if (!vcpu->in_kernel_apic)
+		return -EINVAL;
+	lapic_get_state(&vcpu->lapic, arg);
+	return 0;
+}
+
+long fonda_vcpu_set_lapic(struct fonda_vcpu *vcpu, void *arg)
+{
+	if (!vcpu->in_kernel_apic)
+		return -EINVAL;
+	return lapic_set_state(&vcpu->lapic, arg);
+}
+
+long fonda_vcpu_interrupt(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_interrupt *interrupt = arg;
+	int mode = vcpu->vm->irqchip.mode;
+
+	if (interrupt->irq >= KVM_NR_INTERRUPTS)
+		return -EINVAL;
+	if (mode == FONDA_IRQCHIP_KERNEL)
+		return -ENXIO;
+	if (mode == FONDA_IRQCHIP_SPLIT && vcpu->ext_irq >= 0)
+		return -EEXIST;
+	WRITE_ONCE(vcpu->ext_irq, interrupt->irq);
+	WRITE_ONCE(vcpu->irq_pending, true);
+	return 0;
+}
