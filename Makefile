@@ -6,8 +6,8 @@
 
 # The kernel of the outer machine: 6.1, 6.12 or 7.2; none: this machine itself.
 BED	?= 6.1
-# Kernels for `make check-all' and `make check'.
-KERNELS	?= $(BED)
+# Those under which `make check' runs.
+KERNELS	?= 6.1
 CPUS	?= 2
 MEMORY	?= 512M
 
@@ -27,7 +27,7 @@ help:
 	@echo 'make all         build fonda.ko (modules) and the fonda tool (tools)'
 	@echo 'make install     both onto this machine; dkms-install: rebuilt with each kernel'
 	@echo 'make style       rules of the source; fuzz: until stopped; clean'
-	@echo 'BED=none runs demo, shell and check on this machine, as root.'
+	@echo 'BED=none runs demo and shell on this machine, as root.'
 
 all: modules tools
 
@@ -36,6 +36,13 @@ modules:
 
 tools:
 	$(MAKE) -C userspace
+
+# What the tests run: their programs, and what their guest boots from.
+programs:
+	$(MAKE) -C selftests
+
+guest:
+	selftests/e2e/guest/make-guest build/guest
 
 setup:
 	@$(SETUP)
@@ -75,5 +82,5 @@ clean:
 	for d in userspace selftests selftests/unit selftests/bench; do $(MAKE) -C $$d clean; done
 	rm -rf build
 
-.PHONY: help all modules tools setup build demo shell check check-all bench \
+.PHONY: help all modules tools programs guest setup build demo shell check check-all bench \
 	fuzz style install dkms-install clean

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -226,6 +227,15 @@ static void set_raw(int fd)
 	tcsetattr(fd, TCSANOW, &tio);
 }
 
+/* The size of the host's terminal, "rows columns", for a shell on the console. */
+static void set_window(const char *size)
+{
+	struct winsize ws = { 0 };
+
+	if (sscanf(size, "%hu %hu", &ws.ws_row, &ws.ws_col) == 2)
+		ioctl(STDOUT_FILENO, TIOCSWINSZ, &ws);
+}
+
 /* Lines of "key value". */
 static void read_config(void)
 {
@@ -249,6 +259,8 @@ static void read_config(void)
 			conf.keep_going = atoi(value);
 		else if (!strcmp(line, "env"))
 			putenv(value);
+		else if (!strcmp(line, "window"))
+			set_window(value);
 	}
 }
 
@@ -336,6 +348,17 @@ static bool unload_kvm(void)
 	return remove_module("kvm_amd") && remove_module("kvm");
 }
 
+/* The parameter "devname" gives the device another name. */
+static const char *fonda_device(void)
+{
+	static char path[64] = "/dev/fonda";
+	const char *name = conf.module_args ? strstr(conf.module_args, "devname=") : NULL;
+
+	if (name)
+		sscanf(name, "devname=%50s", path + strlen("/dev/"));
+	return path;
+}
+
 static bool load_fonda(void)
 {
 	const char *args = conf.module_args ? conf.module_args : "";
@@ -349,9 +372,9 @@ static bool load_fonda(void)
 		return false;
 	}
 	close(fd);
-	if (!access("/dev/fonda", R_OK | W_OK))
+	if (!access(fonda_device(), R_OK | W_OK))
 		return true;
-	failure(&totals, "the module is loaded, but there is no /dev/fonda");
+	failure(&totals, "the module is loaded, but there is no %s", fonda_device());
 	return false;
 }
 
@@ -359,8 +382,8 @@ static bool unload_fonda(void)
 {
 	if (!remove_module("fonda"))
 		return false;
-	if (!access("/dev/fonda", F_OK)) {
-		failure(&totals, "/dev/fonda is still there after rmmod");
+	if (!access(fonda_device(), F_OK)) {
+		failure(&totals, "%s is still there after rmmod", fonda_device());
 		return false;
 	}
 	return true;
@@ -370,7 +393,7 @@ static bool unload_fonda(void)
 
 struct phase {
 	const char *name;	/* as in the jobs' device field */
-	const char *device;
+	const char *device;	/* NULL: as the module's parameters say */
 	bool (*load)(void);
 	bool (*unload)(void);
 };
@@ -378,7 +401,7 @@ struct phase {
 /* The reference first: what fails there is the test's fault. */
 static const struct phase phases[] = {
 	{ "kvm",	"/dev/kvm",	load_kvm,	unload_kvm },
-	{ "fonda",	"/dev/fonda",	load_fonda,	unload_fonda },
+	{ "fonda",	NULL,		load_fonda,	unload_fonda },
 	{ "none",	"",		NULL,		NULL },
 };
 
@@ -431,7 +454,7 @@ static bool run_phase(const struct phase *phase)
 				return conf.keep_going;
 			loaded = true;
 		}
-		fine = run_job(job, phase->device) &&
+		fine = run_job(job, phase->device ? phase->device : fonda_device()) &&
 		       (!totals.failed || conf.keep_going);
 	}
 	return (!loaded || phase->unload()) && fine;

@@ -207,6 +207,8 @@ static void judge(struct tap *tap, const struct job *job, const siginfo_t *info,
 	else if (info->si_code != CLD_EXITED)
 		failure(t, "%s: killed by signal %d (%s)", tap->name, status,
 			strsignal(status));
+	else if (job->terminal)
+		t->passed++;	/* how a person leaves a shell means nothing */
 	else if (!must_tap && status)
 		failure(t, "%s: exit status %d", tap->name, status);
 	else if (!must_tap)
@@ -262,8 +264,9 @@ bool job_run(const struct job *job, const char *device, struct totals *t)
 
 	/* All writers are gone unless one is stuck; never wait for that one. */
 	fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	while (pass_on(&tap, fds[0]) && errno != EAGAIN)
+	do {
 		errno = 0;
+	} while (pass_on(&tap, fds[0]) && errno != EAGAIN);
 	close(fds[0]);
 	if (tap.len) {
 		read_output(&tap, "\n", 1);

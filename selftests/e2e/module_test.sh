@@ -1,0 +1,87 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Loading and unloading, and what loading says where it cannot work. Needs
+# neither fonda nor KVM loaded. With "nosvm": on a machine without SVM.
+
+. "$(dirname "$0")/lib.sh"
+
+module=${MODULE:-/bed/fonda.ko}
+
+# log_since MARK: the kernel's log after that line.
+mark() {
+	echo "e2e: $1" >/dev/kmsg
+}
+
+log_since() {
+	dmesg | sed -n "/e2e: $1/,\$p"
+}
+
+if [ "${1-}" = nosvm ]; then
+	plan 1
+	name="without SVM, loading fails and says what is missing"
+	mark nosvm
+	if insmod "$module" 2>/dev/null; then
+		miss "$name: it loaded"
+	elif log_since nosvm | grep -q "fonda: .*offers neither AMD-V (svm) nor VT-x"; then
+		pass "$name"
+	else
+		log_since nosvm >"$tmp/log"
+		miss "$name" "$tmp/log"
+	fi
+	finish
+fi
+
+plan 4
+
+name="200 times loaded and unloaded"
+for i in $(seq 200); do
+	insmod "$module" && [ -c /dev/fonda ] && rmmod fonda && [ ! -e /dev/fonda ] || break
+done
+[ "$i" = 200 ] && [ ! -e /sys/module/fonda ] && pass "$name" || miss "$name: stopped at $i"
+
+# Both may be loaded; who has a VM has the processor.
+modprobe kvm_amd
+insmod "$module"
+FONDA_DEV=/dev/kvm
+(vmm busy --cpus 1 --memory 128M --disk "$GUEST_DIR/disk.img") >"$tmp/kvm.log" &
+pid=$!
+wait_for "$tmp/kvm.log" busy 120 || miss "a guest on KVM" "$tmp/kvm.log"
+
+FONDA_DEV=/dev/fonda
+name="while KVM has a VM, fonda refuses and says so"
+mark busy
+run_guest "$tmp/log" 60 demo --cpus 1 --memory 128M --disk "$GUEST_DIR/disk.img,readonly"
+status=$?
+log_since busy >>"$tmp/log"
+if [ $status != 0 ] && [ $status != 137 ] &&
+		grep -q "fonda: .*in use by another hypervisor" "$tmp/log"; then
+	pass "$name"
+else
+	miss "$name (exit status $status)" "$tmp/log"
+fi
+kill -9 $pid
+wait $pid 2>/dev/null
+
+name="after KVM's last VM, fonda runs one"
+new_disk "$tmp/disk.img"
+token=turn
+if run_guest "$tmp/log" 120 demo --cpus 1 --memory 256M --disk "$tmp/disk.img" &&
+		disk_holds "$tmp/disk.img"; then
+	pass "$name"
+else
+	miss "$name" "$tmp/log"
+fi
+
+name="and after that KVM runs one"
+FONDA_DEV=/dev/kvm
+new_disk "$tmp/disk.img"
+if run_guest "$tmp/log" 120 demo --cpus 1 --memory 256M --disk "$tmp/disk.img" &&
+		disk_holds "$tmp/disk.img"; then
+	pass "$name"
+else
+	miss "$name" "$tmp/log"
+fi
+rmmod fonda
+rmmod kvm_amd kvm
+finish

@@ -1,0 +1,30 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A guest that resets the machine, in each of the ways a PC has, comes back
+# with its disk as it left it, and then powers off.
+
+. "$(dirname "$0")/lib.sh"
+
+# reset HOW NAME: HOW is a value of the kernel's reboot= parameter.
+reset() {
+	local log=$tmp/log
+
+	token=$(cat /proc/sys/kernel/random/uuid)
+	new_disk "$tmp/disk.img"
+	more="reboot=$1"
+	if run_guest "$log" 180 reboot --cpus 2 --memory 256M --disk "$tmp/disk.img" &&
+			says "$log" rebooting && says "$log" "back after a reset" &&
+			says "$log" "done" && disk_holds "$tmp/disk.img"; then
+		pass "a reset by $2 starts the guest anew"
+	else
+		miss "a reset by $2 starts the guest anew" "$log"
+	fi
+}
+
+plan 4
+reset acpi "ACPI's reset register"
+reset kbd "the keyboard controller"
+reset pci "port 0xcf9"
+reset triple "a triple fault"
+finish
