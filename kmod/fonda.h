@@ -77,7 +77,6 @@ enum fonda_request {
 	FONDA_REQ_STEAL_TIME,	/* account stolen time in the guest's page */
 	FONDA_REQ_TRIPLE_FAULT,	/* leave with KVM_EXIT_SHUTDOWN */
 	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
-	FONDA_REQ_SCAN_IOAPIC,	/* recompute which EOIs the guest must exit on */
 	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
 	FONDA_REQ_DEAD,		/* the VM is bugged: KVM_RUN answers -EIO */
 	FONDA_REQ_DIRTY_FULL,	/* leave with KVM_EXIT_DIRTY_RING_FULL */

@@ -492,9 +492,11 @@ int fonda_check_extension(struct fonda_vm *vm, unsigned long cap)
 	case KVM_CAP_MCE:
 		return FONDA_MCE_BANKS;
 	case KVM_CAP_ADJUST_CLOCK:
-		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+		return fonda_clock_flags();
 	case KVM_CAP_X2APIC_API:
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+	case KVM_CAP_SYNC_REGS:
+		return KVM_SYNC_X86_VALID_FIELDS;
 	case KVM_CAP_DISABLE_QUIRKS2:
 		return FONDA_QUIRKS;
 	case KVM_CAP_XSAVE2:

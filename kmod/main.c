@@ -120,6 +120,7 @@ static int take_cpu_down(unsigned int cpu)
 /* System sleep: one CPU is left, interrupts are off; firmware forgets MSRs. */
 static int suspend(void)
 {
+	fonda_clock_suspend();
 	disable_this_cpu(NULL);
 	return 0;
 }

@@ -177,7 +177,7 @@ int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 		   !(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)))
 		return FONDA_RESUME_GUEST;
 	if (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)
-		return fonda_exit_debug(vcpu, X86_TRAP_DB, DR6_RESERVED | DR_STEP,
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | DR_STEP,
 					vcpu->guest_debug_dr7);
 	fonda_queue_debug(vcpu, DR_STEP);
 	return FONDA_RESUME_GUEST;
@@ -195,24 +195,33 @@ int fonda_hypercall(struct fonda_vcpu *vcpu, int len)
 	if (fonda_backend->read_reg(vcpu, FONDA_REG_CPL))
 		ret = -KVM_EPERM;
 	else
-		ret = fonda_pv_hypercall(vcpu, nr, long_mode);
+		ret = nr == KVM_HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS;
 	regs[FONDA_RAX] = long_mode ? ret : (u32)ret;
 	return fonda_skip_insn(vcpu, len);
 }
 
 /* -- sleeping --------------------------------------------------------------- */
 
-bool fonda_vcpu_has_work(struct fonda_vcpu *vcpu)
+/* Has something come that ends a HLT? */
+static bool halt_is_over(struct fonda_vcpu *vcpu)
 {
 	bool unused;
 
-	if (READ_ONCE(vcpu->event_pending) || READ_ONCE(vcpu->lapic.events) ||
-	    (READ_ONCE(vcpu->requests) & ~BIT(FONDA_REQ_TLB_FLUSH)))
+	return READ_ONCE(vcpu->event_pending) ||
+	       (READ_ONCE(vcpu->irq_pending) && (vcpu->rflags & X86_EFLAGS_IF) &&
+		fonda_irq_peek(vcpu, &unused) >= 0);
+}
+
+bool fonda_vcpu_has_work(struct fonda_vcpu *vcpu)
+{
+	if (READ_ONCE(vcpu->lapic.events))
 		return true;
-	if (vcpu->mp_state != KVM_MP_STATE_HALTED)
+	/* Nothing but INIT starts it; its requests can wait. */
+	if (vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED)
 		return false;
-	return READ_ONCE(vcpu->irq_pending) && (vcpu->rflags & X86_EFLAGS_IF) &&
-	       !vcpu->int_shadow && fonda_irq_peek(vcpu, &unused) >= 0;
+	if (READ_ONCE(vcpu->requests) & ~BIT(FONDA_REQ_TLB_FLUSH))
+		return true;
+	return vcpu->mp_state == KVM_MP_STATE_HALTED && halt_is_over(vcpu);
 }
 
 int fonda_vcpu_halt(struct fonda_vcpu *vcpu)
@@ -221,11 +230,9 @@ int fonda_vcpu_halt(struct fonda_vcpu *vcpu)
 		vcpu->run->exit_reason = KVM_EXIT_HLT;
 		return FONDA_EXIT_USER;
 	}
-	vcpu->mp_state = KVM_MP_STATE_HALTED;
-	if (fonda_vcpu_has_work(vcpu)) {
-		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+	if (halt_is_over(vcpu))
 		return FONDA_RESUME_GUEST;
-	}
+	vcpu->mp_state = KVM_MP_STATE_HALTED;
 	return FONDA_LEAVE_SECTION;
 }
 
@@ -356,9 +363,13 @@ int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
 
 static void section_begin(struct fonda_vcpu *vcpu)
 {
+	int cpu;
+
 	/* Saves the task's registers once and turns preemption off. */
 	kernel_fpu_begin_mask(0);
-	WRITE_ONCE(vcpu->cpu, smp_processor_id());
+	cpu = smp_processor_id();
+	fonda_clock_section(vcpu, cpu != vcpu->cpu);
+	WRITE_ONCE(vcpu->cpu, cpu);
 	vcpu->atomic = true;
 	load_guest_fpu(vcpu);
 	fonda_backend->section_begin(vcpu);
@@ -423,8 +434,8 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 		return exit_with(vcpu, KVM_EXIT_SHUTDOWN);
 	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
 		accept_apic_events(vcpu);
-	if (take_request(vcpu, FONDA_REQ_SCAN_IOAPIC))
-		fonda_lapic_scan_eois(vcpu);
+	if (take_request(vcpu, FONDA_REQ_CONTROLS))
+		fonda_backend->update_controls(vcpu);
 	if (take_request(vcpu, FONDA_REQ_IOAPIC_EOI)) {
 		vcpu->run->eoi.vector = vcpu->lapic.eoi_vector;
 		return exit_with(vcpu, KVM_EXIT_IOAPIC_EOI);
@@ -492,7 +503,7 @@ static int run_loop(struct fonda_vcpu *vcpu)
 			fonda_slots_leave(vcpu);
 			block(vcpu);
 			fonda_slots_enter(vcpu);
-			if (vcpu->mp_state == KVM_MP_STATE_HALTED && fonda_vcpu_has_work(vcpu))
+			if (vcpu->mp_state == KVM_MP_STATE_HALTED && halt_is_over(vcpu))
 				vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 			continue;
 		}
@@ -624,8 +635,8 @@ void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	atomic_set(&vcpu->nmi_queued, 0);
 	vcpu->ext_irq = -1;
 	memset(vcpu->db, 0, sizeof(vcpu->db));
-	vcpu->dr6 = DR6_RESERVED;
-	vcpu->dr7 = DR7_FIXED;
+	vcpu->dr6 = FONDA_DR6_INIT;
+	vcpu->dr7 = FONDA_DR7_INIT;
 	fonda_io_cancel(vcpu);
 	fonda_state_reset(vcpu, init);
 	fonda_lapic_reset(vcpu, init);

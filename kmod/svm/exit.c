@@ -247,7 +247,7 @@ static int finish_cr_write(struct fonda_vcpu *vcpu, int fault, int len)
 
 /*
  * A write of CR0 that changes more than TS and MP, while the reset value of CD
- * and NW is held back (write_cr0() in svm.c). From here on the guest has its
+ * and NW is held back (set_guest_cr0() in svm.c). From here on the guest has its
  * own CR0 and no intercept.
  */
 static int exit_cr0_write(struct fonda_vcpu *vcpu)

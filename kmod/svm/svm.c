@@ -17,6 +17,7 @@
  */
 #define pr_fmt(fmt) "fonda: " fmt
 
+#include <linux/io.h>
 #include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -508,7 +509,7 @@ static u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 	return 0;
 }
 
-static void write_cr0(struct svm_vcpu *svm, u64 val)
+static void set_guest_cr0(struct svm_vcpu *svm, u64 val)
 {
 	struct vmcb *vmcb = svm->vmcb;
 
@@ -530,7 +531,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 
 	switch (reg) {
 	case FONDA_REG_CR0:
-		write_cr0(svm, val);
+		set_guest_cr0(svm, val);
 		svm->flush = true;
 		break;
 	case FONDA_REG_CR2:
@@ -618,7 +619,7 @@ static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	vmcb->cr4 = 0;
 	vmcb->cr2 = 0;
 	cache_bits = init ? cache_bits & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
-	write_cr0(svm, X86_CR0_ET | cache_bits);
+	set_guest_cr0(svm, X86_CR0_ET | cache_bits);
 	if (!init) {
 		vmcb->g_pat = 0x0007040600070406ull;
 		vmcb->star = vmcb->lstar = vmcb->cstar = vmcb->sfmask = 0;
@@ -669,7 +670,7 @@ static void inject_exception(struct svm_vcpu *svm)
 			svm_dirty(svm, CLEAN_CR2);
 		} else if (ex->vector == X86_TRAP_DB) {
 			svm->vcpu.dr6 = fonda_merge_dr6(svm->vcpu.dr6, ex->payload);
-			svm->vcpu.dr7 &= ~(u64)DR7_GD;
+			svm->vcpu.dr7 &= ~FONDA_DR7_GD;
 			vmcb->dr6 = svm->vcpu.dr6;
 			update_debug_controls(svm);
 		}
@@ -956,6 +957,7 @@ static bool enter_guest(struct svm_vcpu *svm)
 	vmcb->int_state = vcpu->int_shadow;
 	if (unlikely(svm->nmi_singlestep || vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
 		vmcb->rflags |= X86_EFLAGS_TF;
+	vmcb->spec_ctrl = vcpu->msrs.spec_ctrl;
 	vmcb->clean = svm_features.vmcb_clean ? svm->clean : 0;
 
 	fonda_stats_close(vcpu);

@@ -10,6 +10,9 @@
 #include "../backend.h"
 #include "vmcb.h"
 
+/* "Debug Control Register (DR7)": general detect. */
+#define FONDA_DR7_GD	(1ull << 13)
+
 /* Optional features of this processor: CPUID 8000_000A, EDX. */
 struct svm_features {
 	bool nrip_save;
