@@ -140,7 +140,8 @@ int tvm_try_slot(struct tvm *t, unsigned int slot, unsigned int flags,
 
 void tvm_init_bare(struct tvm *t, unsigned int flags)
 {
-	struct kvm_pit_config pit = { .flags = 0 };
+	/* Port 0x61 comes with it. */
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	unsigned int i;
 
 	memset(t, 0, sizeof(*t));
@@ -565,10 +566,11 @@ uint64_t tvm_report(struct tvm *t, unsigned int i, bool *is_report)
 		     (unsigned long long)report->left, (unsigned long long)report->right);
 	default:
 		frame = tvm_ptr(t, report->frame);
-		FAIL("guest, vCPU %u: unexpected vector %llu, error %#llx, at rip %#llx rsp %#llx rflags %#llx, cr2 %#llx",
+		FAIL("guest, vCPU %u: unexpected vector %llu, error %#llx, at rip %#llx rsp %#llx rflags %#llx rax %#llx, cr2 %#llx",
 		     i, (unsigned long long)frame->vector, (unsigned long long)frame->error,
 		     (unsigned long long)frame->rip, (unsigned long long)frame->rsp,
-		     (unsigned long long)frame->rflags, (unsigned long long)report->left);
+		     (unsigned long long)frame->rflags, (unsigned long long)frame->rax,
+		     (unsigned long long)report->left);
 	}
 }
 
