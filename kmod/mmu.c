@@ -10,6 +10,7 @@
  * table) is only good if mmu->seq has not moved since and no invalidation that
  * covers it is under way.
  */
+#include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
@@ -26,7 +27,7 @@
 /* A fault that lost so many races goes back to the guest to begin anew. */
 #define MAX_TRIES	2
 
-static const struct fonda_mmu_format *mmu_format __ro_after_init;
+static struct fonda_mmu_format mmu_format __ro_after_init;
 
 /* Under slots_lock or mmu->lock. */
 static struct fonda_memslots *current_slots(struct fonda_vm *vm)
@@ -134,7 +135,7 @@ int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write)
 /* The largest leaf around @gfn that lies within the slot. */
 static u8 slot_level(const struct fonda_memslot *slot, gfn_t gfn)
 {
-	u8 level = min(slot->max_level, mmu_format->max_level);
+	u8 level = min(slot->max_level, mmu_format.max_level);
 
 	for (; level > 1; level--) {
 		u64 pages = FONDA_LEVEL_PAGES(level);
@@ -456,7 +457,7 @@ static fonda_young_t clear_flush_young(struct mmu_notifier *mn, struct mm_struct
 	struct removal r;
 
 	/* Without accessed bits only a new fault can tell that it is used. */
-	if (young && !mmu_format->accessed) {
+	if (young && !mmu_format.accessed) {
 		begin_removal(&r, vm_of(mn), false);
 		zap_hvas(&r, start, end);
 		end_removal(&r);
@@ -496,7 +497,12 @@ static const struct mmu_notifier_ops notifier_ops = {
 
 void fonda_mmu_setup(const struct fonda_mmu_format *format)
 {
-	mmu_format = format;
+	mmu_format = *format;
+	mmu_format.address &= ~sme_me_mask;
+	mmu_format.table |= sme_me_mask;
+	mmu_format.memtype[FONDA_MEM_WB] |= sme_me_mask;
+	if (!boot_cpu_has(X86_FEATURE_GBPAGES))
+		mmu_format.max_level = min_t(u8, mmu_format.max_level, 2);
 }
 
 int fonda_mmu_init(struct fonda_vm *vm)
@@ -505,12 +511,12 @@ int fonda_mmu_init(struct fonda_vm *vm)
 	int ret;
 
 	rwlock_init(&vm->mmu.lock);
-	vm->mmu.dirty_by_write = !mmu_format->dirty;
+	vm->mmu.dirty_by_write = !mmu_format.dirty;
 	slots = fonda_slots_copy(NULL, 0, NULL);
 	if (!slots)
 		return -ENOMEM;
 	RCU_INIT_POINTER(vm->slots, slots);
-	ret = fonda_table_init(&vm->mmu.table, mmu_format);
+	ret = fonda_table_init(&vm->mmu.table, &mmu_format);
 	if (ret)
 		goto out_slots;
 	vm->notifier.ops = &notifier_ops;

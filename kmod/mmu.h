@@ -88,11 +88,11 @@ static inline hva_t fonda_slot_hva(const struct fonda_memslot *slot, gfn_t gfn)
 
 /*
  * Bits of an entry, where NPT and EPT differ. In both, the rights of all levels
- * are ANDed. Where the host's memory is encrypted (SME), the bit that says so
- * is in `table` and in memtype[FONDA_MEM_WB], and not in `address`.
+ * are ANDed. fonda_mmu_setup() adds the bit of memory encryption (SME) to what
+ * names memory, and takes it from the address.
  */
 struct fonda_mmu_format {
-	u64 address;		/* the physical address: bits 51:12 or fewer */
+	u64 address;		/* the physical address */
 	u64 present;		/* set in every entry in use, and only there */
 	u64 table;		/* all bits of an entry that points to a table */
 	u64 leaf;		/* bits of every leaf: read, execute, guest access */
@@ -105,8 +105,12 @@ struct fonda_mmu_format {
 	u8 max_level;		/* the largest leaf: 1: 4K, 2: 2M, 3: 1G */
 };
 
+extern const struct fonda_mmu_format fonda_npt_format;
+/* With accessed and dirty bits; without, a copy has 0 there. */
+extern const struct fonda_mmu_format fonda_ept_format;
+
 enum fonda_memtype {
-	FONDA_MEM_WB,		/* the guest's own PAT and MTRRs decide */
+	FONDA_MEM_WB,		/* memory */
 	FONDA_MEM_WC,
 	FONDA_MEM_UC,
 };
@@ -232,7 +236,7 @@ struct fonda_mmu {
 	bool dirty_by_write;		/* (c) see fonda_dirty_mask() */
 };
 
-/* Once, by the backend's hardware_setup(), before any VM exists. */
+/* Once, by the backend's hardware_setup(), before any VM exists. Copied. */
 void fonda_mmu_setup(const struct fonda_mmu_format *format);
 static inline int fonda_mmu_module_init(void) { return 0; }
 static inline void fonda_mmu_module_exit(void) { }

@@ -19,6 +19,44 @@
 /* The first page number that four levels do not reach. */
 #define END_OF_MEMORY	(1ULL << (FONDA_GPA_BITS - 12))
 
+/*
+ * AMD64 APM volume 2, "Nested Paging": the format of the host's own tables.
+ * Every access counts as one of user mode. Of the memory type, the bits index
+ * the host's PAT, of which Linux uses these three entries.
+ */
+const struct fonda_mmu_format fonda_npt_format = {
+	.address	= GENMASK_ULL(51, 12),
+	.present	= BIT_ULL(0),
+	.table		= BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(5),
+	.leaf		= BIT_ULL(0) | BIT_ULL(2),
+	.write		= BIT_ULL(1),
+	.large		= BIT_ULL(7),
+	.accessed	= BIT_ULL(5),
+	.dirty		= BIT_ULL(6),
+	.split		= BIT_ULL(11),
+	.memtype	= { 0, BIT_ULL(3), BIT_ULL(3) | BIT_ULL(4) },
+	.max_level	= 3,
+};
+
+/*
+ * Intel SDM volume 3, "EPT Translation Mechanism", "EPT and Memory Typing".
+ * Memory is write-back whatever the guest's PAT says; a device is what the
+ * host says, too.
+ */
+const struct fonda_mmu_format fonda_ept_format = {
+	.address	= GENMASK_ULL(51, 12),
+	.present	= BIT_ULL(0),
+	.table		= BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(8),
+	.leaf		= BIT_ULL(0) | BIT_ULL(2) | BIT_ULL(6),
+	.write		= BIT_ULL(1),
+	.large		= BIT_ULL(7),
+	.accessed	= BIT_ULL(8),
+	.dirty		= BIT_ULL(9),
+	.split		= BIT_ULL(11),
+	.memtype	= { 6 << 3, 1 << 3, 0 },
+	.max_level	= 3,
+};
+
 static u64 *entry_of(u64 *table, gfn_t gfn, int level)
 {
 	return &table[(gfn / FONDA_LEVEL_PAGES(level)) % FONDA_TABLE_ENTRIES];
@@ -344,10 +382,10 @@ bool fonda_table_unsplit(struct fonda_table *t, gfn_t start, gfn_t end, u64 **fr
 }
 
 struct collect {
+	const struct fonda_mmu_format *f;
 	const struct fonda_dirty_sink *sink;
 	const unsigned long *want;
 	gfn_t start, end;
-	u64 large_mask;		/* what a large leaf loses */
 	bool changed;
 };
 
@@ -370,13 +408,16 @@ static void collect_large(struct collect *c, u64 *entry, gfn_t gfn, int level)
 {
 	gfn_t first = max(gfn, c->start) - c->start;
 	gfn_t end = min(gfn + FONDA_LEVEL_PAGES(level), c->end) - c->start;
-	u64 old = READ_ONCE(*entry);
+	u64 mask = c->f->write | c->f->dirty, old;
 
-	if (!(old & c->large_mask))
-		return;
 	if (c->want && find_next_bit(c->want, end, first) >= end)
 		return;
-	old = atomic64_fetch_and(~c->large_mask, (atomic64_t *)entry);
+	do {
+		old = READ_ONCE(*entry);
+		/* A table by now: what is written there waits for the next time. */
+		if (!is_leaf(c->f, old, level) || !(old & mask))
+			return;
+	} while (cmpxchg64(entry, old, old & ~mask) != old);
 	c->changed = true;
 	if (c->sink->bitmap && old & c->sink->mask)
 		note_leaf(c->sink, gfn, level);
@@ -415,8 +456,7 @@ bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
 			 const struct fonda_dirty_sink *sink, const unsigned long *want)
 {
 	struct collect c = {
-		.sink = sink, .want = want, .start = start, .end = end,
-		.large_mask = t->format->write | t->format->dirty,
+		.f = t->format, .sink = sink, .want = want, .start = start, .end = end,
 	};
 
 	fonda_table_walk(t, start, end, collect_run, &c);
