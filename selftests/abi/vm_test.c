@@ -4,6 +4,8 @@
  * in any order and at any moment, a VMM that is killed, another process.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -271,6 +273,52 @@ TEST_TIMEOUT(killed_vmm_leaves_nothing, 60)
 		ASSERT_EQ(waitpid(pid, &status, 0), pid);
 		EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	}
+}
+
+static void set_cpu1(char state)
+{
+	int fd = open("/sys/devices/system/cpu/cpu1/online", O_WRONLY);
+
+	ASSERT_OK(fd);
+	ASSERT_EQ(write(fd, &state, 1), 1);
+	EXPECT_OK(close(fd));
+}
+
+/* A processor leaves and returns while vCPUs run on it. */
+TEST_TIMEOUT(processor_goes_offline_under_vcpus, 60)
+{
+	volatile uint64_t *count;
+	uint64_t before;
+	cpu_set_t set;
+	struct tvm t;
+	int i;
+
+	if (sysconf(_SC_NPROCESSORS_CONF) < 2)
+		SKIP("emulator: one processor");
+	tvm_init_smp(&t, &guest_beats, TVM_IRQCHIP, 3);
+	count = &G(&t, beat);
+	tvm_start_all(&t);
+	for (i = 0; i < 3; i++) {
+		set_cpu1('0');
+		before = *count;
+		TVM_AWAIT(*count > before + 1000);
+		set_cpu1('1');
+		before = *count;
+		TVM_AWAIT(*count > before + 1000);
+	}
+	for (i = 0; i < 3; i++)
+		tvm_stop(&t, (unsigned int)i);
+	tvm_fini(&t);
+
+	/* And it can start a VM again. */
+	CPU_ZERO(&set);
+	CPU_SET(1, &set);
+	ASSERT_OK(sched_setaffinity(0, sizeof(set), &set));
+	tvm_init(&t, &guest_beats);
+	tvm_start(&t, 0);
+	TVM_AWAIT(*(volatile uint64_t *)&G(&t, beat) > 1000);
+	tvm_stop(&t, 0);
+	tvm_fini(&t);
 }
 
 /* The VM belongs to the address space that made it. */

@@ -523,6 +523,50 @@ TEST(deliveries_that_fault_are_repeated_once)
 	tvm_fini(&t);
 }
 
+/* Both pending at one entry: the NMI comes first, then the interrupt. */
+static volatile uint64_t nmi_rip, loop_begin, loop_end;
+
+static void on_first(struct guest_frame *frame)
+{
+	nmi_rip = frame->rip;
+	GUEST_EQ(hits, 0);
+	hits = 1;
+}
+
+static void on_second(struct guest_frame *frame)
+{
+	GUEST_EQ(hits, 1);
+	hits = 2;
+	guest_eoi_handler(frame);
+}
+
+GUEST(guest_nmi_and_interrupt)
+{
+	guest_handlers[2] = on_first;
+	guest_handlers[0x41] = on_second;
+	guest_x2apic = true;
+	apic_enable();
+	__asm__ volatile("lea 1f(%%rip), %0\n\tlea 2f(%%rip), %1" : "=r"(loop_begin), "=r"(loop_end));
+	sti();
+	__asm__ volatile("1:\tout %%eax, $0x80\n\t"
+			 "3:\tcmpl $2, %0\n\tjne 3b\n2:" : : "m"(hits) : "memory");
+	/* Not on top of the interrupt's own handler. */
+	GUEST_TRUE(nmi_rip >= loop_begin && nmi_rip < loop_end);
+}
+
+TEST(nmi_comes_before_an_interrupt)
+{
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_nmi_and_interrupt, TVM_IRQCHIP, 1);
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_IO);
+	EXPECT_EQ(t.run->io.port, 0x80);
+	EXPECT_GT(tvm_signal_msi(&t, TVM_MSI_ADDR(0), 0x41), 0);
+	EXPECT_OK(ioctl(t.cpu, KVM_NMI, 0));
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}
+
 /* From real mode to long mode by the guest's own instructions. */
 GUEST16(guest_boots,
 	"cli\n"
