@@ -135,14 +135,29 @@ static __always_inline u8 next(struct cursor *c)
 }
 
 /* @bytes (1, 2, 4 or 8) of the code, sign-extended. */
-static s64 next_signed(struct cursor *c, int bytes)
+static __always_inline s64 next_signed(struct cursor *c, int bytes)
 {
-	u64 val = 0;
-	int i;
+	const u8 *at = c->code + c->pos;
+	s64 val = 0;
+	s32 val32;
+	s16 val16;
 
-	for (i = 0; i < bytes; i++)
-		val |= (u64)next(c) << (8 * i);
-	return (s64)(val << (64 - 8 * bytes)) >> (64 - 8 * bytes);
+	c->pos += bytes;
+	if (unlikely(c->pos > c->nr))
+		return 0;
+	switch (bytes) {
+	case 1:
+		return (s8)*at;
+	case 2:
+		memcpy(&val16, at, 2);
+		return val16;
+	case 4:
+		memcpy(&val32, at, 4);
+		return val32;
+	default:
+		memcpy(&val, at, 8);
+		return val;
+	}
 }
 
 /* The bytes 26 2e 36 3e, 64 65 66 67, f0 f2 f3. */
@@ -191,7 +206,7 @@ static __always_inline u8 next_opcode(struct cursor *c, struct prefixes *p, int 
 	}
 }
 
-static void decode_sizes(struct fonda_insn *insn, const struct prefixes *p, int bits)
+static __always_inline void decode_sizes(struct fonda_insn *insn, const struct prefixes *p, int bits)
 {
 	if (p->rex & 8)
 		insn->op_bytes = 8;
@@ -208,7 +223,7 @@ static const u8 base16[8] = { BX, BX, BP, BP, FONDA_REG_NONE, FONDA_REG_NONE, BP
 static const u8 index16[8] = { SI, DI, SI, DI, SI, DI, FONDA_REG_NONE, FONDA_REG_NONE };
 
 /* The memory operand that the byte @modrm begins. */
-static void decode_memory(struct fonda_insn *insn, struct cursor *c,
+static __always_inline void decode_memory(struct fonda_insn *insn, struct cursor *c,
 			  const struct prefixes *p, u8 modrm, int bits)
 {
 	int mod = modrm >> 6, rm = modrm & 7;
@@ -374,21 +389,20 @@ static u8 exit_group7(u8 modrm, bool rep)
 	return without[modrm & 63];
 }
 
+/* After 0f, the instructions that are no longer. */
+static const u8 exit_plain[256] = {
+	[0x06] = FONDA_OP_CLTS, [0x08] = FONDA_OP_INVD,
+	[0x09] = FONDA_OP_WBINVD,	/* and WBNOINVD, with f3 */
+	[0x30] = FONDA_OP_WRMSR, FONDA_OP_RDTSC, FONDA_OP_RDMSR, FONDA_OP_RDPMC,
+	[0xa2] = FONDA_OP_CPUID, [0xaa] = FONDA_OP_RSM,
+};
+
 static void exit_two_byte(struct fonda_exit_insn *i, struct cursor *c,
 			  const struct prefixes *p, int bits)
 {
 	u8 b = next(c), modrm;
 
 	switch (b) {
-	case 0xa2:
-		i->op = FONDA_OP_CPUID;
-		break;
-	case 0x30:
-		i->op = FONDA_OP_WRMSR;
-		break;
-	case 0x32:
-		i->op = FONDA_OP_RDMSR;
-		break;
 	case 0x20 ... 0x23:
 		/* The mod field is ignored: always a register. */
 		modrm = next(c);
@@ -409,21 +423,6 @@ static void exit_two_byte(struct fonda_exit_insn *i, struct cursor *c,
 		i->op = exit_group7(modrm, p->rep);
 		exit_modrm(i, c, p, modrm, bits);
 		break;
-	case 0x06:
-		i->op = FONDA_OP_CLTS;
-		break;
-	case 0x08:
-		i->op = FONDA_OP_INVD;
-		break;
-	case 0x09:
-		i->op = FONDA_OP_WBINVD;	/* and WBNOINVD, with f3 */
-		break;
-	case 0x31:
-		i->op = FONDA_OP_RDTSC;
-		break;
-	case 0x33:
-		i->op = FONDA_OP_RDPMC;
-		break;
 	case 0x38:
 		if (next(c) != 0x82)
 			break;
@@ -432,8 +431,8 @@ static void exit_two_byte(struct fonda_exit_insn *i, struct cursor *c,
 		exit_modrm(i, c, p, modrm, bits);
 		i->reg |= (p->rex & 4) << 1;
 		break;
-	case 0xaa:
-		i->op = FONDA_OP_RSM;
+	default:
+		i->op = exit_plain[b];
 		break;
 	}
 }
@@ -444,6 +443,10 @@ struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits)
 	struct fonda_exit_insn i = { 0 };
 	struct prefixes p;
 	u8 b;
+
+	/* What exits most has no prefix and no operand. */
+	if (likely(nr >= 2 && code[0] == 0x0f && exit_plain[code[1]]))
+		return (struct fonda_exit_insn){ .op = exit_plain[code[1]], .len = 2 };
 
 	b = next_opcode(&c, &p, bits);
 	switch (b) {
@@ -539,9 +542,8 @@ static int fault(struct emulate_ctxt *c, u8 vector)
 
 static bool canonical(const struct emulate_ctxt *c, gva_t gva)
 {
-	int shift = 64 - c->va_bits;
-
-	return (gva_t)((s64)(gva << shift) >> shift) == gva;
+	/* The bits from the highest one up are all equal. */
+	return (u64)((s64)gva >> (c->va_bits - 1)) + 1 < 2;
 }
 
 /* May @len bytes at @off of the segment be accessed? (APM volume 2, "Segment
@@ -568,7 +570,7 @@ static bool segment_allows(const struct emulate_ctxt *c, const struct fonda_segm
 }
 
 /* The linear address of @len bytes at @seg:@off, if they may be accessed. */
-static int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 len,
+static __always_inline int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 len,
 		  bool write, gva_t *gva)
 {
 	struct fonda_segment s = { 0 };
@@ -595,7 +597,7 @@ static u32 page_room(gva_t gva)
 }
 
 /* Where the @len bytes at @gva are; a piece for each page. */
-static int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
+static __always_inline int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
 		     struct emulate_operand *op)
 {
 	u32 room = page_room(gva);
@@ -614,7 +616,7 @@ static int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
 }
 
 /* Read or write all pieces of an operand that are not done yet. */
-static int access(struct emulate_ctxt *c, const struct emulate_operand *op,
+static __always_inline int access(struct emulate_ctxt *c, const struct emulate_operand *op,
 		  void *data, bool write)
 {
 	int i, r;
@@ -954,7 +956,7 @@ static int check_port(struct emulate_ctxt *c, u16 port, int size)
 	u16 val;
 	int r;
 
-	if (c->mode == EMULATE_REAL || (c->mode != EMULATE_V86 && c->cpl <= iopl))
+	if (c->mode == EMULATE_REAL || (c->mode != EMULATE_V86 && c->ops->cpl(c) <= iopl))
 		return EMULATE_OK;
 
 	c->ops->segment(c, FONDA_SEG_TR, &tr);

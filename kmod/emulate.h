@@ -107,10 +107,11 @@ struct emulate_ctxt;
 /*
  * The machine. Accesses are physical and do not cross a page; the engine has
  * checked segments, and translated every operand before the first access, so
- * that an instruction which faults has had no effect. All but is_ram answer
+ * that an instruction which faults has had no effect. What returns int answers
  * EMULATE_OK or the result that fonda_emulate() is to return.
  */
 struct emulate_ops {
+	unsigned int (*cpl)(struct emulate_ctxt *c);
 	/* The cache of a segment register. */
 	void (*segment)(struct emulate_ctxt *c, enum fonda_seg seg,
 			struct fonda_segment *s);
@@ -149,7 +150,6 @@ struct emulate_ctxt {
 	unsigned long rip;	/* of the instruction */
 	unsigned long rflags;	/* in and out */
 	u8 mode;		/* enum emulate_mode; LONG is 64-bit code */
-	u8 cpl;
 	u8 va_bits;		/* of a canonical address: 48 or 57 */
 	u8 *pio_data;		/* a page */
 	struct fonda_insn insn;
@@ -201,8 +201,9 @@ struct fonda_io {
 	unsigned long rip;	/* of the instruction */
 	gpa_t gpa;		/* the access that exited, and how (FONDA_ACCESS_*) */
 	u32 access;
+	u8 code_bits;		/* 16, 32, 64: what ctxt.insn was decoded from; 0: nothing */
 	u8 code_len;
-	u8 code[FONDA_INSN_MAX];
+	u8 code[FONDA_INSN_MAX + 1];
 	struct emulate_ctxt ctxt;
 };
 

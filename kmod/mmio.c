@@ -23,57 +23,7 @@ static struct fonda_vcpu *vcpu_of(struct emulate_ctxt *c)
 	return container_of(c, struct fonda_vcpu, io.ctxt);
 }
 
-/* -- the guest's tables and code -------------------------------------------- */
-
-int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
-{
-	if (likely(len == 8))
-		return fonda_read_guest_u64(vcpu, gpa, val);
-	return fonda_read_guest(vcpu, gpa, val, len);
-}
-
-int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int len)
-{
-	int ret = fonda_cmpxchg_guest(vcpu, gpa, len, old, new);
-
-	return ret > 0 ? -ESTALE : ret;
-}
-
-static __always_inline int read_entry(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
-{
-	return fonda_read_guest_u64(vcpu, gpa, val);
-}
-
-/* @len bytes of code that do not cross a page. */
-static __always_inline int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
-				       gva_t rip, u8 *code, int len)
-{
-	gpa_t gpa;
-	int ret;
-
-	ret = fonda_walk_code(vcpu, p, rip, &gpa, read_entry);
-	if (unlikely(ret))
-		return ret == FONDA_WALK_FAULT ? -ENOENT : ret;
-	return fonda_read_guest(vcpu, gpa, code, len);
-}
-
-int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code)
-{
-	int room = PAGE_SIZE - offset_in_page(rip), ret;
-
-	if (likely(room >= FONDA_INSN_MAX)) {
-		ret = fetch_piece(vcpu, p, rip, code, FONDA_INSN_MAX);
-		return ret ? ret : FONDA_INSN_MAX;
-	}
-	ret = fetch_piece(vcpu, p, rip, code, room);
-	if (ret)
-		return ret;
-	/* The next page need not be there: the instruction may end before it. */
-	ret = fetch_piece(vcpu, p, rip + room, code + room, FONDA_INSN_MAX - room);
-	if (ret == -EAGAIN)
-		return ret;
-	return ret ? room : FONDA_INSN_MAX;
-}
+/* -- the machine that the engine sees --------------------------------------- */
 
 static void get_paging(struct fonda_vcpu *vcpu, struct fonda_paging *p)
 {
@@ -82,15 +32,32 @@ static void get_paging(struct fonda_vcpu *vcpu, struct fonda_paging *p)
 	p->cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
 	p->efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
 	p->rflags = vcpu->rflags;
-	p->phys_bits = FONDA_GPA_BITS;
-	p->gb_pages = true;
+	p->phys_bits = vcpu->cpuid.phys_bits;
+	p->gb_pages = fonda_guest_has(vcpu, FONDA_HAS_GBPAGES);
 }
 
-/* -- the machine that the engine sees --------------------------------------- */
+static unsigned int op_cpl(struct emulate_ctxt *c)
+{
+	return fonda_backend->read_reg(vcpu_of(c), FONDA_REG_CPL);
+}
 
 static void op_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
 {
 	fonda_backend->get_segment(vcpu_of(c), seg, s);
+}
+
+/*
+ * Code or tables that could not be had: not now (in this context, or because
+ * another processor keeps changing them), a signal, or they are not in memory.
+ */
+static int unreachable_result(struct fonda_vcpu *vcpu, int ret)
+{
+	if (ret == -EAGAIN && !vcpu->atomic)
+		return EMULATE_RETRY;
+	if (ret != -EAGAIN && ret != -EINTR)
+		return EMULATE_UNSUPPORTED;
+	vcpu->io.error = ret;
+	return EMULATE_NEED_SLEEP;
 }
 
 static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
@@ -112,7 +79,7 @@ static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gp
 	}
 
 	get_paging(vcpu, &p);
-	if (c->cpl == 3)
+	if (op_cpl(c) == 3)
 		access |= FONDA_ACCESS_USER;
 	ret = fonda_walk(vcpu, &p, gva, access, gpa, &error);
 	if (likely(!ret))
@@ -123,9 +90,7 @@ static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gp
 			.error = error, .address = gva };
 		return EMULATE_FAULT;
 	}
-	if (ret == -EAGAIN)
-		return vcpu->atomic ? EMULATE_NEED_SLEEP : EMULATE_RETRY;
-	return EMULATE_UNSUPPORTED;
+	return unreachable_result(vcpu, ret);
 }
 
 static bool op_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
@@ -153,10 +118,8 @@ static int memory_result(struct fonda_vcpu *vcpu, int ret)
 {
 	if (likely(!ret))
 		return EMULATE_OK;
-	if (ret == -EAGAIN)
-		return EMULATE_NEED_SLEEP;
 	vcpu->io.error = ret;
-	return EMULATE_UNSUPPORTED;
+	return ret == -EAGAIN || ret == -EINTR ? EMULATE_NEED_SLEEP : EMULATE_UNSUPPORTED;
 }
 
 static int ask_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, int len, bool write)
@@ -249,6 +212,7 @@ static int op_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int count
 }
 
 static const struct emulate_ops ops = {
+	.cpl		= op_cpl,
 	.segment	= op_segment,
 	.translate	= op_translate,
 	.is_ram		= op_is_ram,
@@ -271,7 +235,7 @@ static int fail(struct fonda_vcpu *vcpu)
 
 	if (io->error)
 		return io->error;
-	if (io->ctxt.cpl == 3 && !vcpu->vm->exit_on_emulation_error) {
+	if (op_cpl(&io->ctxt) == 3 && !vcpu->vm->exit_on_emulation_error) {
 		fonda_queue_exception(vcpu, X86_TRAP_UD);
 		return FONDA_RESUME_GUEST;
 	}
@@ -298,6 +262,18 @@ static int inject(struct fonda_vcpu *vcpu, const struct emulate_fault *fault)
 	return FONDA_RESUME_GUEST;
 }
 
+/*
+ * The handler is called again where it may sleep, or the thread has a signal.
+ * In both cases the instruction goes on where it is.
+ */
+static int sleep_or_leave(struct fonda_vcpu *vcpu)
+{
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
+	vcpu->run->exit_reason = KVM_EXIT_INTR;
+	return vcpu->io.error;
+}
+
 /* Between two repetitions: is there a reason to go back to the guest? */
 static bool must_yield(struct fonda_vcpu *vcpu, int repetitions)
 {
@@ -322,7 +298,7 @@ static int execute(struct fonda_vcpu *vcpu)
 	if (r == EMULATE_NEED_USER)
 		return FONDA_EXIT_USER;
 	if (r == EMULATE_NEED_SLEEP)
-		return FONDA_RETRY_SLEEPING;
+		return sleep_or_leave(vcpu);
 
 	io->active = false;
 	switch (r) {
@@ -349,6 +325,8 @@ static int prepare(struct fonda_vcpu *vcpu)
 	struct emulate_ctxt *c = &io->ctxt;
 	struct fonda_paging p;
 	struct fonda_segment cs;
+	/* With a byte more to compare it in two words. */
+	u8 code[FONDA_INSN_MAX + 1] = { };
 	gva_t rip = vcpu->rip;
 	int bits, nr, r;
 
@@ -366,22 +344,25 @@ static int prepare(struct fonda_vcpu *vcpu)
 	c->ops = &ops;
 	c->gpr = vcpu->regs;
 	c->rip = vcpu->rip;
-	c->cpl = fonda_backend->read_reg(vcpu, FONDA_REG_CPL);
 	c->va_bits = p.cr4 & X86_CR4_LA57 ? 57 : 48;
 	c->pio_data = vcpu->pio_data;
 	io->rip = vcpu->rip;
 	io->error = 0;
-	io->code_len = 0;
 	fonda_emulate_begin(c);
 
-	nr = fonda_fetch_code(vcpu, &p, rip, io->code);
+	nr = fonda_fetch_code(vcpu, &p, rip, code);
 	if (unlikely(nr < 0)) {
-		if (nr == -EAGAIN)
-			return vcpu->atomic ? EMULATE_NEED_SLEEP : EMULATE_RETRY;
-		return nr == -ENOENT ? EMULATE_RETRY : EMULATE_UNSUPPORTED;
+		io->code_len = 0;
+		return nr == -ENOENT ? EMULATE_RETRY : unreachable_result(vcpu, nr);
 	}
+	/* The same bytes mean the same. */
+	if (nr == io->code_len && bits == io->code_bits && !memcmp(code, io->code, sizeof(code)))
+		return EMULATE_OK;
+	memcpy(io->code, code, sizeof(code));
 	io->code_len = nr;
 	r = fonda_decode(&c->insn, io->code, nr, bits);
+	/* Remembered only if it is to be executed. */
+	io->code_bits = r == EMULATE_OK ? bits : 0;
 	if (r == EMULATE_FAULT)
 		c->fault = (struct emulate_fault){ .vector = X86_TRAP_UD };
 	return r;
@@ -408,7 +389,7 @@ static int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, u32 flags)
 		io->active = true;
 		return execute(vcpu);
 	case EMULATE_NEED_SLEEP:
-		return FONDA_RETRY_SLEEPING;
+		return sleep_or_leave(vcpu);
 	case EMULATE_RETRY:
 		return FONDA_RESUME_GUEST;
 	case EMULATE_FAULT:

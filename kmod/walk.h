@@ -45,31 +45,28 @@ int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
 	       u32 access, gpa_t *gpa, u32 *error);
 
 /*
- * Where is the instruction at @gva, which the processor has just fetched? It
- * has checked all rights and set the bits, so that only the address is left to
- * find; @read is called as fonda_walk_read(). Errors as fonda_walk().
+ * In long mode, where is the instruction at @gva, which the processor has just
+ * fetched? It has checked all rights and set the bits, so that only the address
+ * is left to find. @read is called as fonda_walk_read(), and is nothing but a
+ * part of this function. Errors as fonda_walk().
  */
 static __always_inline int
 fonda_walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva, gpa_t *gpa,
 		int (*read)(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len))
 {
 	u64 entry = p->cr3;
-	u32 error;
 	int shift, ret;
 
-	if (unlikely(!(p->efer & FONDA_EFER_LMA)))
-		return fonda_walk(vcpu, p, gva, FONDA_ACCESS_FETCH, gpa, &error);
-
 	for (shift = p->cr4 & X86_CR4_LA57 ? 48 : 39; ; shift -= 9) {
-		gpa_t table = entry & GENMASK_ULL(51, 12);
-
-		ret = read(vcpu, table | (gva >> shift & 0x1ff) << 3, &entry, 8);
+		/* Entries are 8 bytes, 512 to a table. */
+		entry = (entry & GENMASK_ULL(51, 12)) | (gva >> (shift - 3) & 0xff8);
+		ret = read(vcpu, entry, &entry, 8);
 		if (unlikely(ret))
 			return ret;
 		if (unlikely(!(entry & 1)))
 			return FONDA_WALK_FAULT;
-		/* Bit 7 is PS: a page of 2 MiB or 1 GiB. */
-		if (shift == 12 || ((entry & 0x80) && shift <= 30))
+		/* Bit 7 is PS: a large page. (Where there is none, it faulted.) */
+		if (shift == 12 || (entry & 0x80))
 			break;
 	}
 	*gpa = (entry & GENMASK_ULL(51, 12) & (~0ULL << shift)) |

@@ -336,7 +336,7 @@ static void emulate_native(const struct arena *a, struct native_case *t,
 {
 	struct emulate_ctxt c = {
 		.ops = &host_ops, .gpr = t->regs.gpr, .rip = (uintptr_t)a->code,
-		.rflags = t->regs.rflags, .mode = EMULATE_LONG, .cpl = 3, .va_bits = 48,
+		.rflags = t->regs.rflags, .mode = EMULATE_LONG, .va_bits = 48,
 	};
 
 	*result = fonda_decode(&c.insn, t->code, t->len, 64);
@@ -458,6 +458,7 @@ struct small {
 	unsigned long gpr[16];
 	struct fonda_segment seg[FONDA_NR_SEGS];
 	int bits;
+	unsigned int cpl;
 	u8 mem[MEM_SIZE];
 	u8 pio[4096];
 	struct event log[64];
@@ -485,6 +486,11 @@ static void note(struct small *s, char kind, u64 addr, u32 len, u64 data)
 static void small_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
 {
 	*s = small_of(c)->seg[seg];
+}
+
+static unsigned int small_cpl(struct emulate_ctxt *c)
+{
+	return small_of(c)->cpl;
 }
 
 static int small_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
@@ -567,7 +573,7 @@ static int small_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int co
 }
 
 static const struct emulate_ops small_ops = {
-	.segment = small_segment, .translate = small_translate, .is_ram = small_is_ram,
+	.cpl = small_cpl, .segment = small_segment, .translate = small_translate, .is_ram = small_is_ram,
 	.read = small_read, .write = small_write, .pio = small_pio,
 };
 
@@ -1294,7 +1300,7 @@ TEST(port_permission_is_checked)
 	/* CPL 0 and IOPL 3 need no bitmap. */
 	s->mem[0x8068 + 0x3e] = 0xff;
 	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
-	s->c.cpl = 3;
+	s->cpl = 3;
 	s->c.rflags |= X86_EFLAGS_IOPL;
 	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
 	/* V86 mode has the bitmap whatever IOPL is. */
@@ -1365,7 +1371,7 @@ TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
 			code[rng_below(&r, 3)] = (u8)(0x80 + rng_below(&r, 0x30));
 		s->bits = modes[rng_below(&r, 3)];
 		s->c.mode = s->bits == 64 ? EMULATE_LONG : rng_below(&r, 3);
-		s->c.cpl = rng_below(&r, 2) ? 3 : 0;
+		s->cpl = rng_below(&r, 2) ? 3 : 0;
 		s->user = rng_below(&r, 2);
 		s->sleepy = rng_below(&r, 2);
 		s->port_limit = (int)rng_below(&r, 3);
