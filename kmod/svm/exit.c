@@ -519,7 +519,8 @@ static int exit_unexpected(struct fonda_vcpu *vcpu, u64 code)
 	u64 data[] = { code, vcpu->cpu };
 
 	fonda_backend->dump(vcpu);
-	if (code != (u64)(s64)SVM_EXIT_ERR)
+	/* -1; QEMU's emulation stores its lower half. */
+	if ((u32)code != (u32)SVM_EXIT_ERR)
 		return fonda_exit_internal_error(vcpu,
 						 KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
 						 data, ARRAY_SIZE(data));

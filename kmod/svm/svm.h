@@ -26,6 +26,20 @@ struct svm_features {
 
 extern struct svm_features svm_features;
 
+/* What one processor needs, allocated for every possible CPU. */
+struct svm_cpu {
+	struct page *hsave;	/* VM_HSAVE_PA: the processor's own */
+	struct page *host;	/* target of our VMSAVE */
+	hpa_t host_pa;
+	u64 asid_generation;
+	u32 next_asid;
+	bool enabled;
+	struct fonda_vcpu *last;	/* compared only, never followed */
+};
+
+DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
+extern u32 svm_max_asid;
+
 struct svm_vcpu {
 	struct fonda_vcpu vcpu;
 	struct vmcb *vmcb;
@@ -67,8 +81,15 @@ static inline void svm_intercept1(struct svm_vcpu *svm, u32 bits, bool on)
 }
 
 void svm_enter(unsigned long *regs, hpa_t vmcb, hpa_t host);
-/* Load the guest's DR0-DR3 for the rest of the section. */
+/* svm.c: DR0-DR3 into the processor for the rest of a section, and back. */
 void svm_load_debug_registers(struct svm_vcpu *svm);
+void svm_unload_debug_registers(struct svm_vcpu *svm);
+/* DR6 and DR7 in the VMCB: the guest's, or a debugger's. */
+void svm_update_debug_controls(struct svm_vcpu *svm);
+/* run.c */
+void svm_section_begin(struct fonda_vcpu *vcpu);
+void svm_section_end(struct fonda_vcpu *vcpu);
+int svm_run(struct fonda_vcpu *vcpu);
 /* An NMI's IRET is done: NMIs may come again. */
 void svm_nmi_unmask(struct svm_vcpu *svm);
 /* exit.c */
