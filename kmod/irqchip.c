@@ -97,6 +97,12 @@ void fonda_pic_output(struct fonda_irqchip *chip)
 			lapic_raise(apic);
 }
 
+bool lapic_has_directed_eoi(struct fonda_lapic *apic)
+{
+	return apic->chip->mode == FONDA_IRQCHIP_SPLIT &&
+	       fonda_guest_has(vcpu_of(apic), FONDA_HAS_X2APIC);
+}
+
 /* -- timers ----------------------------------------------------------------- */
 
 static enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
@@ -487,7 +493,8 @@ int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins)
 	struct fonda_irqchip *chip = &vm->irqchip;
 	struct fonda_routes *routes;
 
-	if (nr_pins > FONDA_IOAPIC_PINS)
+	/* How many GSIs are pins of user space's IOAPICs; see lapic_eoi_broadcast(). */
+	if (nr_pins > FONDA_MAX_GSI)
 		return -EINVAL;
 	if (chip->mode != FONDA_IRQCHIP_NONE || vm->nr_vcpus)
 		return -EEXIST;
@@ -510,7 +517,7 @@ static int create_pit_locked(struct fonda_vm *vm, u32 flags)
 	if (chip->pit)
 		return -EEXIST;
 	if (chip->mode != FONDA_IRQCHIP_KERNEL)
-		return -ENXIO;
+		return -ENOENT;
 	pit = kzalloc(sizeof(*pit), GFP_KERNEL_ACCOUNT);
 	if (!pit)
 		return -ENOMEM;
@@ -665,7 +672,7 @@ long fonda_vm_irq_line_status(struct fonda_vm *vm, void *arg)
 	return 0;
 }
 
-/* How many local APICs took it; 0: guest blocked it; -EPERM: no such APIC. */
+/* How many local APICs took it; 0: there is none such, or it refused. */
 long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg)
 {
 	const struct kvm_msi *msi = arg;
@@ -674,7 +681,7 @@ long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg)
 
 	if (mode_of(chip) == FONDA_IRQCHIP_NONE || msi->flags || fonda_msi_check(chip, address))
 		return -EINVAL;
-	return fonda_msi_deliver(chip, address, msi->data);
+	return max(fonda_msi_deliver(chip, address, msi->data), 0);
 }
 
 long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg)
@@ -756,16 +763,6 @@ void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
 	lapic_reset(apic, init);
 	if (lapic_is_bsp(apic) && !(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED))
 		lapic_open_lint0(apic);
-}
-
-u8 fonda_lapic_get_tpr(struct fonda_vcpu *vcpu)
-{
-	return lapic_get_tpr(&vcpu->lapic) << 4;
-}
-
-void fonda_lapic_set_tpr(struct fonda_vcpu *vcpu, u8 tpr)
-{
-	lapic_set_tpr(&vcpu->lapic, tpr >> 4);
 }
 
 unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector)

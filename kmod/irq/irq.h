@@ -328,6 +328,8 @@ void lapic_raise(struct fonda_lapic *apic);	/* something waits in IRR */
 void lapic_recheck(struct fonda_lapic *apic);	/* own thread: ExtINT may pass now */
 void lapic_send_event(struct fonda_lapic *apic);	/* INIT or SIPI arrived */
 void lapic_send_nmi(struct fonda_lapic *apic);
+/* May the guest suppress EOI broadcasts and write to the IOAPIC instead? */
+bool lapic_has_directed_eoi(struct fonda_lapic *apic);
 /* A level-triggered, or waited for, vector has ended. */
 void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector);
 /* Iterate over all local APICs; NULL at the end. */
@@ -355,10 +357,6 @@ void fonda_lapic_publish(struct fonda_vcpu *vcpu);
 void fonda_lapic_destroy(struct fonda_vcpu *vcpu);
 /* Power-up or INIT. */
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init);
-
-/* The whole task priority register: CR8 is its upper half. */
-u8 fonda_lapic_get_tpr(struct fonda_vcpu *vcpu);
-void fonda_lapic_set_tpr(struct fonda_vcpu *vcpu, u8 tpr);
 
 /*
  * Only when vcpu->irq_pending: the vector to offer now, or -1. *tpr_blocked:

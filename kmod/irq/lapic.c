@@ -6,6 +6,7 @@
  * come in from any context through lapic_accept(); everything else runs in the
  * vCPU's own thread, but for the expiry of the timer.
  */
+#include <linux/atomic.h>
 #include <linux/bitops.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
@@ -441,10 +442,9 @@ void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
 
 /* -- registers -------------------------------------------------------------- */
 
-static u32 version(const struct fonda_lapic *apic)
+static u32 version(struct fonda_lapic *apic)
 {
-	return VERSION |
-	       (apic->chip->mode == FONDA_IRQCHIP_SPLIT ? VERSION_DIRECTED_EOI : 0);
+	return VERSION | (lapic_has_directed_eoi(apic) ? VERSION_DIRECTED_EOI : 0);
 }
 
 /* "Local Vector Table": which bits of @reg exist; 0: it is not one. */
@@ -466,10 +466,9 @@ static u32 lvt_bits(u32 reg)
 	}
 }
 
-static u32 svr_bits(const struct fonda_lapic *apic)
+static u32 svr_bits(struct fonda_lapic *apic)
 {
-	return SVR_WRITABLE |
-	       (version(apic) & VERSION_DIRECTED_EOI ? SVR_DIRECTED_EOI : 0);
+	return SVR_WRITABLE | (lapic_has_directed_eoi(apic) ? SVR_DIRECTED_EOI : 0);
 }
 
 static void write_lvt(struct fonda_lapic *apic, u32 reg, u32 val)
@@ -657,7 +656,7 @@ int lapic_read_x2(struct fonda_lapic *apic, u32 msr, u64 *val)
 }
 
 /* "x2APIC Register Address Space": which bits of @reg may be set; 0: none. */
-static u32 x2_writable(const struct fonda_lapic *apic, u32 reg)
+static u32 x2_writable(struct fonda_lapic *apic, u32 reg)
 {
 	switch (reg) {
 	case REG_TPR:
@@ -825,6 +824,7 @@ void lapic_get_state(struct fonda_lapic *apic, struct kvm_lapic_state *state)
 {
 	u32 *id = (u32 *)&state->regs[REG_ID];
 
+	set_reg(apic, REG_VERSION, version(apic));
 	set_reg(apic, REG_PPR, processor_priority(apic));
 	set_reg(apic, REG_TMCCT, current_count(apic));
 	memcpy(state->regs, apic->regs, sizeof(state->regs));

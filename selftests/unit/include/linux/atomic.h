@@ -44,6 +44,10 @@ UNIT_ATOMIC(atomic, atomic_t, int)
 UNIT_ATOMIC(atomic64, atomic64_t, s64)
 UNIT_ATOMIC(atomic_long, atomic_long_t, s64)
 
+#define smp_mb()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define smp_wmb()	__atomic_thread_fence(__ATOMIC_RELEASE)
+#define smp_rmb()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
+
 #define xchg(p, v)	__atomic_exchange_n(p, v, __ATOMIC_SEQ_CST)
 
 #define cmpxchg(p, old, new) ({						\
