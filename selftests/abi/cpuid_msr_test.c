@@ -38,10 +38,12 @@ static struct cpuid_regs ask(struct tvm *t, uint32_t function, uint32_t index)
 TEST(guest_sees_the_table)
 {
 	static const struct kvm_cpuid_entry2 entries[] = {
-		{ .function = 0, .eax = 0xd, .ebx = 0x68747541, .ecx = 0x444d4163, .edx = 0x69746e65 },
-		{ .function = 1, .eax = 0x800f12, .ebx = 0x800, .ecx = 0x80202001, .edx = 0x78bfbff },
-		{ .function = 4, .index = 1, .flags = 1, .eax = 0x41, .ebx = 0x42, .ecx = 0x43, .edx = 0x44 },
-		{ .function = 4, .index = 2, .flags = 1, .eax = 0x51, .ebx = 0x52, .ecx = 0x53, .edx = 0x54 },
+		{ .function = 0, .eax = 0xd,
+		  .ebx = 0x68747541, .ecx = 0x444d4163, .edx = 0x69746e65 },
+		{ .function = 1, .eax = 0x800f12,
+		  .ebx = 0x800, .ecx = 0x80202001, .edx = 0x78bfbff },
+		{ .function = 4, .index = 1, .flags = 1, .ecx = 0x43 },
+		{ .function = 4, .index = 2, .flags = 1, .eax = 0x51, .ecx = 0x53 },
 		{ .function = 0x40000000, .eax = 0x40000001, .ebx = 1, .ecx = 2, .edx = 3 },
 		{ .function = 0x80000000, .eax = 0x80000001 },
 		{ .function = 0x80000001, .edx = 0x20100800 },
@@ -180,7 +182,8 @@ static const struct kvm_msr_entry boot_msrs[] = {
 	{ .index = 0x268, .data = 0x0505050505050505 }, { .index = 0x26f, .data = 0 },
 	{ .index = 0x17a, .data = 0 },		{ .index = 0x400, .data = UINT64_MAX },
 	{ .index = 0x427, .data = 0 },		{ .index = 0x47f, .data = 0 },
-	{ .index = MSR_TSC, .data = 0 },	{ .index = MSR_TSC_AUX, .data = 7 },	{ .index = 0x11, .data = 0 },
+	{ .index = MSR_TSC, .data = 0 },	{ .index = MSR_TSC_AUX, .data = 7 },
+	{ .index = 0x11, .data = 0 },
 	{ .index = 0x12, .data = 0 },		{ .index = 0x4b564d00, .data = 0 },
 	{ .index = 0x4b564d01, .data = 0 },	{ .index = MSR_TSC_DEADLINE, .data = 0 },
 };

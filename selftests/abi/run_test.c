@@ -317,9 +317,9 @@ TEST(cr8_in_kvm_run)
 {
 	struct tvm t;
 
+	tvm_init(&t, &guest_tpr);
 	if (tvm_is_stock())
 		SKIP("emulator: CR8 writes under stock KVM can abort QEMU");
-	tvm_init(&t, &guest_tpr);
 	t.run->cr8 = 0;
 	for (;;) {
 		int reason = tvm_run(&t);

@@ -189,6 +189,11 @@ struct racer {
 	atomic_bool gone;
 };
 
+static struct racer racer(int fd, unsigned long request, void *arg)
+{
+	return (struct racer){ .fd = fd, .request = request, .arg = arg };
+}
+
 static void *race(void *arg)
 {
 	struct racer *r = arg;
@@ -220,14 +225,14 @@ TEST_TIMEOUT(closes_race_with_every_kind_of_call, 60)
 	for (round = 0; round < 12; round++) {
 		tvm_init_smp(&t, &guest_beats, TVM_IRQCHIP | TVM_PIT, 2);
 		memset(racers, 0, sizeof(racers));
-		racers[0] = (struct racer){ .fd = t.vcpu[0].fd, .request = KVM_RUN };
-		racers[1] = (struct racer){ .fd = t.vcpu[1].fd, .request = KVM_RUN };
-		racers[2] = (struct racer){ .fd = t.vcpu[1].fd, .request = KVM_GET_REGS, .arg = buf[2] };
-		racers[3] = (struct racer){ .fd = t.vcpu[1].fd, .request = KVM_GET_LAPIC, .arg = buf[3] };
-		racers[4] = (struct racer){ .fd = t.fd, .request = KVM_IRQ_LINE, .arg = &line };
-		racers[5] = (struct racer){ .fd = t.fd, .request = KVM_SET_USER_MEMORY_REGION, .arg = &region };
-		racers[6] = (struct racer){ .fd = t.fd, .request = KVM_GET_PIT2, .arg = buf[6] };
-		racers[7] = (struct racer){ .fd = t.dev, .request = KVM_GET_MSR_INDEX_LIST, .arg = buf[7] };
+		racers[0] = racer(t.vcpu[0].fd, KVM_RUN, NULL);
+		racers[1] = racer(t.vcpu[1].fd, KVM_RUN, NULL);
+		racers[2] = racer(t.vcpu[1].fd, KVM_GET_REGS, buf[2]);
+		racers[3] = racer(t.vcpu[1].fd, KVM_GET_LAPIC, buf[3]);
+		racers[4] = racer(t.fd, KVM_IRQ_LINE, &line);
+		racers[5] = racer(t.fd, KVM_SET_USER_MEMORY_REGION, &region);
+		racers[6] = racer(t.fd, KVM_GET_PIT2, buf[6]);
+		racers[7] = racer(t.dev, KVM_GET_MSR_INDEX_LIST, buf[7]);
 		for (i = 0; i < 8; i++)
 			ASSERT_EQ(pthread_create(&racers[i].thread, NULL, race, &racers[i]), 0);
 		TVM_AWAIT(*(volatile uint64_t *)&G(&t, beat) > 100u * round);

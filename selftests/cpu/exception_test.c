@@ -276,7 +276,8 @@ GUEST(guest_shadows)
 	cli();
 	self_ipi(0x40);
 	GUEST_EQ(guest_cpu()->irqs[0x40], 0);
-	__asm__ volatile("lea 1f(%%rip), %0\n\tsti\n\tnop\n1:\tnop\n\tcli" : "=r"(after) : : "memory");
+	__asm__ volatile("lea 1f(%%rip), %0\n\tsti\n\tnop\n1:\tnop\n\tcli"
+			 : "=r"(after) : : "memory");
 	GUEST_EQ(guest_cpu()->irqs[0x40], 1);
 	GUEST_EQ(irq_rip, after);
 
@@ -546,7 +547,8 @@ GUEST(guest_nmi_and_interrupt)
 	guest_handlers[0x41] = on_second;
 	guest_x2apic = true;
 	apic_enable();
-	__asm__ volatile("lea 1f(%%rip), %0\n\tlea 2f(%%rip), %1" : "=r"(loop_begin), "=r"(loop_end));
+	__asm__ volatile("lea 1f(%%rip), %0\n\tlea 2f(%%rip), %1"
+			 : "=r"(loop_begin), "=r"(loop_end));
 	sti();
 	__asm__ volatile("1:\tout %%eax, $0x80\n\t"
 			 "3:\tcmpl $2, %0\n\tjne 3b\n2:" : : "m"(hits) : "memory");

@@ -78,7 +78,7 @@ GUEST(guest_keeps_fpu)
 		cpuid(0, 0);
 		wrong = check(pattern + rounds, avx);
 		if (wrong >= 0)
-			guest_fail("an FPU register of the guest", __LINE__, (uint64_t)wrong, rounds);
+			guest_fail("FPU register", __LINE__, (uint64_t)wrong, rounds);
 		rounds++;
 	}
 }
@@ -138,7 +138,7 @@ GUEST(guest_spins_on_fpu)
 			__asm__ volatile("pause");
 		wrong = check(pattern + rounds, avx);
 		if (wrong >= 0)
-			guest_fail("an FPU register of the guest", __LINE__, (uint64_t)wrong, rounds);
+			guest_fail("FPU register", __LINE__, (uint64_t)wrong, rounds);
 		rounds++;
 	}
 }

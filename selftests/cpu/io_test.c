@@ -188,7 +188,8 @@ static const struct {
 	  0x8110, 0, 0x8100, 16 },
 	{ "rep outsw, 16-bit", &guest_rep_outsw_16, 2, 1, 0x8100, 100, 0x81c8, 0, 0x8100, 200 },
 	{ "rep insl, 16-bit", &guest_rep_insl_16, 4, 0, 0x8100, 50, 0x81c8, 0, 0x8100, 200 },
-	{ "rep insb, 16-bit, addr32", &guest_rep_insb_a32, 1, 0, 0x8100, 20, 0x8114, 0, 0x8100, 20 },
+	{ "rep insb, 16-bit, addr32", &guest_rep_insb_a32, 1, 0, 0x8100, 20,
+	  0x8114, 0, 0x8100, 20 },
 	/* FS is based at 0x1000 here. */
 	{ "outsb, FS, 16-bit", &guest_outsb_fs, 1, 1, 0x7100, 1, 0x7101, 1, 0x8100, 1 },
 };

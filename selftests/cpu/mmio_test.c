@@ -33,7 +33,7 @@
 	X(mov_r64_store, 64, "mov %rax, 8(%rbx)", 8, 0, 8, RAX, 0, 0, 0)	\
 	X(mov_r9d_sib, 64, "mov %r9d, 8(%rbx,%rcx,4)", 24, 0, 4, 0xa5a6a7a8, 0, 0, 0) \
 	X(mov_abs32, 64, "mov %eax, 0xd0010", 16, 0, 4, 0x44332211, 0, 0, 0)	\
-	X(mov_rip, 64, "mov %eax, 0xd0010 - " "0x1006(%rip)", 16, 0, 4, 0x44332211, 0, 0, 0) \
+	X(mov_rip, 64, "mov %eax, 0xd0010 - 0x1006(%rip)", 16, 0, 4, 0x44332211, 0, 0, 0) \
 	X(mov_a32, 64, "mov %eax, 4(%ebx)", 4, 0, 4, 0x44332211, 0, 0, 0)	\
 	X(mov_r8_load, 64, "mov (%rbx), %al", 0, 1, 0, 0, 0x8877665544332221, 0, 0) \
 	X(mov_ah_load, 64, "mov (%rbx), %ah", 0, 1, 0, 0, 0x8877665544332111, 0, 0) \
@@ -46,7 +46,8 @@
 	X(mov_imm16, 64, "movw $0x5a5b, (%rbx)", 0, 0, 2, 0x5a5b, 0, 0, 0)	\
 	X(mov_imm32, 64, "movl $0x5a5b5c5d, 4(%rbx)", 4, 0, 4, 0x5a5b5c5d, 0, 0, 0) \
 	X(mov_imm64, 64, "movq $-2, (%rbx)", 0, 0, 8, -2ull, 0, 0, 0)		\
-	X(mov_imm_rip, 64, "movl $0x5a5b5c5d, 0xd0010 - 0x100a(%rip)", 16, 0, 4, 0x5a5b5c5d, 0, 0, 0) \
+	X(mov_imm_rip, 64, "movl $0x5a5b5c5d, 0xd0010 - 0x100a(%rip)",		\
+	  16, 0, 4, 0x5a5b5c5d, 0, 0, 0) \
 	X(movabs_load, 64, "movabs 0xd0008, %eax", 8, 4, 0, 0, 0x51413121, 0, 0) \
 	X(movabs_store, 64, "movabs %rax, 0xd0008", 8, 0, 8, RAX, 0, 0, 0)	\
 	X(movabs_load8, 64, "movabs 0xd0008, %al", 8, 1, 0, 0, 0x8877665544332221, 0, 0) \

@@ -499,9 +499,9 @@ static void __attribute__((noreturn)) report_stuck(struct tvm *t, unsigned int i
 
 	ioctl(t->vcpu[i].fd, KVM_GET_REGS, &regs);
 	ioctl(t->vcpu[i].fd, KVM_GET_MP_STATE, &mp);
-	FAIL("out of time: vCPU %u at rip %#llx rsp %#llx rflags %#llx rax %#llx, mp_state %u, exit_reason %u",
-	     i, regs.rip, regs.rsp, regs.rflags, regs.rax, mp.mp_state,
-	     t->vcpu[i].run->exit_reason);
+	FAIL("out of time: vCPU %u at rip %#llx rsp %#llx rflags %#llx rax %#llx, "
+	     "mp_state %u, exit_reason %u", i, regs.rip, regs.rsp, regs.rflags, regs.rax,
+	     mp.mp_state, t->vcpu[i].run->exit_reason);
 }
 
 int tvm_run_vcpu(struct tvm *t, unsigned int i)
@@ -566,7 +566,8 @@ uint64_t tvm_report(struct tvm *t, unsigned int i, bool *is_report)
 		     (unsigned long long)report->left, (unsigned long long)report->right);
 	default:
 		frame = tvm_ptr(t, report->frame);
-		FAIL("guest, vCPU %u: unexpected vector %llu, error %#llx, at rip %#llx rsp %#llx rflags %#llx rax %#llx, cr2 %#llx",
+		FAIL("guest, vCPU %u: unexpected vector %llu, error %#llx, at rip %#llx "
+		     "rsp %#llx rflags %#llx rax %#llx, cr2 %#llx",
 		     i, (unsigned long long)frame->vector, (unsigned long long)frame->error,
 		     (unsigned long long)frame->rip, (unsigned long long)frame->rsp,
 		     (unsigned long long)frame->rflags, (unsigned long long)frame->rax,
