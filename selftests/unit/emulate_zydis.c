@@ -295,7 +295,7 @@ static void differential(int bits)
 		0x10f0, 0x10f1,
 	};
 	struct machine m = machine(bits);
-	struct rng r = { .state = 0x9e3779b97f4a7c15ULL + (u64)bits };
+	struct rng r = rng_create(0x9e3779b97f4a7c15ULL + (u64)bits);
 	int i, failed = 0, total = 0;
 	struct reference ref;
 	const char *why;
@@ -337,7 +337,7 @@ TEST_TIMEOUT(decoder_agrees_in_16_bit_mode, 300)
 TEST(truncated_instructions_ask_for_the_rest)
 {
 	static const u16 opcodes[] = { 0x89, 0x8b, 0xc7, 0x81, 0xa1, 0x1b7, 0x1ba };
-	struct rng r = { .state = 42 };
+	struct rng r = rng_create(42);
 	struct fonda_insn insn;
 	u8 code[16];
 	int i, n, len;
@@ -502,7 +502,7 @@ static void differential_exit(int bits)
 		0x121, 0x122, 0x123, 0x130, 0x131, 0x132, 0x133, 0x1a2, 0x1aa, 0x1082,
 	};
 	struct machine m = machine(bits);
-	struct rng r = { .state = 0x123456789abcdefULL + (u64)bits };
+	struct rng r = rng_create(0x123456789abcdefULL + (u64)bits);
 	int i, failed = 0, total = 0;
 	struct reference ref;
 	const char *why;

@@ -4,10 +4,21 @@
 #define UNIT_RNG_H
 
 #include <stdint.h>
+#include <stdlib.h>
 
 struct rng {
 	uint64_t state;		/* not 0 */
 };
+
+/* `make fuzz' runs the tests again and again with other values of FUZZ_SEED. */
+static inline struct rng rng_create(uint64_t seed)
+{
+	const char *env = getenv("FUZZ_SEED");
+
+	if (env)
+		seed += strtoull(env, NULL, 0) * 0x9e3779b97f4a7c15ULL;
+	return (struct rng){ .state = seed ? seed : 1 };
+}
 
 static inline uint64_t rng_next(struct rng *r)
 {
