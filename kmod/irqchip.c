@@ -227,6 +227,9 @@ void fonda_irqchip_update_notify(struct fonda_vm *vm)
 
 	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
 		return;
+	/* Nobody waits, nobody waited: user space changes its routes often. */
+	if (!chip->pit && list_empty(&vm->eventfds.resamplers) && !chip->ioapic->notify)
+		return;
 	mutex_lock(&chip->route_lock);
 	rcu_read_lock();
 	routes = rcu_dereference(chip->routes);
@@ -800,17 +803,24 @@ static int extint_vector(struct fonda_vcpu *vcpu)
 	return vector;
 }
 
+/* Highest vector that waits in the local APIC, or -1. */
+static int waiting_vector(struct fonda_vcpu *vcpu)
+{
+	if (unlikely(!vcpu->in_kernel_apic || !vcpu->lapic.enabled))
+		return -1;
+	return lapic_highest_irr(&vcpu->lapic);
+}
+
 int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 {
 	struct fonda_lapic *apic = &vcpu->lapic;
-	int vector = -1, class, in_service;
+	int vector, class, in_service;
 
 	if (extint_waits(vcpu)) {
 		apic->offered_ext = true;
 		return extint_vector(vcpu);
 	}
-	if (likely(vcpu->in_kernel_apic))
-		vector = lapic_highest_irr(apic);
+	vector = waiting_vector(vcpu);
 	if (vector < 0) {
 		WRITE_ONCE(vcpu->irq_pending, false);
 		/*
@@ -818,8 +828,7 @@ int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 		 * now, or irq_pending is set after we cleared it.
 		 */
 		smp_mb();
-		if (extint_waits(vcpu) ||
-		    (vcpu->in_kernel_apic && lapic_highest_irr(apic) >= 0))
+		if (extint_waits(vcpu) || waiting_vector(vcpu) >= 0)
 			WRITE_ONCE(vcpu->irq_pending, true);
 		return -1;
 	}

@@ -76,6 +76,8 @@ enum {
 #define ICR_ASSERT	BIT(14)
 #define ICR_LEVEL	BIT(15)
 #define ICR_SHORTHAND(icr)	(((icr) >> 18) & 3)
+/* Of x2APIC mode; the busy bit of xAPIC mode may be written. */
+#define ICR_RESERVED	(GENMASK_ULL(31, 20) | GENMASK_ULL(17, 16) | BIT_ULL(13))
 #define SHORTHAND_SELF	1
 #define SHORTHAND_ALL	2
 #define SHORTHAND_OTHERS 3
@@ -698,6 +700,8 @@ int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val)
 		end_of_interrupt(apic);
 		return 0;
 	case MSR_X2(REG_ICR):
+		if (val & ICR_RESERVED)
+			return 1;
 		val &= ~(u64)ICR_BUSY;
 		set_reg(apic, REG_ICR, val);
 		set_reg(apic, REG_ICR2, val >> 32);

@@ -318,7 +318,7 @@ void pit_tick(struct fonda_pit *pit, u64 ticks)
 		return;
 	}
 	pit->pending = min_t(u64, pit->pending + ticks, MAX_PENDING);
-	if (!pit->in_flight) {
+	if (!pit->in_flight && pit->pending) {
 		pit->pending--;
 		raise(pit);
 	}

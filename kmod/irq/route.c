@@ -344,6 +344,7 @@ static int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes, int
 	struct kvm_irq_routing_entry *e;
 	int ret = -1, r;
 
+	lockdep_assert_held(&chip->lock);
 	for (e = first_route(routes, gsi); e; e = route_of(routes, e->pad, gsi)) {
 		if (e->u.irqchip.irqchip == KVM_IRQCHIP_IOAPIC)
 			r = ioapic_set_line(chip->ioapic, source, e->u.irqchip.pin, high);

@@ -534,6 +534,10 @@ TEST(x2apic_registers)
 	EXPECT_EQ(x2_set(0, APIC_TDCR, 0x4), 1);
 	EXPECT_EQ(x2_set(0, 0x3f0, 0x141), 1);
 	EXPECT_EQ(x2_set(0, APIC_TMICT, ~0u), 0);
+	for (i = 0; i < 32; i++)
+		EXPECT_EQ(x2_set(0, APIC_ICR, 9ull << 32 | 0x41 | 1u << i),
+			  i == 13 || i == 16 || i == 17 || i >= 20);
+	EXPECT_EQ(x2_get(0, APIC_ICR) & 0x1000, 0);
 
 	/* Not there at all in xAPIC mode. */
 	lapic_set_base(&world.apic[0], 0xfee00900, true);
