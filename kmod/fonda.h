@@ -383,7 +383,10 @@ void fonda_vm_synchronize(struct fonda_vm *vm);
 void fonda_slots_enter(struct fonda_vcpu *vcpu);
 void fonda_slots_leave(struct fonda_vcpu *vcpu);
 
-/* mmio.c: the emulator's glue, see there. */
+/*
+ * mmio.c: the instruction that touched @gpa (FONDA_INVALID_GPA: it was not its
+ * operand) for @access, where there is no memory for that; INS and OUTS.
+ */
 int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access);
 int fonda_emulate_string_pio(struct fonda_vcpu *vcpu);
 /*

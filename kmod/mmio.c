@@ -72,8 +72,8 @@ static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gp
 	 * The processor has translated this address for the same access before
 	 * it exited. Strings have two operands, which may look alike.
 	 */
-	if (likely(!(c->insn.flags & EMUL_STRING) && !((gva ^ io->gpa) & ~PAGE_MASK) &&
-		   (access & ~io->access) == 0)) {
+	if (likely(!(c->insn.flags & EMUL_STRING) && io->gpa != FONDA_INVALID_GPA &&
+		   !((gva ^ io->gpa) & ~PAGE_MASK) && !(access & ~io->access))) {
 		*gpa = io->gpa;
 		return EMULATE_OK;
 	}
@@ -368,7 +368,10 @@ static int prepare(struct fonda_vcpu *vcpu)
 	return r;
 }
 
-/* @gpa, @access: what exited; @flags: EMUL_* that the instruction must have. */
+/*
+ * @gpa, @access: what exited, or FONDA_INVALID_GPA when that was not the operand;
+ * @flags: EMUL_* that the instruction must have.
+ */
 static int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, u32 flags)
 {
 	struct fonda_io *io = &vcpu->io;
@@ -381,6 +384,9 @@ static int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, u32 flags)
 	io->gpa = gpa;
 	io->access = access;
 	r = prepare(vcpu);
+	/* Code where there is no memory, if only its second half. */
+	if (unlikely(access & FONDA_ACCESS_FETCH) && r != EMULATE_NEED_SLEEP)
+		return fail(vcpu);
 	switch (r) {
 	case EMULATE_OK:
 		/* Another processor has changed the code: execute what is there. */

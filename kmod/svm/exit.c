@@ -454,7 +454,9 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV,
 						 data, ARRAY_SIZE(data));
 	}
-	return fonda_emulate_mmio(vcpu, vmcb->exit_info_2, access);
+	/* Found on the way through the guest's tables it is not the operand's. */
+	return fonda_emulate_mmio(vcpu, info & NPF_TABLE_WALK ? FONDA_INVALID_GPA :
+				  vmcb->exit_info_2, access);
 }
 
 struct svm_exit {
