@@ -363,13 +363,9 @@ int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
 
 static void section_begin(struct fonda_vcpu *vcpu)
 {
-	int cpu;
-
 	/* Saves the task's registers once and turns preemption off. */
 	kernel_fpu_begin_mask(0);
-	cpu = smp_processor_id();
-	fonda_clock_section(vcpu, cpu != vcpu->cpu);
-	WRITE_ONCE(vcpu->cpu, cpu);
+	WRITE_ONCE(vcpu->cpu, smp_processor_id());
 	vcpu->atomic = true;
 	load_guest_fpu(vcpu);
 	fonda_backend->section_begin(vcpu);
@@ -425,8 +421,6 @@ static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
 
 static int serve_requests(struct fonda_vcpu *vcpu)
 {
-	int ret;
-
 	take_request(vcpu, FONDA_REQ_UNLOAD);
 	if (take_request(vcpu, FONDA_REQ_DEAD))
 		return -EIO;
@@ -440,11 +434,8 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 		vcpu->run->eoi.vector = vcpu->lapic.eoi_vector;
 		return exit_with(vcpu, KVM_EXIT_IOAPIC_EOI);
 	}
-	if (take_request(vcpu, FONDA_REQ_CLOCK)) {
-		ret = fonda_clock_update(vcpu);
-		if (ret)
-			return ret;
-	}
+	if (take_request(vcpu, FONDA_REQ_CLOCK))
+		fonda_clock_update(vcpu);
 	if (take_request(vcpu, FONDA_REQ_STEAL_TIME))
 		fonda_steal_time_update(vcpu);
 	if (take_request(vcpu, FONDA_REQ_DIRTY_FULL) && fonda_dirty_ring_full(vcpu)) {
@@ -478,6 +469,7 @@ static int prepare(struct fonda_vcpu *vcpu)
 		return ret;
 	}
 	cond_resched();
+	fonda_clock_check(vcpu);
 	if (READ_ONCE(vcpu->requests)) {
 		ret = serve_requests(vcpu);
 		if (ret != FONDA_RESUME_GUEST)
