@@ -206,7 +206,8 @@ static __always_inline u8 next_opcode(struct cursor *c, struct prefixes *p, int 
 	}
 }
 
-static __always_inline void decode_sizes(struct fonda_insn *insn, const struct prefixes *p, int bits)
+static __always_inline void decode_sizes(struct fonda_insn *insn, const struct prefixes *p,
+					 int bits)
 {
 	if (p->rex & 8)
 		insn->op_bytes = 8;
@@ -224,7 +225,7 @@ static const u8 index16[8] = { SI, DI, SI, DI, SI, DI, FONDA_REG_NONE, FONDA_REG
 
 /* The memory operand that the byte @modrm begins. */
 static __always_inline void decode_memory(struct fonda_insn *insn, struct cursor *c,
-			  const struct prefixes *p, u8 modrm, int bits)
+					  const struct prefixes *p, u8 modrm, int bits)
 {
 	int mod = modrm >> 6, rm = modrm & 7;
 	int disp_bytes = mod == 1 ? 1 : 0;
@@ -338,7 +339,7 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code,
 	return EMULATE_OK;
 }
 
-/* The ModRM byte of an instruction of 0f 00 or 0f 01, and its operand. */
+/* The ModRM byte of an exiting instruction, and its operand. */
 static void exit_modrm(struct fonda_exit_insn *i, struct cursor *c,
 		       const struct prefixes *p, u8 modrm, int bits)
 {
@@ -353,21 +354,11 @@ static void exit_modrm(struct fonda_exit_insn *i, struct cursor *c,
 	}
 }
 
-static u8 exit_group6(u8 reg)
-{
-	static const u8 ops[8] = {
-		FONDA_OP_SLDT, FONDA_OP_STR, FONDA_OP_LLDT, FONDA_OP_LTR,
-	};
-
-	return ops[reg];
-}
-
 /* 0f 01: by ModRM.reg with an operand, by the whole byte without. */
 static u8 exit_group7(u8 modrm, bool rep)
 {
 	static const u8 with_operand[8] = {
-		FONDA_OP_SGDT, FONDA_OP_SIDT, FONDA_OP_LGDT, FONDA_OP_LIDT,
-		FONDA_OP_SMSW, FONDA_OP_UNKNOWN, FONDA_OP_LMSW, FONDA_OP_INVLPG,
+		[4] = FONDA_OP_SMSW, [6] = FONDA_OP_LMSW, FONDA_OP_INVLPG,
 	};
 	static const u8 without[64] = {
 		[0x01] = FONDA_OP_VMCALL,
@@ -412,11 +403,6 @@ static void exit_two_byte(struct fonda_exit_insn *i, struct cursor *c,
 		/* AMD's way to CR8 outside of 64-bit mode. */
 		if (!(b & 1) && p->lock)
 			i->reg |= 8;
-		break;
-	case 0x00:
-		modrm = next(c);
-		i->op = exit_group6(modrm >> 3 & 7);
-		exit_modrm(i, c, p, modrm, bits);
 		break;
 	case 0x01:
 		modrm = next(c);
@@ -471,12 +457,6 @@ struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits)
 	case 0x90:
 		if (p.rep == 0xf3)
 			i.op = FONDA_OP_PAUSE;
-		break;
-	case 0x9c:
-		i.op = FONDA_OP_PUSHF;
-		break;
-	case 0x9d:
-		i.op = FONDA_OP_POPF;
 		break;
 	case 0xcc:
 		i.op = FONDA_OP_INT3;
@@ -570,8 +550,8 @@ static bool segment_allows(const struct emulate_ctxt *c, const struct fonda_segm
 }
 
 /* The linear address of @len bytes at @seg:@off, if they may be accessed. */
-static __always_inline int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 len,
-		  bool write, gva_t *gva)
+static __always_inline int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off,
+				  u64 len, bool write, gva_t *gva)
 {
 	struct fonda_segment s = { 0 };
 
@@ -598,7 +578,7 @@ static u32 page_room(gva_t gva)
 
 /* Where the @len bytes at @gva are; a piece for each page. */
 static __always_inline int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
-		     struct emulate_operand *op)
+				     struct emulate_operand *op)
 {
 	u32 room = page_room(gva);
 	int r;
@@ -617,7 +597,7 @@ static __always_inline int translate(struct emulate_ctxt *c, gva_t gva, u32 len,
 
 /* Read or write all pieces of an operand that are not done yet. */
 static __always_inline int access(struct emulate_ctxt *c, const struct emulate_operand *op,
-		  void *data, bool write)
+				  void *data, bool write)
 {
 	int i, r;
 
@@ -730,35 +710,15 @@ static u64 alu(int op, u64 a, u64 b, int bytes, unsigned long *flags)
 /* Does the condition in the low four bits of an opcode hold? */
 static bool condition(u8 opcode, unsigned long flags)
 {
-	bool sf_ne_of = !(flags & X86_EFLAGS_SF) != !(flags & X86_EFLAGS_OF);
-	bool met;
+	static const unsigned long any_of[8] = {
+		X86_EFLAGS_OF, X86_EFLAGS_CF, X86_EFLAGS_ZF, X86_EFLAGS_CF | X86_EFLAGS_ZF,
+		X86_EFLAGS_SF, X86_EFLAGS_PF, 0, X86_EFLAGS_ZF,
+	};
+	bool met = flags & any_of[opcode >> 1 & 7];
 
-	switch (opcode >> 1 & 7) {
-	case 0:
-		met = flags & X86_EFLAGS_OF;
-		break;
-	case 1:
-		met = flags & X86_EFLAGS_CF;
-		break;
-	case 2:
-		met = flags & X86_EFLAGS_ZF;
-		break;
-	case 3:
-		met = flags & (X86_EFLAGS_CF | X86_EFLAGS_ZF);
-		break;
-	case 4:
-		met = flags & X86_EFLAGS_SF;
-		break;
-	case 5:
-		met = flags & X86_EFLAGS_PF;
-		break;
-	case 6:
-		met = sf_ne_of;
-		break;
-	default:
-		met = sf_ne_of || (flags & X86_EFLAGS_ZF);
-		break;
-	}
+	/* The last four are the signed comparisons. */
+	if ((opcode & 0xf) >= 0xc && !(flags & X86_EFLAGS_SF) != !(flags & X86_EFLAGS_OF))
+		met = true;
 	return met != (opcode & 1);
 }
 
