@@ -177,4 +177,14 @@ typedef typeof(((const struct mmu_notifier_ops *)NULL)->test_young(NULL, NULL, 0
 #define FONDA_FOLL_INTERRUPTIBLE	FOLL_INTERRUPTIBLE
 #endif
 
+/* Nanoseconds that this task has waited for a CPU so far. */
+static inline u64 fonda_run_delay_ns(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return current->sched_info.run_delay;
+#else
+	return 0;
+#endif
+}
+
 #endif

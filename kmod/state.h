@@ -2,7 +2,7 @@
 /*
  * Architectural state beyond the general registers: CPUID, MSRs, the extended
  * (FPU) state, clocks. Included by fonda.h, whose objects embed the structures
- * here; the files behind it are regs.c, cpuid.c, msr.c and clock.c.
+ * here; the files behind it are cpuid.c, regs.c, fpu.c, msr.c and clock.c.
  *
  * Capabilities and what this code makes true of them: KVM_CAP_EXT_CPUID,
  * _EXT_EMUL_CPUID (an empty list), _VCPU_EVENTS, _DEBUGREGS, _XSAVE, _XSAVE2
@@ -11,7 +11,7 @@
  * _GET_MSR_FEATURES, _X86_USER_SPACE_MSR, _X86_MSR_FILTER, _VCPU_ATTRIBUTES,
  * _GET_TSC_KHZ, _TSC_DEADLINE_TIMER, _KVMCLOCK_CTRL, _ENABLE_CAP: 1.
  * _SYNC_REGS: KVM_SYNC_X86_VALID_FIELDS. _MCE: FONDA_MCE_BANKS. _ADJUST_CLOCK:
- * fonda_clock_flags(). _TSC_CONTROL, _VM_TSC_CONTROL: 0, there is no scaling.
+ * its three flags. _TSC_CONTROL, _VM_TSC_CONTROL: 0, there is no scaling.
  */
 #ifndef FONDA_STATE_H
 #define FONDA_STATE_H
@@ -23,6 +23,15 @@
 
 #include "types.h"
 
+/* All of this file: features of this machine. After hardware_setup(). */
+int fonda_state_init(void);
+static inline void fonda_state_exit(void) { }
+/* Everything in this file of a vCPU allocated zeroed. -ENOMEM. */
+int fonda_state_vcpu_init(struct fonda_vcpu *vcpu);
+void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu);
+/* At power-up or INIT; the backend's registers excepted. */
+void fonda_state_reset(struct fonda_vcpu *vcpu, bool init);
+
 /* -- CPUID: cpuid.c --------------------------------------------------------- */
 
 #define FONDA_MAX_CPUID_ENTRIES	256
@@ -32,23 +41,19 @@
  * space offered the feature to the guest and fonda and this machine have it.
  */
 enum fonda_feature {
-	FONDA_HAS_DE, FONDA_HAS_MCE, FONDA_HAS_FXSR, FONDA_HAS_VME, FONDA_HAS_TSC_CR,
-	FONDA_HAS_PSE, FONDA_HAS_PAE, FONDA_HAS_PGE, FONDA_HAS_SSE, FONDA_HAS_MTRR,
-	FONDA_HAS_PAT, FONDA_HAS_MCA, FONDA_HAS_APIC,
 	FONDA_HAS_PCID, FONDA_HAS_X2APIC, FONDA_HAS_TSC_DEADLINE, FONDA_HAS_XSAVE,
 	FONDA_HAS_FSGSBASE, FONDA_HAS_TSC_ADJUST, FONDA_HAS_SMEP, FONDA_HAS_SMAP,
 	FONDA_HAS_INVPCID, FONDA_HAS_UMIP, FONDA_HAS_LA57, FONDA_HAS_RDPID,
 	FONDA_HAS_SYSCALL, FONDA_HAS_NX, FONDA_HAS_FXSR_OPT, FONDA_HAS_GBPAGES,
-	FONDA_HAS_RDTSCP, FONDA_HAS_LM,
+	FONDA_HAS_RDTSCP, FONDA_HAS_LM, FONDA_HAS_OSVW,
 	FONDA_HAS_AMD_IBPB, FONDA_HAS_AMD_IBRS, FONDA_HAS_AMD_STIBP, FONDA_HAS_AMD_SSBD,
-	FONDA_HAS_SPEC_CTRL, FONDA_HAS_STIBP, FONDA_HAS_SSBD, FONDA_HAS_FLUSH_L1D,
-	FONDA_HAS_ARCH_CAPABILITIES,
-	FONDA_HAS_PV_CLOCK, FONDA_HAS_PV_CLOCK2, FONDA_HAS_PV_STEAL_TIME,
-	FONDA_NR_CPUID_FEATURES,
-	/* Made of the above. */
-	FONDA_HAS_TSC_AUX = FONDA_NR_CPUID_FEATURES,	/* RDTSCP or RDPID */
+	FONDA_HAS_INTEL_IBRS, FONDA_HAS_INTEL_STIBP, FONDA_HAS_INTEL_SSBD,
+	FONDA_HAS_FLUSH_L1D, FONDA_HAS_ARCH_CAPABILITIES,
+	/* Made of others. */
+	FONDA_HAS_TSC_AUX,	/* RDTSCP or RDPID */
+	FONDA_HAS_IBPB,		/* by either vendor's bit, as is this: */
+	FONDA_HAS_SPEC_CTRL,
 	FONDA_HAS_AMD_RULES,	/* the guest believes in an AMD processor */
-	FONDA_NR_FEATURES
 };
 
 struct fonda_cpuid {
@@ -78,8 +83,12 @@ struct fonda_cpuid {
  * thread.
  */
 void fonda_cpuid(struct fonda_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
+/* Does this machine have a feature that fonda offers? */
+bool fonda_supported(enum fonda_feature feature);
 /* Leaf 1 EAX: what EDX holds after reset. */
 u32 fonda_cpuid_signature(struct fonda_vcpu *vcpu);
+/* Before user space has set any. */
+void fonda_cpuid_init(struct fonda_vcpu *vcpu);
 bool fonda_is_canonical(struct fonda_vcpu *vcpu, u64 address);
 
 long fonda_dev_get_supported_cpuid(void *arg);
@@ -89,26 +98,6 @@ long fonda_vcpu_set_cpuid2(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg);
 
 /* -- registers: regs.c ------------------------------------------------------ */
-
-/* {x87, SSE, AVX, AVX-512} as far as this machine has them; XCR0 of the host. */
-extern u64 fonda_xcr0_supported;
-extern u64 fonda_host_xcr0;
-/* Bytes of a vCPU's XSAVE area with all of fonda_xcr0_supported. */
-extern u32 fonda_xsave_size;
-
-/* cpuid.c, regs.c: features and sizes of this machine. After hardware_setup(). */
-int fonda_state_init(void);
-void fonda_state_exit(void);
-/* A vCPU that was allocated zeroed. -ENOMEM. */
-int fonda_state_vcpu_init(struct fonda_vcpu *vcpu);
-void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu);
-/* Everything in this file at power-up or INIT; backend registers excepted. */
-void fonda_state_reset(struct fonda_vcpu *vcpu, bool init);
-
-int fonda_fpu_alloc(struct fonda_vcpu *vcpu);	/* -ENOMEM */
-void fonda_fpu_free(struct fonda_vcpu *vcpu);
-/* XSETBV's checks, CPL excepted: 0, or 1 (#GP). Does not touch the processor. */
-int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 
 /*
  * MOV to CR0 and CR4 by the guest: 0, or 1 (#GP). They look at the other
@@ -152,13 +141,6 @@ long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg);
-/* KVM_GET_XSAVE and KVM_GET_XSAVE2: the area is never larger than 4096 bytes. */
-long fonda_vcpu_get_xsave(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_xcrs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_debugregs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
@@ -167,6 +149,33 @@ long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg);
+
+/* -- extended state: fpu.c -------------------------------------------------- */
+
+/* {x87, SSE, AVX, AVX-512} as far as this machine has them; XCR0 of the host. */
+extern u64 fonda_xcr0_supported;
+extern u64 fonda_host_xcr0;
+/* Bytes of a vCPU's XSAVE area with all of fonda_xcr0_supported. */
+extern u32 fonda_xsave_size;
+
+/* Sizes of the XSAVE area; part of fonda_state_init(). */
+void fonda_fpu_setup(void);
+/* Bytes of an XSAVE area for the components in @xcr0. */
+u32 fonda_xstate_size(u64 xcr0, bool compacted);
+int fonda_fpu_alloc(struct fonda_vcpu *vcpu);	/* -ENOMEM */
+void fonda_fpu_free(struct fonda_vcpu *vcpu);
+/* Power-up. */
+void fonda_fpu_reset(struct fonda_vcpu *vcpu);
+/* XSETBV's checks, CPL excepted: 0, or 1 (#GP). Does not touch the processor. */
+int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
+
+long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg);
+/* KVM_GET_XSAVE and KVM_GET_XSAVE2: the area is never larger than 4096 bytes. */
+long fonda_vcpu_get_xsave(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_xcrs(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg);
 
 /* -- MSRs: msr.c ------------------------------------------------------------ */
 
@@ -200,9 +209,9 @@ struct fonda_msrs {
 	unsigned long exit_rip;
 };
 
-/* What is not to be exited to user space, or filtered, is done by these. */
-#define FONDA_MSR_INVALID	1	/* a value or an access that it refuses */
-#define FONDA_MSR_UNKNOWN	3
+/* Why an access was refused. Neither is FONDA_RETRY_SLEEPING. */
+#define FONDA_MSR_INVALID	1	/* the value, or the kind of access */
+#define FONDA_MSR_UNKNOWN	3	/* there is no such MSR */
 
 /*
  * RDMSR and WRMSR of the guest, instruction @insn_len bytes long, operands in
@@ -224,8 +233,8 @@ int fonda_rdmsr(struct fonda_vcpu *vcpu, u32 msr, u64 *val);
 int fonda_wrmsr(struct fonda_vcpu *vcpu, u32 msr, u64 val);
 
 /*
- * May the guest access @msr itself? Inside vm->srcu or slots_lock. After the
- * filter changed, every vCPU gets FONDA_REQ_CONTROLS: call update_controls.
+ * May the guest access @msr itself? Any context. After the filter changed, every
+ * vCPU gets FONDA_REQ_CONTROLS: call update_controls.
  */
 bool fonda_msr_filter_allows(struct fonda_vcpu *vcpu, u32 msr, bool write);
 struct fonda_msr_filter;
@@ -254,6 +263,7 @@ struct fonda_vcpu_clock {
 	u64 tsc_offset;
 	u64 tsc_adjust;		/* (m) IA32_TSC_ADJUST */
 	u64 system_time;	/* (m) MSR_KVM_SYSTEM_TIME as written */
+	int cpu;		/* (m) where the page was last written */
 	bool guest_stopped;	/* (m) tell the guest with the next update */
 	u64 steal_msr;		/* (m) MSR_KVM_STEAL_TIME as written */
 	u64 steal_seen_ns;	/* (m) run delay of steal_task accounted so far */
@@ -276,32 +286,28 @@ struct fonda_clock {
 	bool tsc_written;		/* user space chose it */
 };
 
+/* Part of fonda_state_init(). */
+void fonda_clock_setup(void);
 void fonda_clock_init(struct fonda_vm *vm);
 /* The vCPU is in vm->vcpus: its TSC joins the others'. Under vm->lock. */
 void fonda_clock_vcpu_created(struct fonda_vcpu *vcpu);
 /* Around system sleep; one CPU, interrupts off. */
 void fonda_clock_suspend(void);
 void fonda_clock_resume(void);
-/* What KVM_CAP_ADJUST_CLOCK answers. */
-int fonda_clock_flags(void);
 
 u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
 /* CLOCK_MONOTONIC time at which the guest's TSC is @guest_tsc; 0: it is past. */
 u64 fonda_tsc_deadline_ns(struct fonda_vcpu *vcpu, u64 guest_tsc);
 
 /*
- * FONDA_REQ_CLOCK: rewrite the guest's page. In the vCPU's thread, slots held,
- * not atomic. 0: a page that is not there is the guest's problem.
+ * FONDA_REQ_CLOCK and FONDA_REQ_STEAL_TIME: rewrite the guest's page. In the
+ * vCPU's thread, slots held, not atomic. A page that is not there is the
+ * guest's problem.
  */
-int fonda_clock_update(struct fonda_vcpu *vcpu);
-/* FONDA_REQ_STEAL_TIME, likewise. */
+void fonda_clock_update(struct fonda_vcpu *vcpu);
 void fonda_steal_time_update(struct fonda_vcpu *vcpu);
-
-/*
- * At the beginning of a section, on the vCPU's CPU: raises the requests that
- * are due. @moved: the last section was on another CPU.
- */
-void fonda_clock_section(struct fonda_vcpu *vcpu, bool moved);
+/* Before every section, ahead of the requests: raises those that are due. */
+void fonda_clock_check(struct fonda_vcpu *vcpu);
 
 long fonda_vm_get_clock(struct fonda_vm *vm, void *arg);
 long fonda_vm_set_clock(struct fonda_vm *vm, void *arg);

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Time as the guest sees it: its TSC, the kvmclock page, stolen time.
+ *
+ * A guest's TSC is the processor's plus an offset; offsets of the vCPUs of a VM
+ * are kept equal unless somebody insists, since guests compare TSCs across
+ * CPUs. kvmclock extrapolates from one moment by the TSC. Where the TSC is
+ * stable and the offsets are equal, all vCPUs are given the same moment, once
+ * and for all: then no two of them can ever disagree, and the guest is told so.
+ */
+#include <linux/kvm_para.h>
+#include <linux/math64.h>
+#include <linux/timekeeping.h>
+#include <linux/uaccess.h>
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+#include <asm/pvclock.h>
+#include <asm/tsc.h>
+
+#include "backend.h"
+
+/* nanoseconds = (ticks << shift) * multiplier >> 32, as the guest computes. */
+static u32 tick_multiplier;
+static s8 tick_shift;
+
+/* The processor and the clock when the machine went to sleep. */
+static struct fonda_moment suspended;
+
+void fonda_clock_setup(void)
+{
+	u64 hz = (u64)tsc_khz * 1000;
+
+	tick_shift = 0;
+	for (; hz > 2 * NSEC_PER_SEC; hz >>= 1)
+		tick_shift--;
+	for (; hz <= NSEC_PER_SEC; hz <<= 1)
+		tick_shift++;
+	tick_multiplier = div64_u64((u64)NSEC_PER_SEC << 32, hz);
+}
+
+static u64 ticks_to_ns(u64 ticks)
+{
+	return pvclock_scale_delta(ticks, tick_multiplier, tick_shift);
+}
+
+/* The best of three, since firmware may come in between. */
+static void take_moment(struct fonda_moment *m)
+{
+	u64 best = U64_MAX, start, end, ns;
+	unsigned long flags;
+	int i;
+
+	local_irq_save(flags);
+	for (i = 0; i < 3; i++) {
+		start = rdtsc_ordered();
+		ns = ktime_get_boottime_ns();
+		end = rdtsc_ordered();
+		if (end - start >= best)
+			continue;
+		best = end - start;
+		m->tsc = start + best / 2;
+		m->boot_ns = ns;
+	}
+	local_irq_restore(flags);
+}
+
+void fonda_clock_init(struct fonda_vm *vm)
+{
+	struct fonda_clock *c = &vm->clock;
+
+	mutex_init(&c->lock);
+	take_moment(&c->moment);
+	c->offset_ns = -c->moment.boot_ns;
+	c->tsc_offset = -c->moment.tsc;
+}
+
+/* -- the guest's TSC -------------------------------------------------------- */
+
+u64 fonda_guest_tsc(struct fonda_vcpu *vcpu)
+{
+	return rdtsc_ordered() + vcpu->clock.tsc_offset;
+}
+
+u64 fonda_tsc_deadline_ns(struct fonda_vcpu *vcpu, u64 guest_tsc)
+{
+	u64 now_ns = ktime_get_ns();
+	s64 ticks = guest_tsc - (rdtsc() + vcpu->clock.tsc_offset);
+
+	if (ticks <= 0)
+		return 0;
+	/* Years away; the sum below must not overflow. */
+	if (ticks >> 56)
+		return KTIME_MAX;
+	return now_ns + ticks_to_ns(ticks);
+}
+
+static void set_offset(struct fonda_vcpu *vcpu, u64 offset)
+{
+	WRITE_ONCE(vcpu->clock.tsc_offset, offset);
+	fonda_backend->update_controls(vcpu);
+	/* Whether the clocks of all vCPUs agree may have changed. */
+	fonda_vm_kick_all(vcpu->vm, FONDA_REQ_CLOCK, false);
+}
+
+/*
+ * User space writes the TSCs of the vCPUs one after the other, with values that
+ * it read together, or with 0 for "as new". What can have been meant to be the
+ * same as the last one written becomes exactly that.
+ */
+static void join_tsc(struct fonda_vcpu *vcpu, u64 val)
+{
+	struct fonda_clock *c = &vcpu->vm->clock;
+	s64 ahead, second = (s64)tsc_khz * 1000;
+	u64 now, offset;
+
+	mutex_lock(&c->lock);
+	now = rdtsc_ordered();
+	ahead = val - (now + c->tsc_offset);
+	if (val && (!c->tsc_written || ahead > second || ahead < -second)) {
+		c->tsc_offset = val - now;
+		c->tsc_written = true;
+	}
+	offset = c->tsc_offset;
+	mutex_unlock(&c->lock);
+	set_offset(vcpu, offset);
+}
+
+void fonda_clock_vcpu_created(struct fonda_vcpu *vcpu)
+{
+	join_tsc(vcpu, 0);
+}
+
+int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host)
+{
+	u64 change = val - fonda_guest_tsc(vcpu);
+
+	if (host) {
+		join_tsc(vcpu, val);
+		return 0;
+	}
+	/* SDM volume 3, "IA32_TSC_ADJUST MSR": a write of either moves both. */
+	vcpu->clock.tsc_adjust += change;
+	set_offset(vcpu, vcpu->clock.tsc_offset + change);
+	return 0;
+}
+
+int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host)
+{
+	u64 change = val - vcpu->clock.tsc_adjust;
+
+	vcpu->clock.tsc_adjust = val;
+	/* User space restores it beside the TSC, which has it in already. */
+	if (!host && change)
+		set_offset(vcpu, vcpu->clock.tsc_offset + change);
+	return 0;
+}
+
+/* There is no scaling: only what nobody can tell from the machine's own. */
+static long check_tsc_khz(unsigned long khz)
+{
+	u32 tolerance = tsc_khz / 4000;
+
+	if (khz && (khz < tsc_khz - tolerance || khz > tsc_khz + tolerance))
+		return -EINVAL;
+	return 0;
+}
+
+long fonda_vm_get_tsc_khz(struct fonda_vm *vm, void *arg)
+{
+	return tsc_khz;
+}
+
+long fonda_vm_set_tsc_khz(struct fonda_vm *vm, void *arg)
+{
+	return check_tsc_khz((unsigned long)arg);
+}
+
+long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
+{
+	return tsc_khz;
+}
+
+long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
+{
+	return check_tsc_khz((unsigned long)arg);
+}
+
+/* KVM_VCPU_TSC_CTRL with KVM_VCPU_TSC_OFFSET is the only attribute. */
+long fonda_vcpu_has_device_attr(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_device_attr *attr = arg;
+
+	return attr->group == KVM_VCPU_TSC_CTRL && attr->attr == KVM_VCPU_TSC_OFFSET ?
+	       0 : -ENXIO;
+}
+
+long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_device_attr *attr = arg;
+	long ret;
+
+	ret = fonda_vcpu_has_device_attr(vcpu, arg);
+	if (ret)
+		return ret;
+	return put_user(vcpu->clock.tsc_offset, (u64 __user *)attr->addr);
+}
+
+long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_device_attr *attr = arg;
+	struct fonda_clock *c = &vcpu->vm->clock;
+	u64 offset;
+	long ret;
+
+	ret = fonda_vcpu_has_device_attr(vcpu, arg);
+	if (ret)
+		return ret;
+	if (get_user(offset, (u64 __user *)attr->addr))
+		return -EFAULT;
+	mutex_lock(&c->lock);
+	c->tsc_offset = offset;
+	c->tsc_written = true;
+	mutex_unlock(&c->lock);
+	set_offset(vcpu, offset);
+	return 0;
+}
+
+/* -- kvmclock --------------------------------------------------------------- */
+
+/* Can all vCPUs share one moment? */
+static bool clock_is_shared(struct fonda_vm *vm)
+{
+	struct fonda_vcpu *vcpu;
+	int i;
+
+	if (check_tsc_unstable())
+		return false;
+	fonda_for_each_vcpu(i, vcpu, vm)
+		if (READ_ONCE(vcpu->clock.tsc_offset) !=
+		    READ_ONCE(vm->vcpus[0]->clock.tsc_offset))
+			return false;
+	return true;
+}
+
+/* The moment to count from: the VM's, or one of now where that would drift. */
+static struct fonda_moment base_moment(struct fonda_clock *c)
+{
+	struct fonda_moment m;
+
+	lockdep_assert_held(&c->lock);
+	if (!check_tsc_unstable())
+		return c->moment;
+	take_moment(&m);
+	return m;
+}
+
+static u64 clock_at(struct fonda_clock *c, const struct fonda_moment *m, u64 tsc)
+{
+	return m->boot_ns + c->offset_ns + ticks_to_ns(tsc - m->tsc);
+}
+
+static u64 clock_now(struct fonda_vm *vm)
+{
+	struct fonda_clock *c = &vm->clock;
+	struct fonda_moment m;
+	u64 now;
+
+	mutex_lock(&c->lock);
+	m = base_moment(c);
+	now = clock_at(c, &m, rdtsc_ordered());
+	mutex_unlock(&c->lock);
+	return now;
+}
+
+/*
+ * Readers take the version before and after what follows it, and try again when
+ * it was odd or has changed. @len bytes at @gpa, the version at @offset in them.
+ */
+static void write_versioned(struct fonda_vcpu *vcpu, gpa_t gpa, void *data, int len, int offset)
+{
+	u32 *version = data + offset;
+
+	*version = (*version | 1) + 2;
+	if (fonda_write_guest(vcpu, gpa + offset, version, sizeof(*version)))
+		return;
+	smp_wmb();
+	if (fonda_write_guest(vcpu, gpa, data, len))
+		return;
+	smp_wmb();
+	++*version;
+	fonda_write_guest(vcpu, gpa + offset, version, sizeof(*version));
+}
+
+void fonda_clock_update(struct fonda_vcpu *vcpu)
+{
+	struct fonda_clock *c = &vcpu->vm->clock;
+	struct pvclock_vcpu_time_info info;
+	struct fonda_moment m;
+	gpa_t gpa;
+
+	if (!(vcpu->clock.system_time & KVM_MSR_ENABLED))
+		return;
+	gpa = vcpu->clock.system_time & ~(u64)KVM_MSR_ENABLED;
+	/* The version goes on from what is there; so does an unread flag. */
+	if (fonda_read_guest(vcpu, gpa, &info, sizeof(info)))
+		return;
+	info.flags &= PVCLOCK_GUEST_STOPPED;
+	if (vcpu->clock.guest_stopped)
+		info.flags |= PVCLOCK_GUEST_STOPPED;
+	vcpu->clock.guest_stopped = false;
+
+	mutex_lock(&c->lock);
+	m = base_moment(c);
+	info.tsc_timestamp = m.tsc + vcpu->clock.tsc_offset;
+	info.system_time = m.boot_ns + c->offset_ns;
+	mutex_unlock(&c->lock);
+	if (clock_is_shared(vcpu->vm))
+		info.flags |= PVCLOCK_TSC_STABLE_BIT;
+	info.tsc_to_system_mul = tick_multiplier;
+	info.tsc_shift = tick_shift;
+	vcpu->clock.cpu = raw_smp_processor_id();
+	write_versioned(vcpu, gpa, &info, sizeof(info), offsetof(typeof(info), version));
+}
+
+int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val)
+{
+	vcpu->clock.system_time = val;
+	fonda_request(vcpu, FONDA_REQ_CLOCK);
+	return 0;
+}
+
+/* The wall clock time at which the guest's kvmclock was 0. */
+int fonda_set_wall_clock(struct fonda_vcpu *vcpu, u64 val, bool host)
+{
+	struct pvclock_wall_clock wall;
+	u64 ns;
+
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
+	WRITE_ONCE(vcpu->vm->clock.wall_clock, val);
+	/* A restored guest has its page already. */
+	if (host || !val || fonda_read_guest(vcpu, val, &wall, sizeof(wall)))
+		return 0;
+	ns = ktime_get_real_ns() - clock_now(vcpu->vm);
+	wall.sec = div_u64_rem(ns, NSEC_PER_SEC, &wall.nsec);
+	write_versioned(vcpu, val, &wall, sizeof(wall), offsetof(typeof(wall), version));
+	return 0;
+}
+
+long fonda_vm_get_clock(struct fonda_vm *vm, void *arg)
+{
+	struct kvm_clock_data *data = arg;
+	struct fonda_clock *c = &vm->clock;
+	struct fonda_moment m;
+
+	mutex_lock(&c->lock);
+	m = base_moment(c);
+	local_irq_disable();
+	data->host_tsc = rdtsc_ordered();
+	data->realtime = ktime_get_real_ns();
+	local_irq_enable();
+	data->clock = clock_at(c, &m, data->host_tsc);
+	mutex_unlock(&c->lock);
+
+	data->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+	if (clock_is_shared(vm))
+		data->flags |= KVM_CLOCK_TSC_STABLE;
+	return 0;
+}
+
+long fonda_vm_set_clock(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_clock_data *data = arg;
+	struct fonda_clock *c = &vm->clock;
+	u64 clock = data->clock, now;
+
+	/* The others tell about the past; KVM_GET_CLOCK's answer may come back. */
+	if (data->flags & ~(KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC | KVM_CLOCK_TSC_STABLE))
+		return -EINVAL;
+
+	mutex_lock(&c->lock);
+	/*
+	 * No vCPU runs with the old clock from here on: each has left the guest
+	 * and will wait for the lock before it enters.
+	 */
+	fonda_vm_kick_all(vm, FONDA_REQ_CLOCK, true);
+	now = ktime_get_real_ns();
+	if (data->flags & KVM_CLOCK_REALTIME && now > data->realtime)
+		clock += now - data->realtime;
+	take_moment(&c->moment);
+	c->offset_ns = clock - c->moment.boot_ns;
+	mutex_unlock(&c->lock);
+	return 0;
+}
+
+/* The VM was stopped: the guest's watchdogs shall not mind. */
+long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg)
+{
+	if (!(vcpu->clock.system_time & KVM_MSR_ENABLED))
+		return -EINVAL;
+	vcpu->clock.guest_stopped = true;
+	fonda_request(vcpu, FONDA_REQ_CLOCK);
+	return 0;
+}
+
+/* -- stolen time ------------------------------------------------------------ */
+
+int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val)
+{
+	if (val & KVM_STEAL_RESERVED_MASK)
+		return FONDA_MSR_INVALID;
+	vcpu->clock.steal_msr = val;
+	vcpu->clock.steal_task = NULL;
+	return 0;
+}
+
+void fonda_steal_time_update(struct fonda_vcpu *vcpu)
+{
+	struct fonda_vcpu_clock *c = &vcpu->clock;
+	u64 delay = fonda_run_delay_ns();
+	struct kvm_steal_time st;
+	gpa_t gpa = c->steal_msr & KVM_STEAL_VALID_BITS;
+	const int len = offsetof(typeof(st), preempted);
+
+	if (!(c->steal_msr & KVM_MSR_ENABLED) || fonda_read_guest(vcpu, gpa, &st, len))
+		return;
+	/* What a thread waited before it became the vCPU's is not the guest's. */
+	if (c->steal_task == current)
+		st.steal += delay - c->steal_seen_ns;
+	c->steal_task = current;
+	c->steal_seen_ns = delay;
+	st.flags = 0;
+	write_versioned(vcpu, gpa, &st, len, offsetof(typeof(st), version));
+}
+
+/* -- both ------------------------------------------------------------------- */
+
+void fonda_clock_check(struct fonda_vcpu *vcpu)
+{
+	const struct fonda_vcpu_clock *c = &vcpu->clock;
+
+	if (c->steal_msr & KVM_MSR_ENABLED &&
+	    (c->steal_task != current || c->steal_seen_ns != fonda_run_delay_ns()))
+		fonda_request(vcpu, FONDA_REQ_STEAL_TIME);
+	/* TSCs of two CPUs that differ: each needs a page of its own. */
+	if (unlikely(check_tsc_unstable()) && c->cpu != raw_smp_processor_id())
+		fonda_request(vcpu, FONDA_REQ_CLOCK);
+}
+
+void fonda_clock_suspend(void)
+{
+	take_moment(&suspended);
+}
+
+/*
+ * Most processors lose their TSC in the deeper sleep states. The guest's goes
+ * on from where it was; its kvmclock has run on, as boot time has.
+ *
+ * Nothing is locked: one CPU is up, and no task was put to sleep while it held
+ * one of these locks.
+ */
+void fonda_clock_resume(void)
+{
+	struct fonda_moment now;
+	struct fonda_vcpu *vcpu;
+	struct fonda_vm *vm;
+	int i;
+
+	if (boot_cpu_has(X86_FEATURE_NONSTOP_TSC_S3))
+		return;
+	take_moment(&now);
+	list_for_each_entry(vm, &fonda_vms, list) {
+		struct fonda_clock *c = &vm->clock;
+
+		c->offset_ns = clock_at(c, &c->moment, suspended.tsc) - suspended.boot_ns;
+		c->moment = now;
+		c->tsc_offset += suspended.tsc - now.tsc;
+		fonda_for_each_vcpu(i, vcpu, vm) {
+			vcpu->clock.tsc_offset += suspended.tsc - now.tsc;
+			fonda_request(vcpu, FONDA_REQ_CONTROLS);
+			fonda_request(vcpu, FONDA_REQ_CLOCK);
+		}
+	}
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The extended state of a vCPU: x87, SSE, AVX and AVX-512 registers and XCR0.
+ * It lives in an XSAVE area of ours in standard format, which XRSTOR loads at
+ * the beginning of every section; nothing that makes it fault may get in.
+ */
+#include <linux/bits.h>
+#include <linux/log2.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/types.h>
+#include <asm/fpu/xcr.h>
+#include <asm/processor.h>
+
+#include "backend.h"
+
+u64 fonda_xcr0_supported;
+u64 fonda_host_xcr0;
+u32 fonda_xsave_size;
+
+/* Components that a guest may have, as far as the machine has them. */
+#define XCR0_OFFERED	(XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512)
+#define MAX_COMPONENT	XFEATURE_Hi16_ZMM
+#define MXCSR_INIT	0x1f80u
+
+/* Of XSAVE components 2 and up: CPUID leaf 0DH. Written once. */
+static struct {
+	u32 size, offset;
+	bool aligned;		/* to 64 bytes, in the compacted format */
+} component[MAX_COMPONENT + 1];
+static u32 mxcsr_mask;
+
+u32 fonda_xstate_size(u64 xcr0, bool compacted)
+{
+	u32 size = offsetof(struct xregs_state, extended_state_area), end;
+	int i;
+
+	for (i = 2; i <= MAX_COMPONENT; i++) {
+		if (!(xcr0 & BIT_ULL(i)))
+			continue;
+		if (compacted)
+			end = (component[i].aligned ? ALIGN(size, 64) : size) +
+			      component[i].size;
+		else
+			end = component[i].offset + component[i].size;
+		size = max(size, end);
+	}
+	return size;
+}
+
+void fonda_fpu_setup(void)
+{
+	static struct fxregs_state fx __initdata __aligned(16);
+	u32 ebx, ecx, edx;
+	int i;
+
+	fonda_host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+	fonda_xcr0_supported = fonda_host_xcr0 & XCR0_OFFERED;
+	for (i = 2; i <= MAX_COMPONENT; i++) {
+		if (!(fonda_xcr0_supported & BIT_ULL(i)))
+			continue;
+		cpuid_count(0xd, i, &component[i].size, &ebx, &ecx, &edx);
+		component[i].offset = ebx;
+		component[i].aligned = ecx & BIT(1);
+	}
+	fonda_xsave_size = fonda_xstate_size(fonda_xcr0_supported, false);
+
+	kernel_fpu_begin();
+	asm volatile("fxsave64 %0" : "=m"(fx));
+	kernel_fpu_end();
+	/* "MXCSR_MASK Field": 0 stands for this. */
+	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
+}
+
+int fonda_fpu_alloc(struct fonda_vcpu *vcpu)
+{
+	/* Powers of two are aligned to their size, and 64 is the least needed. */
+	vcpu->fpu.area = kzalloc(roundup_pow_of_two(fonda_xsave_size), GFP_KERNEL_ACCOUNT);
+	return vcpu->fpu.area ? 0 : -ENOMEM;
+}
+
+void fonda_fpu_free(struct fonda_vcpu *vcpu)
+{
+	kfree(vcpu->fpu.area);
+}
+
+void fonda_fpu_reset(struct fonda_vcpu *vcpu)
+{
+	struct xregs_state *area = vcpu->fpu.area;
+
+	/* No component is present: XRSTOR initializes all. */
+	memset(area, 0, fonda_xsave_size);
+	area->i387.mxcsr = MXCSR_INIT;
+	vcpu->fpu.xcr0 = XFEATURE_MASK_FP;
+}
+
+/*
+ * XSAVE leaves out what is in its initial state; whoever looks at the area's
+ * bytes must find that state there.
+ */
+static struct xregs_state *expand(struct fonda_vcpu *vcpu)
+{
+	struct xregs_state *area = vcpu->fpu.area;
+	u64 present = area->header.xfeatures;
+	int i;
+
+	if (!(present & XFEATURE_MASK_FP)) {
+		memset(&area->i387, 0, offsetof(struct fxregs_state, mxcsr));
+		memset(area->i387.st_space, 0, sizeof(area->i387.st_space));
+		area->i387.cwd = 0x37f;
+	}
+	if (!(present & XFEATURE_MASK_SSE))
+		memset(area->i387.xmm_space, 0, sizeof(area->i387.xmm_space));
+	for (i = 2; i <= MAX_COMPONENT; i++)
+		if (fonda_xcr0_supported & ~present & BIT_ULL(i))
+			memset((void *)area + component[i].offset, 0, component[i].size);
+	/* MXCSR belongs to SSE but is always kept. */
+	if (area->i387.mxcsr != MXCSR_INIT)
+		area->header.xfeatures |= XFEATURE_MASK_SSE;
+	return area;
+}
+
+int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
+{
+	u64 avx512 = val & XFEATURE_MASK_AVX512;
+
+	/* SDM volume 1, "Enabling the XSAVE Feature Set and XSAVE-Enabled Features" */
+	if (index || !(val & XFEATURE_MASK_FP) || val & ~vcpu->cpuid.xcr0)
+		return 1;
+	if (val & XFEATURE_MASK_YMM && !(val & XFEATURE_MASK_SSE))
+		return 1;
+	if (avx512 && (avx512 != XFEATURE_MASK_AVX512 || !(val & XFEATURE_MASK_YMM)))
+		return 1;
+	vcpu->fpu.xcr0 = val;
+	return 0;
+}
+
+long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct fxregs_state *fx = &expand(vcpu)->i387;
+	struct kvm_fpu *fpu = arg;
+
+	memcpy(fpu->fpr, fx->st_space, sizeof(fpu->fpr));
+	fpu->fcw = fx->cwd;
+	fpu->fsw = fx->swd;
+	fpu->ftwx = fx->twd;
+	fpu->last_opcode = fx->fop;
+	fpu->last_ip = fx->rip;
+	fpu->last_dp = fx->rdp;
+	memcpy(fpu->xmm, fx->xmm_space, sizeof(fpu->xmm));
+	fpu->mxcsr = fx->mxcsr;
+	return 0;
+}
+
+long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_fpu *fpu = arg;
+	struct xregs_state *area;
+	struct fxregs_state *fx;
+
+	if (fpu->mxcsr & ~mxcsr_mask)
+		return -EINVAL;
+	area = expand(vcpu);
+	fx = &area->i387;
+	memcpy(fx->st_space, fpu->fpr, sizeof(fpu->fpr));
+	fx->cwd = fpu->fcw;
+	fx->swd = fpu->fsw;
+	fx->twd = fpu->ftwx;
+	fx->fop = fpu->last_opcode;
+	fx->rip = fpu->last_ip;
+	fx->rdp = fpu->last_dp;
+	memcpy(fx->xmm_space, fpu->xmm, sizeof(fpu->xmm));
+	fx->mxcsr = fpu->mxcsr;
+	area->header.xfeatures |= XFEATURE_MASK_FPSSE;
+	return 0;
+}
+
+long fonda_vcpu_get_xsave(struct fonda_vcpu *vcpu, void *arg)
+{
+	memcpy(arg, expand(vcpu), fonda_xsave_size);
+	return 0;
+}
+
+long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct xregs_state *new = arg;
+	struct xregs_state *area = vcpu->fpu.area;
+	bool has_mxcsr = new->header.xfeatures & (XFEATURE_MASK_SSE | XFEATURE_MASK_YMM);
+
+	/* All that XRSTOR may fault on: "Operation of XRSTOR", standard form. */
+	if (new->header.xfeatures & ~fonda_xcr0_supported || new->header.xcomp_bv ||
+	    memchr_inv(new->header.reserved, 0, sizeof(new->header.reserved)) ||
+	    (has_mxcsr && new->i387.mxcsr & ~mxcsr_mask))
+		return -EINVAL;
+	memcpy(area, new, fonda_xsave_size);
+	if (!has_mxcsr)
+		area->i387.mxcsr = MXCSR_INIT;
+	return 0;
+}
+
+long fonda_vcpu_get_xcrs(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct kvm_xcrs *xcrs = arg;
+
+	xcrs->nr_xcrs = 1;
+	xcrs->xcrs[0].xcr = XCR_XFEATURE_ENABLED_MASK;
+	xcrs->xcrs[0].value = vcpu->fpu.xcr0;
+	return 0;
+}
+
+long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_xcrs *xcrs = arg;
+	u32 i;
+
+	if (xcrs->nr_xcrs > KVM_MAX_XCRS || xcrs->flags)
+		return -EINVAL;
+	for (i = 0; i < xcrs->nr_xcrs; i++)
+		if (xcrs->xcrs[i].xcr == XCR_XFEATURE_ENABLED_MASK)
+			return fonda_set_xcr0(vcpu, 0, xcrs->xcrs[i].value) ? -EINVAL : 0;
+	return 0;
+}

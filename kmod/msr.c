@@ -1,0 +1,1001 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Model-specific registers: one table says which there are, who may touch them
+ * and what keeps them. The same table answers the guest's RDMSR and WRMSR, the
+ * ioctls, and the list of what a saved vCPU is made of. Also here: the filter
+ * by which user space takes MSRs over, and the machine-check banks.
+ */
+#include <linux/bits.h>
+#include <linux/kvm_para.h>
+#include <linux/mm.h>
+#include <linux/nospec.h>
+#include <linux/slab.h>
+#include <linux/srcu.h>
+#include <linux/uaccess.h>
+#include <asm/cpufeature.h>
+#include <asm/mce.h>
+#include <asm/msr.h>
+#include <asm/mtrr.h>
+#include <asm/processor.h>
+#include <asm/trapnr.h>
+
+#include "backend.h"
+
+/* Beside FONDA_MSR_INVALID and _UNKNOWN, for user-space MSR exits. */
+#define MSR_FILTERED		4
+
+#define MSR_X2APIC_BASE		0x800
+#define MSR_X2APIC_COUNT	0x100
+
+#define MCG_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P)
+
+/* 8 variable ranges, fixed ranges, write-combining. ("MTRRcap Register") */
+#define MTRR_CAP		(FONDA_MTRR_VARIABLE | BIT(8) | BIT(10))
+
+/*
+ * Bits of ARCH_CAPABILITIES that say of a vulnerability that it is not there,
+ * or how software may mend it, and that ask nothing of a hypervisor.
+ */
+#define ARCH_CAPABILITIES_OFFERED					\
+	(ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_VMENTRY_L1DFLUSH |	\
+	 ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO |	\
+	 ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO |	\
+	 ARCH_CAP_PSDP_NO | ARCH_CAP_FB_CLEAR | ARCH_CAP_RRSBA |	\
+	 ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO)
+
+struct msr_desc {
+	u32 first, last;
+	u32 feature;	/* FONDA_HAS_* that the guest needs, or NO_FEATURE */
+	u32 where;	/* offset in struct fonda_vcpu, or enum fonda_reg */
+	u64 value;	/* what it reads as, or the bits that may be set */
+	bool saved;	/* part of a vCPU's state: KVM_GET_MSR_INDEX_LIST */
+	/*
+	 * @i counts from first. @host: for an ioctl. 0, FONDA_MSR_INVALID,
+	 * FONDA_MSR_UNKNOWN; set also FONDA_RETRY_SLEEPING, with no effect yet.
+	 */
+	int (*get)(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val);
+	int (*set)(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host);
+};
+
+#define NO_FEATURE	~0u
+
+/* -- the ways to keep one --------------------------------------------------- */
+
+static int get_value(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	*val = d->value;
+	return 0;
+}
+
+static u64 *field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i)
+{
+	return (void *)vcpu + d->where + i * sizeof(u64);
+}
+
+static int get_field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	*val = *field(vcpu, d, i);
+	return 0;
+}
+
+static int get_reg(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	*val = fonda_backend->read_reg(vcpu, d->where + i);
+	return 0;
+}
+
+static int get_nothing(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	return FONDA_MSR_INVALID;
+}
+
+/* Only user space may write it, and only what it has read. */
+static int set_readonly(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			bool host)
+{
+	u64 old;
+
+	return host && !d->get(vcpu, d, i, &old) && val == old ? 0 : FONDA_MSR_INVALID;
+}
+
+static int set_ignored(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		       bool host)
+{
+	return 0;
+}
+
+static int set_field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		     bool host)
+{
+	if (val & ~d->value)
+		return FONDA_MSR_INVALID;
+	*field(vcpu, d, i) = val;
+	return 0;
+}
+
+/* State that user space restores and the guest cannot change. */
+static int set_by_host(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		       bool host)
+{
+	return host ? set_field(vcpu, d, i, val, host) : FONDA_MSR_INVALID;
+}
+
+static int set_reg(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+{
+	if (val & ~d->value)
+		return FONDA_MSR_INVALID;
+	fonda_backend->write_reg(vcpu, d->where + i, val);
+	return 0;
+}
+
+static int set_address(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		       bool host)
+{
+	if (!fonda_is_canonical(vcpu, val))
+		return FONDA_MSR_INVALID;
+	fonda_backend->write_reg(vcpu, d->where + i, val);
+	return 0;
+}
+
+/* FS_BASE and GS_BASE. */
+static int get_base(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	struct fonda_segment s;
+
+	fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
+	*val = s.base;
+	return 0;
+}
+
+static int set_base(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+{
+	struct fonda_segment s;
+
+	if (!fonda_is_canonical(vcpu, val))
+		return FONDA_MSR_INVALID;
+	fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
+	s.base = val;
+	fonda_backend->set_segment(vcpu, FONDA_SEG_FS + i, &s);
+	return 0;
+}
+
+/* IA32_APIC_BASE, IA32_TSC_DEADLINE and the x2APIC's registers. */
+static int get_lapic(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	return fonda_lapic_read_msr(vcpu, d->first + i, val);
+}
+
+static int set_lapic(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		     bool host)
+{
+	return fonda_lapic_write_msr(vcpu, d->first + i, val, host);
+}
+
+/* -- registers with rules of their own -------------------------------------- */
+
+static int get_tsc(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	*val = fonda_guest_tsc(vcpu);
+	return 0;
+}
+
+static int set_tsc(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+{
+	return fonda_set_tsc(vcpu, val, host);
+}
+
+static int set_tsc_adjust(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			  bool host)
+{
+	return fonda_set_tsc_adjust(vcpu, val, host);
+}
+
+static int set_system_time(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			   bool host)
+{
+	return fonda_set_system_time(vcpu, val);
+}
+
+static int get_wall_clock(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	*val = READ_ONCE(vcpu->vm->clock.wall_clock);
+	return 0;
+}
+
+static int set_wall_clock(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			  bool host)
+{
+	return fonda_set_wall_clock(vcpu, val, host);
+}
+
+static int set_steal_time(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			  bool host)
+{
+	return fonda_set_steal_time(vcpu, val);
+}
+
+/* "Extended Feature Enable Register (EFER)" */
+static int set_efer(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+{
+	u64 old = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
+
+	if (val & vcpu->cpuid.efer_reserved)
+		return FONDA_MSR_INVALID;
+	if (!host) {
+		if ((val ^ old) & EFER_LME &&
+		    fonda_backend->read_reg(vcpu, FONDA_REG_CR0) & X86_CR0_PG)
+			return FONDA_MSR_INVALID;
+		/* The processor's own: writes do not change it. */
+		val = (val & ~(u64)EFER_LMA) | (old & EFER_LMA);
+	}
+	fonda_backend->write_reg(vcpu, FONDA_REG_EFER, val);
+	return 0;
+}
+
+static int set_tsc_aux(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		       bool host)
+{
+	/* AMD drops the upper half, Intel refuses it. */
+	if (val >> 32 && !fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES))
+		return FONDA_MSR_INVALID;
+	vcpu->msrs.tsc_aux = (u32)val;
+	if (vcpu->atomic)
+		wrmsrq(MSR_TSC_AUX, (u32)val);
+	return 0;
+}
+
+static int set_spec_ctrl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			 bool host)
+{
+	if (val & ~(u64)vcpu->cpuid.spec_ctrl)
+		return FONDA_MSR_INVALID;
+	vcpu->msrs.spec_ctrl = val;
+	return 0;
+}
+
+/* PRED_CMD and FLUSH_CMD: commands to this processor. */
+static int set_command(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		       bool host)
+{
+	if (val & ~d->value)
+		return FONDA_MSR_INVALID;
+	if (val && !host)
+		wrmsrq(d->first, val);
+	return 0;
+}
+
+/* The guest's attempts to load microcode are none; IBM PC firmware makes them. */
+static int set_microcode_rev(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			     bool host)
+{
+	if (host)
+		vcpu->msrs.microcode_rev = val;
+	return 0;
+}
+
+static int set_misc_enable(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			   bool host)
+{
+	const u64 readonly = MSR_IA32_MISC_ENABLE_EMON | MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
+			     MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
+
+	if (!host && (val ^ vcpu->msrs.misc_enable) & readonly)
+		return FONDA_MSR_INVALID;
+	vcpu->msrs.misc_enable = val;
+	return 0;
+}
+
+/* Branch records are not virtualized: the bit that asks for them stays 0. */
+static int set_debugctl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			bool host)
+{
+	if (val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF))
+		return FONDA_MSR_INVALID;
+	fonda_backend->write_reg(vcpu, FONDA_REG_DEBUGCTL, val & DEBUGCTLMSR_BTF);
+	return 0;
+}
+
+/* "Hardware Configuration Register (HWCR)" */
+static int set_hwcr(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+{
+	/* Firmware sets these, about caches, FERR and IGNNE; they mean nothing here. */
+	val &= ~(u64)(BIT(3) | BIT(6) | BIT(8));
+	return set_field(vcpu, d, i, val, host);
+}
+
+/* -- memory types ----------------------------------------------------------- */
+
+/* Every byte of @types is one of UC, WC, WT, WP, WB, or of @more. */
+static bool types_valid(u64 types, u8 more)
+{
+	const u8 valid = BIT(MTRR_TYPE_UNCACHABLE) | BIT(MTRR_TYPE_WRCOMB) |
+			 BIT(MTRR_TYPE_WRTHROUGH) | BIT(MTRR_TYPE_WRPROT) |
+			 BIT(MTRR_TYPE_WRBACK) | more;
+	int i;
+
+	for (i = 0; i < 8; i++, types >>= 8)
+		if ((types & 0xf8) || !(valid & BIT(types & 7)))
+			return false;
+	return true;
+}
+
+static int set_pat(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+{
+	/* 7 is UC-, which MTRRs have not. */
+	if (!types_valid(val, BIT(7)))
+		return FONDA_MSR_INVALID;
+	fonda_backend->write_reg(vcpu, FONDA_REG_PAT, val);
+	return 0;
+}
+
+static int set_mtrr_default(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			    bool host)
+{
+	if (!types_valid(val & 0xff, 0))
+		return FONDA_MSR_INVALID;
+	return set_field(vcpu, d, i, val, host);
+}
+
+static int set_mtrr_fixed(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			  bool host)
+{
+	if (!types_valid(val, 0))
+		return FONDA_MSR_INVALID;
+	return set_field(vcpu, d, i, val, host);
+}
+
+/* Pairs of base and mask. ("Variable Range MTRRs") */
+static int set_mtrr_variable(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			     bool host)
+{
+	u64 address = GENMASK_ULL(vcpu->cpuid.phys_bits - 1, 12);
+
+	if (i & 1 ? val & ~(address | BIT(11)) :
+		    val & ~(address | 0xff) || !types_valid(val & 0xff, 0))
+		return FONDA_MSR_INVALID;
+	*field(vcpu, d, i) = val;
+	return 0;
+}
+
+/* -- machine checks --------------------------------------------------------- */
+
+/* Registers of a bank, in the order of their MSRs. */
+enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC, BANK_REGS };
+
+static u32 nr_banks(struct fonda_vcpu *vcpu)
+{
+	return vcpu->msrs.mcg_cap & MCG_BANKCNT_MASK;
+}
+
+static int set_mcg_ctl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+		       bool host)
+{
+	if (!(vcpu->msrs.mcg_cap & MCG_CTL_P) || (val && ~val && !host))
+		return FONDA_MSR_INVALID;
+	vcpu->msrs.mcg_ctl = val;
+	return 0;
+}
+
+static int get_bank(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	if (i >= nr_banks(vcpu) * BANK_REGS)
+		return FONDA_MSR_UNKNOWN;
+	*val = vcpu->msrs.mce_banks[i];
+	return 0;
+}
+
+static int set_bank(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+{
+	/* Linux clears bit 10 of an AMD bank, and other systems bit 0. */
+	const u64 free_bits = BIT(10) | BIT(0);
+	/* McStatusWrEn of HWCR */
+	bool status_writable = vcpu->msrs.hwcr & BIT(18) &&
+			       fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES);
+
+	if (i >= nr_banks(vcpu) * BANK_REGS)
+		return FONDA_MSR_UNKNOWN;
+	if (!host && i % BANK_REGS == BANK_CTL && val && ~(val | free_bits))
+		return FONDA_MSR_INVALID;
+	if (!host && i % BANK_REGS == BANK_STATUS && val && !status_writable)
+		return FONDA_MSR_INVALID;
+	vcpu->msrs.mce_banks[i] = val;
+	return 0;
+}
+
+long fonda_dev_x86_get_mce_cap_supported(void *arg)
+{
+	*(u64 *)arg = MCG_CAP_SUPPORTED;
+	return 0;
+}
+
+long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg)
+{
+	u64 cap = *(u64 *)arg, banks = cap & MCG_BANKCNT_MASK;
+	int i;
+
+	if (!banks || banks > FONDA_MCE_BANKS ||
+	    cap & ~(u64)(MCG_CAP_SUPPORTED | MCG_BANKCNT_MASK | MCG_EXT_CNT_MASK))
+		return -EINVAL;
+	vcpu->msrs.mcg_cap = cap;
+	if (cap & MCG_CTL_P)
+		vcpu->msrs.mcg_ctl = ~0ull;
+	for (i = 0; i < banks; i++)
+		vcpu->msrs.mce_banks[i * BANK_REGS + BANK_CTL] = ~0ull;
+	return 0;
+}
+
+/* Log an error in a bank and, if it was not corrected, raise #MC. */
+long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_x86_mce *mce = arg;
+	struct fonda_msrs *m = &vcpu->msrs;
+	bool uncorrected = mce->status & MCI_STATUS_UC;
+	u64 *bank;
+
+	if (mce->bank >= nr_banks(vcpu) || !(mce->status & MCI_STATUS_VAL))
+		return -EINVAL;
+	bank = m->mce_banks + array_index_nospec(mce->bank, FONDA_MCE_BANKS) * BANK_REGS;
+
+	/* Reports that the guest has turned off are lost. */
+	if (uncorrected && ((m->mcg_cap & MCG_CTL_P && ~m->mcg_ctl) || ~bank[BANK_CTL]))
+		return 0;
+	if (uncorrected && (m->mcg_status & MCG_STATUS_MCIP ||
+			    !(fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_MCE))) {
+		fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
+		return 0;
+	}
+	/* A corrected error does not hide an uncorrected one. ("Overwrite Rules") */
+	if (!uncorrected && bank[BANK_STATUS] & MCI_STATUS_VAL &&
+	    bank[BANK_STATUS] & MCI_STATUS_UC) {
+		bank[BANK_STATUS] |= MCI_STATUS_OVER;
+		return 0;
+	}
+	bank[BANK_STATUS] = mce->status |
+			    (bank[BANK_STATUS] & MCI_STATUS_VAL ? MCI_STATUS_OVER : 0);
+	bank[BANK_ADDR] = mce->addr;
+	bank[BANK_MISC] = mce->misc;
+	if (uncorrected) {
+		m->mcg_status = mce->mcg_status;
+		fonda_queue_exception(vcpu, X86_TRAP_MC);
+	}
+	return 0;
+}
+
+/* -- the table -------------------------------------------------------------- */
+
+#define ALL		(~0ull)
+#define WORD		0xffffffffull
+#define IN(m)		offsetof(struct fonda_vcpu, m)
+
+/* first, last, feature, where, value, saved, get, set. Sorted. */
+#define ANY		NO_FEATURE
+#define HAS(f)		FONDA_HAS_##f
+#define M(msr, ...)	{ msr, msr, __VA_ARGS__ }
+#define R(...)		{ __VA_ARGS__ }
+
+static const struct msr_desc msrs[] = {
+	M(MSR_IA32_TSC,			ANY, 0, 0, true, get_tsc, set_tsc),
+	M(MSR_KVM_WALL_CLOCK,		ANY, 0, 0, true, get_wall_clock, set_wall_clock),
+	M(MSR_KVM_SYSTEM_TIME,		ANY, IN(clock.system_time), 0, true,
+	  get_field, set_system_time),
+	M(MSR_IA32_PLATFORM_ID,		ANY, 0, 0, false, get_value, set_readonly),
+	M(MSR_IA32_APICBASE,		ANY, 0, 0, false, get_lapic, set_lapic),
+	M(MSR_IA32_EBL_CR_POWERON,	ANY, 0, 0, false, get_value, set_readonly),
+	/* Locked, without VMX. */
+	M(MSR_IA32_FEAT_CTL,		ANY, 0, FEAT_CTL_LOCKED, false, get_value, set_readonly),
+	M(MSR_IA32_TSC_ADJUST,		HAS(TSC_ADJUST), IN(clock.tsc_adjust), 0, true,
+	  get_field, set_tsc_adjust),
+	M(MSR_IA32_SPEC_CTRL,		HAS(SPEC_CTRL), IN(msrs.spec_ctrl), 0, true,
+	  get_field, set_spec_ctrl),
+	M(MSR_IA32_PRED_CMD,		HAS(IBPB), 0, PRED_CMD_IBPB, false,
+	  get_nothing, set_command),
+	M(MSR_IA32_UCODE_WRITE,		ANY, 0, 0, false, get_nothing, set_ignored),
+	M(MSR_IA32_UCODE_REV,		ANY, IN(msrs.microcode_rev), 0, true,
+	  get_field, set_microcode_rev),
+	M(MSR_PLATFORM_INFO,		ANY, 0, 0, false, get_value, set_readonly),
+	M(MSR_MTRRcap,			ANY, 0, MTRR_CAP, false, get_value, set_readonly),
+	M(MSR_IA32_ARCH_CAPABILITIES,	HAS(ARCH_CAPABILITIES), IN(msrs.arch_capabilities), ALL,
+	  true, get_field, set_by_host),
+	M(MSR_IA32_FLUSH_CMD,		HAS(FLUSH_L1D), 0, L1D_FLUSH, false,
+	  get_nothing, set_command),
+	M(MSR_MISC_FEATURES_ENABLES,	ANY, 0, 0, false, get_value, set_readonly),
+	M(MSR_IA32_SYSENTER_CS,		ANY, FONDA_REG_SYSENTER_CS, WORD, true, get_reg, set_reg),
+	R(MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, ANY, FONDA_REG_SYSENTER_ESP, 0, true,
+	  get_reg, set_address),
+	M(MSR_IA32_MCG_CAP,		ANY, IN(msrs.mcg_cap), 0, false, get_field, set_readonly),
+	M(MSR_IA32_MCG_STATUS,		ANY, IN(msrs.mcg_status), ALL, true,
+	  get_field, set_field),
+	M(MSR_IA32_MCG_CTL,		ANY, IN(msrs.mcg_ctl), 0, false, get_field, set_mcg_ctl),
+	M(MSR_IA32_MISC_ENABLE,		ANY, IN(msrs.misc_enable), 0, true,
+	  get_field, set_misc_enable),
+	M(MSR_IA32_DEBUGCTLMSR,		ANY, FONDA_REG_DEBUGCTL, 0, true, get_reg, set_debugctl),
+	R(MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, ANY, 0, 0, false,
+	  get_value, set_readonly),
+	R(MTRRphysBase_MSR(0), MTRRphysMask_MSR(FONDA_MTRR_VARIABLE - 1), ANY,
+	  IN(msrs.mtrr_variable), 0, true, get_field, set_mtrr_variable),
+	M(MSR_MTRRfix64K_00000,		ANY, IN(msrs.mtrr_fixed[0]), ALL, true,
+	  get_field, set_mtrr_fixed),
+	R(MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000, ANY, IN(msrs.mtrr_fixed[1]), ALL, true,
+	  get_field, set_mtrr_fixed),
+	R(MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000, ANY, IN(msrs.mtrr_fixed[3]), ALL, true,
+	  get_field, set_mtrr_fixed),
+	M(MSR_IA32_CR_PAT,		ANY, FONDA_REG_PAT, 0, true, get_reg, set_pat),
+	M(MSR_MTRRdefType,		ANY, IN(msrs.mtrr_default), 0xcff, true,
+	  get_field, set_mtrr_default),
+	R(MSR_IA32_MC0_CTL, MSR_IA32_MCx_MISC(FONDA_MCE_BANKS - 1), ANY, 0, 0, false,
+	  get_bank, set_bank),
+	M(MSR_IA32_TSC_DEADLINE,	HAS(TSC_DEADLINE), 0, 0, true, get_lapic, set_lapic),
+	R(MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, ANY, 0, 0, false,
+	  get_lapic, set_lapic),
+
+	M(MSR_KVM_WALL_CLOCK_NEW,	ANY, 0, 0, true, get_wall_clock, set_wall_clock),
+	M(MSR_KVM_SYSTEM_TIME_NEW,	ANY, IN(clock.system_time), 0, true,
+	  get_field, set_system_time),
+	M(MSR_KVM_STEAL_TIME,		ANY, IN(clock.steal_msr), 0, true,
+	  get_field, set_steal_time),
+
+	M(MSR_EFER,			ANY, FONDA_REG_EFER, 0, false, get_reg, set_efer),
+	M(MSR_STAR,			HAS(SYSCALL), FONDA_REG_STAR, ALL, true, get_reg, set_reg),
+	R(MSR_LSTAR, MSR_CSTAR,		HAS(LM), FONDA_REG_LSTAR, 0, true, get_reg, set_address),
+	M(MSR_SYSCALL_MASK,		HAS(LM), FONDA_REG_SFMASK, WORD, true, get_reg, set_reg),
+	R(MSR_FS_BASE, MSR_GS_BASE,	HAS(LM), 0, 0, false, get_base, set_base),
+	M(MSR_KERNEL_GS_BASE,		HAS(LM), FONDA_REG_KERNEL_GS_BASE, 0, true,
+	  get_reg, set_address),
+	M(MSR_TSC_AUX,			HAS(TSC_AUX), IN(msrs.tsc_aux), 0, true,
+	  get_field, set_tsc_aux),
+
+	/* Guests on AMD look at these unasked, whatever CPUID says. */
+	R(MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, ANY, 0, 0, false, get_value, set_ignored),
+	M(MSR_AMD64_SYSCFG,		ANY, 0, 0, false, get_value, set_readonly),
+	M(MSR_K7_HWCR,			ANY, IN(msrs.hwcr), BIT(18) | BIT(24), true,
+	  get_field, set_hwcr),
+	M(MSR_AMD64_NB_CFG,		ANY, 0, 0, false, get_value, set_ignored),
+	M(MSR_AMD64_PATCH_LOADER,	ANY, 0, 0, false, get_nothing, set_ignored),
+	M(MSR_K8_INT_PENDING_MSG,	ANY, 0, 0, false, get_value, set_ignored),
+	M(MSR_FAM10H_MMIO_CONF_BASE,	ANY, 0, 0, false, get_value, set_ignored),
+	R(MSR_K8_TSEG_ADDR, MSR_VM_HSAVE_PA, ANY, 0, 0, false, get_value, set_readonly),
+	R(MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, HAS(OSVW), IN(msrs.osvw), ALL, true,
+	  get_field, set_by_host),
+	M(MSR_AMD64_DC_CFG,		ANY, 0, 0, false, get_value, set_ignored),
+	/* LFENCE serializes. */
+	M(MSR_AMD64_DE_CFG,		ANY, 0, BIT(1), false, get_value, set_readonly),
+	M(MSR_AMD64_BU_CFG2,		ANY, 0, 0, false, get_value, set_ignored),
+};
+
+static const struct msr_desc *find(u32 msr)
+{
+	u32 low = 0, high = ARRAY_SIZE(msrs);
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (msr > msrs[middle].last)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < ARRAY_SIZE(msrs) && msr >= msrs[low].first ? &msrs[low] : NULL;
+}
+
+static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
+{
+	if (d->feature == NO_FEATURE)
+		return true;
+	/* User space may restore MSRs before it sets the CPUID that has them. */
+	return host ? fonda_supported(d->feature) : fonda_guest_has(vcpu, d->feature);
+}
+
+/* The processor may speculate past find(); @i must not lead it astray. */
+static u32 index_in(const struct msr_desc *d, u32 msr)
+{
+	return array_index_nospec(msr - d->first, d->last - d->first + 1);
+}
+
+static int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
+{
+	const struct msr_desc *d = find(msr);
+
+	if (!d || !available(vcpu, d, host))
+		return FONDA_MSR_UNKNOWN;
+	return d->get(vcpu, d, index_in(d, msr), val);
+}
+
+static int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
+{
+	const struct msr_desc *d = find(msr);
+
+	if (!d || !available(vcpu, d, host))
+		return FONDA_MSR_UNKNOWN;
+	return d->set(vcpu, d, index_in(d, msr), val, host);
+}
+
+/* What a busy guest uses most needs no search. */
+static bool is_hot(struct fonda_vcpu *vcpu, u32 msr)
+{
+	return msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT ||
+	       (msr == MSR_IA32_TSC_DEADLINE && fonda_guest_has(vcpu, FONDA_HAS_TSC_DEADLINE));
+}
+
+int fonda_rdmsr(struct fonda_vcpu *vcpu, u32 msr, u64 *val)
+{
+	if (is_hot(vcpu, msr))
+		return fonda_lapic_read_msr(vcpu, msr, val);
+	return get_msr(vcpu, msr, val, false);
+}
+
+int fonda_wrmsr(struct fonda_vcpu *vcpu, u32 msr, u64 val)
+{
+	if (is_hot(vcpu, msr))
+		return fonda_lapic_write_msr(vcpu, msr, val, false);
+	return set_msr(vcpu, msr, val, false);
+}
+
+/* -- power-up --------------------------------------------------------------- */
+
+static u64 host_microcode_rev(void)
+{
+	u64 rev = boot_cpu_data.microcode;
+
+	/* Intel has it in the upper half. */
+	return boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? rev << 32 : rev;
+}
+
+static u64 host_arch_capabilities(void)
+{
+	u64 val = 0;
+
+	if (fonda_supported(FONDA_HAS_ARCH_CAPABILITIES))
+		rdmsrq(MSR_IA32_ARCH_CAPABILITIES, val);
+	/* Whoever runs the guest flushes where that is needed. */
+	return (val & ARCH_CAPABILITIES_OFFERED) | ARCH_CAP_SKIP_VMENTRY_L1DFLUSH;
+}
+
+int fonda_state_vcpu_init(struct fonda_vcpu *vcpu)
+{
+	struct fonda_msrs *m = &vcpu->msrs;
+
+	m->mce_banks = kcalloc(FONDA_MCE_BANKS * BANK_REGS, sizeof(u64), GFP_KERNEL_ACCOUNT);
+	if (!m->mce_banks)
+		return -ENOMEM;
+	m->mcg_cap = FONDA_MCE_BANKS;
+	m->microcode_rev = host_microcode_rev();
+	m->arch_capabilities = host_arch_capabilities();
+	/* Errata 0 to 2 are known about, and none of them concerns a guest. */
+	m->osvw[0] = 3;
+	fonda_cpuid_init(vcpu);
+	return 0;
+}
+
+void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu)
+{
+	kvfree(vcpu->cpuid.entries);
+	kfree(vcpu->msrs.mce_banks);
+}
+
+void fonda_state_reset(struct fonda_vcpu *vcpu, bool init)
+{
+	struct fonda_msrs *m = &vcpu->msrs;
+
+	m->exit_pending = false;
+	/* INIT leaves extended state, MSRs and clocks as they are. */
+	if (init)
+		return;
+	fonda_fpu_reset(vcpu);
+	m->tsc_aux = 0;
+	m->spec_ctrl = 0;
+	m->hwcr = 0;
+	m->misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING |
+			 MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
+	m->mtrr_default = 0;
+	memset(m->mtrr_fixed, 0, sizeof(m->mtrr_fixed));
+	memset(m->mtrr_variable, 0, sizeof(m->mtrr_variable));
+	m->mcg_status = 0;
+	vcpu->clock.tsc_adjust = 0;
+	vcpu->clock.system_time = 0;
+	vcpu->clock.steal_msr = 0;
+}
+
+/* -- filter ----------------------------------------------------------------- */
+
+struct fonda_msr_filter {
+	bool default_allow;
+	struct {
+		u32 flags;	/* KVM_MSR_FILTER_READ, _WRITE */
+		u32 base;
+		u32 nr;		/* 0: not used */
+		unsigned long *allowed;
+	} range[KVM_MSR_FILTER_MAX_RANGES];
+};
+
+static bool filter_allows(const struct fonda_msr_filter *filter, u32 msr, u32 access)
+{
+	int i;
+
+	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++) {
+		u32 bit = msr - filter->range[i].base;
+
+		if (bit < filter->range[i].nr && filter->range[i].flags & access)
+			return test_bit(array_index_nospec(bit, filter->range[i].nr),
+					filter->range[i].allowed);
+	}
+	return filter->default_allow;
+}
+
+bool fonda_msr_filter_allows(struct fonda_vcpu *vcpu, u32 msr, bool write)
+{
+	struct fonda_vm *vm = vcpu->vm;
+	struct fonda_msr_filter *filter;
+	bool ret = true;
+	int idx;
+
+	/* The x2APIC's registers are the interrupt controller's business. */
+	if (likely(!rcu_access_pointer(vm->msr_filter)) ||
+	    msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT)
+		return true;
+	idx = srcu_read_lock(&vm->srcu);
+	filter = srcu_dereference(vm->msr_filter, &vm->srcu);
+	if (filter)
+		ret = filter_allows(filter, msr, write ? KVM_MSR_FILTER_WRITE :
+							 KVM_MSR_FILTER_READ);
+	srcu_read_unlock(&vm->srcu, idx);
+	return ret;
+}
+
+static void free_filter(struct fonda_msr_filter *filter)
+{
+	int i;
+
+	if (!filter)
+		return;
+	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++)
+		kfree(filter->range[i].allowed);
+	kfree(filter);
+}
+
+void fonda_msr_filter_free(struct fonda_vm *vm)
+{
+	free_filter(rcu_access_pointer(vm->msr_filter));
+}
+
+static int copy_range(struct fonda_msr_filter *filter, int i,
+		      const struct kvm_msr_filter_range *range)
+{
+	u32 bytes = BITS_TO_LONGS(range->nmsrs) * sizeof(long);
+	unsigned long *allowed;
+
+	if (!range->nmsrs)
+		return 0;
+	if (!range->flags || range->flags & ~(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) ||
+	    range->nmsrs > KVM_MSR_FILTER_MAX_BITMAP_SIZE * 8)
+		return -EINVAL;
+	allowed = memdup_user(range->bitmap, bytes);
+	if (IS_ERR(allowed))
+		return PTR_ERR(allowed);
+	filter->range[i].flags = range->flags;
+	filter->range[i].base = range->base;
+	filter->range[i].nr = range->nmsrs;
+	filter->range[i].allowed = allowed;
+	return 0;
+}
+
+long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_msr_filter *new = arg;
+	struct fonda_msr_filter *filter, *old;
+	bool empty = true;
+	int i, ret;
+
+	if (new->flags & ~KVM_MSR_FILTER_DEFAULT_DENY)
+		return -EINVAL;
+	for (i = 0; i < ARRAY_SIZE(new->ranges); i++)
+		empty &= !new->ranges[i].nmsrs;
+	if (empty && new->flags & KVM_MSR_FILTER_DEFAULT_DENY)
+		return -EINVAL;
+
+	filter = kzalloc(sizeof(*filter), GFP_KERNEL_ACCOUNT);
+	if (!filter)
+		return -ENOMEM;
+	filter->default_allow = !(new->flags & KVM_MSR_FILTER_DEFAULT_DENY);
+	for (i = 0; i < ARRAY_SIZE(new->ranges); i++) {
+		ret = copy_range(filter, i, &new->ranges[i]);
+		if (ret) {
+			free_filter(filter);
+			return ret;
+		}
+	}
+
+	mutex_lock(&vm->slots_lock);
+	old = rcu_replace_pointer(vm->msr_filter, filter, lockdep_is_held(&vm->slots_lock));
+	/* MSRs that did not exit may have to now: nobody goes on without that. */
+	fonda_vm_kick_all(vm, FONDA_REQ_CONTROLS, false);
+	fonda_vm_kick_all(vm, FONDA_REQ_UNLOAD, true);
+	synchronize_srcu_expedited(&vm->srcu);
+	mutex_unlock(&vm->slots_lock);
+	free_filter(old);
+	return 0;
+}
+
+/* -- RDMSR and WRMSR -------------------------------------------------------- */
+
+/* An access that fonda does not make: user space's, or the guest's mistake. */
+static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int insn_len)
+{
+	struct fonda_msrs *m = &vcpu->msrs;
+	struct kvm_run *run = vcpu->run;
+	u32 reason;
+
+	if (why == FONDA_RETRY_SLEEPING)
+		return why;
+	reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
+		 why == FONDA_MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN :
+		 KVM_MSR_EXIT_REASON_INVAL;
+	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason)) {
+		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+		return FONDA_RESUME_GUEST;
+	}
+	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+	memset(&run->msr, 0, sizeof(run->msr));
+	run->msr.reason = reason;
+	run->msr.index = vcpu->regs[FONDA_RCX];
+	run->msr.data = val;
+	m->exit_pending = true;
+	m->exit_write = write;
+	m->exit_insn_len = insn_len;
+	m->exit_rip = vcpu->rip;
+	return FONDA_EXIT_USER;
+}
+
+static void give_to_guest(struct fonda_vcpu *vcpu, u64 val)
+{
+	vcpu->regs[FONDA_RAX] = (u32)val;
+	vcpu->regs[FONDA_RDX] = val >> 32;
+}
+
+int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
+{
+	u32 msr = vcpu->regs[FONDA_RCX];
+	u64 val = 0;
+	int ret;
+
+	ret = fonda_msr_filter_allows(vcpu, msr, false) ? fonda_rdmsr(vcpu, msr, &val) :
+							  MSR_FILTERED;
+	if (unlikely(ret))
+		return refuse(vcpu, ret, false, 0, insn_len);
+	give_to_guest(vcpu, val);
+	return fonda_skip_insn(vcpu, insn_len);
+}
+
+int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
+{
+	u64 val = (u32)vcpu->regs[FONDA_RAX] | (u64)vcpu->regs[FONDA_RDX] << 32;
+	u32 msr = vcpu->regs[FONDA_RCX];
+	int ret;
+
+	ret = fonda_msr_filter_allows(vcpu, msr, true) ? fonda_wrmsr(vcpu, msr, val) :
+							 MSR_FILTERED;
+	if (unlikely(ret))
+		return refuse(vcpu, ret, true, val, insn_len);
+	return fonda_skip_insn(vcpu, insn_len);
+}
+
+int fonda_complete_msr(struct fonda_vcpu *vcpu)
+{
+	struct fonda_msrs *m = &vcpu->msrs;
+
+	m->exit_pending = false;
+	/* User space has moved the guest elsewhere: it has dealt with it. */
+	if (vcpu->rip != m->exit_rip)
+		return FONDA_RESUME_GUEST;
+	if (READ_ONCE(vcpu->run->msr.error)) {
+		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+		return FONDA_RESUME_GUEST;
+	}
+	if (!m->exit_write)
+		give_to_guest(vcpu, READ_ONCE(vcpu->run->msr.data));
+	return fonda_skip_insn(vcpu, m->exit_insn_len);
+}
+
+/* -- ioctls ----------------------------------------------------------------- */
+
+/* What VMMs need to know of the machine before there is a vCPU. */
+static const u32 feature_msrs[] = {
+	MSR_AMD64_DE_CFG, MSR_IA32_UCODE_REV, MSR_IA32_ARCH_CAPABILITIES,
+};
+
+static int nr_feature_msrs(void)
+{
+	return ARRAY_SIZE(feature_msrs) - !fonda_supported(FONDA_HAS_ARCH_CAPABILITIES);
+}
+
+static int get_feature_msr(u32 msr, u64 *val)
+{
+	if (msr == MSR_IA32_UCODE_REV)
+		*val = host_microcode_rev();
+	else if (msr == MSR_AMD64_DE_CFG)
+		*val = find(msr)->value;
+	else if (msr == MSR_IA32_ARCH_CAPABILITIES && nr_feature_msrs() == 3)
+		*val = host_arch_capabilities();
+	else
+		return FONDA_MSR_UNKNOWN;
+	return 0;
+}
+
+enum { FEATURES_GET, VCPU_GET, VCPU_SET };
+
+/* How many were done before one was refused. */
+static long access_msrs(struct fonda_vcpu *vcpu, void *arg, int what)
+{
+	struct kvm_msrs __user *ulist = (void __user *)arg;
+	struct kvm_msr_entry e;
+	u32 nr, i;
+	int ret;
+
+	if (get_user(nr, &ulist->nmsrs))
+		return -EFAULT;
+	if (nr >= 256)
+		return -E2BIG;
+	for (i = 0; i < nr; i++) {
+		if (copy_from_user(&e, &ulist->entries[i], sizeof(e)))
+			return -EFAULT;
+		if (what == VCPU_SET) {
+			ret = set_msr(vcpu, e.index, e.data, true);
+		} else {
+			e.data = 0;
+			ret = what == VCPU_GET ? get_msr(vcpu, e.index, &e.data, true) :
+						 get_feature_msr(e.index, &e.data);
+			if (!ret && put_user(e.data, &ulist->entries[i].data))
+				return -EFAULT;
+		}
+		if (ret)
+			break;
+	}
+	return i;
+}
+
+long fonda_vcpu_get_msrs(struct fonda_vcpu *vcpu, void *arg)
+{
+	return access_msrs(vcpu, arg, VCPU_GET);
+}
+
+long fonda_vcpu_set_msrs(struct fonda_vcpu *vcpu, void *arg)
+{
+	return access_msrs(vcpu, arg, VCPU_SET);
+}
+
+long fonda_dev_get_msrs(void *arg)
+{
+	return access_msrs(NULL, arg, FEATURES_GET);
+}
+
+/* The number always; the list where there is room, else -E2BIG. */
+static long give_list(struct kvm_msr_list __user *ulist, const u32 *list, u32 nr)
+{
+	u32 room;
+
+	if (get_user(room, &ulist->nmsrs) || put_user(nr, &ulist->nmsrs))
+		return -EFAULT;
+	if (room < nr)
+		return -E2BIG;
+	return copy_to_user(ulist->indices, list, nr * sizeof(*list)) ? -EFAULT : 0;
+}
+
+long fonda_dev_get_msr_index_list(void *arg)
+{
+	u32 list[96], nr = 0, msr;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+		const struct msr_desc *d = &msrs[i];
+
+		if (!d->saved || !available(NULL, d, true))
+			continue;
+		for (msr = d->first; msr <= d->last && nr < ARRAY_SIZE(list); msr++)
+			list[nr++] = msr;
+	}
+	return give_list((void __user *)arg, list, nr);
+}
+
+long fonda_dev_get_msr_feature_index_list(void *arg)
+{
+	return give_list((void __user *)arg, feature_msrs, nr_feature_msrs());
+}

@@ -1,0 +1,613 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Registers behind the GET and SET ioctls: general, segment and control
+ * registers, debug registers, pending events. Values from user space are
+ * checked here; the backend takes what it is given.
+ */
+#include <linux/bits.h>
+#include <linux/string.h>
+#include <asm/msr-index.h>
+#include <asm/processor-flags.h>
+#include <asm/trapnr.h>
+
+#include "backend.h"
+#include "walk.h"
+
+/* -- general registers ------------------------------------------------------ */
+
+long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg)
+{
+	const unsigned long *gpr = vcpu->regs;
+	struct kvm_regs *regs = arg;
+
+	regs->rax = gpr[FONDA_RAX];
+	regs->rbx = gpr[FONDA_RBX];
+	regs->rcx = gpr[FONDA_RCX];
+	regs->rdx = gpr[FONDA_RDX];
+	regs->rsi = gpr[FONDA_RSI];
+	regs->rdi = gpr[FONDA_RDI];
+	regs->rsp = gpr[FONDA_RSP];
+	regs->rbp = gpr[FONDA_RBP];
+	regs->r8 = gpr[FONDA_R8];
+	regs->r9 = gpr[FONDA_R9];
+	regs->r10 = gpr[FONDA_R10];
+	regs->r11 = gpr[FONDA_R11];
+	regs->r12 = gpr[FONDA_R12];
+	regs->r13 = gpr[FONDA_R13];
+	regs->r14 = gpr[FONDA_R14];
+	regs->r15 = gpr[FONDA_R15];
+	regs->rip = vcpu->rip;
+	regs->rflags = vcpu->rflags;
+	return 0;
+}
+
+long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_regs *regs = arg;
+	unsigned long *gpr = vcpu->regs;
+
+	gpr[FONDA_RAX] = regs->rax;
+	gpr[FONDA_RBX] = regs->rbx;
+	gpr[FONDA_RCX] = regs->rcx;
+	gpr[FONDA_RDX] = regs->rdx;
+	gpr[FONDA_RSI] = regs->rsi;
+	gpr[FONDA_RDI] = regs->rdi;
+	gpr[FONDA_RSP] = regs->rsp;
+	gpr[FONDA_RBP] = regs->rbp;
+	gpr[FONDA_R8] = regs->r8;
+	gpr[FONDA_R9] = regs->r9;
+	gpr[FONDA_R10] = regs->r10;
+	gpr[FONDA_R11] = regs->r11;
+	gpr[FONDA_R12] = regs->r12;
+	gpr[FONDA_R13] = regs->r13;
+	gpr[FONDA_R14] = regs->r14;
+	gpr[FONDA_R15] = regs->r15;
+	vcpu->rip = regs->rip;
+	vcpu->rflags = regs->rflags | X86_EFLAGS_FIXED;
+	/* It belonged to the instruction at the old RIP. */
+	vcpu->exception.pending = false;
+	return 0;
+}
+
+/* -- segment and control registers ------------------------------------------ */
+
+static void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct kvm_segment *k)
+{
+	struct fonda_segment s;
+	u32 attr;
+
+	fonda_backend->get_segment(vcpu, seg, &s);
+	attr = s.attr;
+	k->base = s.base;
+	k->limit = s.limit;
+	k->selector = s.selector;
+	k->type = attr & 0xf;
+	k->s = attr >> 4 & 1;
+	k->dpl = attr >> 5 & 3;
+	k->present = attr >> 7 & 1;
+	k->avl = attr >> 8 & 1;
+	k->l = attr >> 9 & 1;
+	k->db = attr >> 10 & 1;
+	k->g = attr >> 11 & 1;
+	k->unusable = ~attr >> 7 & 1;
+}
+
+static void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg, const struct kvm_segment *k)
+{
+	struct fonda_segment s = {
+		.base = k->base,
+		.limit = k->limit,
+		.selector = k->selector,
+		.attr = (k->type & 0xf) | (k->s & 1) << 4 | (k->dpl & 3) << 5 |
+			(k->present & !k->unusable) << 7 | (k->avl & 1) << 8 |
+			(k->l & 1) << 9 | (k->db & 1) << 10 | (k->g & 1) << 11,
+	};
+
+	fonda_backend->set_segment(vcpu, seg, &s);
+}
+
+static void get_table(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct kvm_dtable *t)
+{
+	struct fonda_segment s;
+
+	fonda_backend->get_segment(vcpu, seg, &s);
+	t->base = s.base;
+	t->limit = s.limit;
+}
+
+static void set_table(struct fonda_vcpu *vcpu, enum fonda_seg seg, const struct kvm_dtable *t)
+{
+	struct fonda_segment s = { .base = t->base, .limit = t->limit };
+
+	fonda_backend->set_segment(vcpu, seg, &s);
+}
+
+/*
+ * struct kvm_sregs and kvm_sregs2 agree up to apic_base; so does what is done
+ * with that part.
+ */
+static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs2, apic_base));
+
+static void get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
+{
+	get_segment(vcpu, FONDA_SEG_CS, &sregs->cs);
+	get_segment(vcpu, FONDA_SEG_DS, &sregs->ds);
+	get_segment(vcpu, FONDA_SEG_ES, &sregs->es);
+	get_segment(vcpu, FONDA_SEG_FS, &sregs->fs);
+	get_segment(vcpu, FONDA_SEG_GS, &sregs->gs);
+	get_segment(vcpu, FONDA_SEG_SS, &sregs->ss);
+	get_segment(vcpu, FONDA_SEG_TR, &sregs->tr);
+	get_segment(vcpu, FONDA_SEG_LDTR, &sregs->ldt);
+	get_table(vcpu, FONDA_SEG_GDTR, &sregs->gdt);
+	get_table(vcpu, FONDA_SEG_IDTR, &sregs->idt);
+	sregs->cr0 = fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
+	sregs->cr2 = fonda_backend->read_reg(vcpu, FONDA_REG_CR2);
+	sregs->cr3 = fonda_backend->read_reg(vcpu, FONDA_REG_CR3);
+	sregs->cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
+	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
+		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	sregs->efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
+	sregs->apic_base = vcpu->lapic.base;
+}
+
+static bool is_canonical(u64 address, u64 cr4)
+{
+	int shift = cr4 & X86_CR4_LA57 ? 64 - 57 : 64 - 48;
+
+	return (s64)(address << shift) >> shift == (s64)address;
+}
+
+/* "Consistency checks" of control registers, and what VMRUN demands. */
+static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
+{
+	const struct fonda_cpuid *c = &vcpu->cpuid;
+
+	if (s->cr4 & c->cr4_reserved || s->efer & c->efer_reserved || s->cr0 >> 32 ||
+	    s->cr8 >> 4)
+		return false;
+	if (s->cr0 & X86_CR0_PG && !(s->cr0 & X86_CR0_PE))
+		return false;
+	if (s->cr0 & X86_CR0_NW && !(s->cr0 & X86_CR0_CD))
+		return false;
+	if (!(s->efer & EFER_LME && s->cr0 & X86_CR0_PG))
+		return !(s->efer & EFER_LMA) && !s->cs.l;
+
+	return s->efer & EFER_LMA && s->cr4 & X86_CR4_PAE &&
+	       !(s->cr3 & ~GENMASK_ULL(c->phys_bits - 1, 0)) &&
+	       is_canonical(s->fs.base, s->cr4) && is_canonical(s->gs.base, s->cr4) &&
+	       is_canonical(s->tr.base, s->cr4) && is_canonical(s->ldt.base, s->cr4) &&
+	       is_canonical(s->gdt.base, s->cr4) && is_canonical(s->idt.base, s->cr4);
+}
+
+static int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
+{
+	if (!sregs_valid(vcpu, sregs))
+		return -EINVAL;
+	if (sregs->apic_base != vcpu->lapic.base &&
+	    fonda_lapic_write_msr(vcpu, MSR_IA32_APICBASE, sregs->apic_base, true))
+		return -EINVAL;
+
+	set_segment(vcpu, FONDA_SEG_CS, &sregs->cs);
+	set_segment(vcpu, FONDA_SEG_DS, &sregs->ds);
+	set_segment(vcpu, FONDA_SEG_ES, &sregs->es);
+	set_segment(vcpu, FONDA_SEG_FS, &sregs->fs);
+	set_segment(vcpu, FONDA_SEG_GS, &sregs->gs);
+	set_segment(vcpu, FONDA_SEG_SS, &sregs->ss);
+	set_segment(vcpu, FONDA_SEG_TR, &sregs->tr);
+	set_segment(vcpu, FONDA_SEG_LDTR, &sregs->ldt);
+	set_table(vcpu, FONDA_SEG_GDTR, &sregs->gdt);
+	set_table(vcpu, FONDA_SEG_IDTR, &sregs->idt);
+	fonda_backend->write_reg(vcpu, FONDA_REG_EFER, sregs->efer);
+	fonda_backend->write_reg(vcpu, FONDA_REG_CR0, sregs->cr0 | X86_CR0_ET);
+	fonda_backend->write_reg(vcpu, FONDA_REG_CR4, sregs->cr4);
+	fonda_backend->write_reg(vcpu, FONDA_REG_CR3, sregs->cr3);
+	fonda_backend->write_reg(vcpu, FONDA_REG_CR2, sregs->cr2);
+	if (vcpu->in_kernel_apic)
+		lapic_set_tpr(&vcpu->lapic, sregs->cr8);
+	else
+		fonda_backend->write_reg(vcpu, FONDA_REG_CR8, sregs->cr8);
+	return 0;
+}
+
+long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct kvm_sregs *sregs = arg;
+
+	get_sregs(vcpu, arg);
+	memset(sregs->interrupt_bitmap, 0, sizeof(sregs->interrupt_bitmap));
+	if (vcpu->ext_irq >= 0)
+		sregs->interrupt_bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
+	return 0;
+}
+
+/* An interrupt that user space injected and the guest has not taken yet. */
+static void set_ext_irq(struct fonda_vcpu *vcpu, int vector)
+{
+	vcpu->ext_irq = vector;
+	if (vector >= 0)
+		WRITE_ONCE(vcpu->irq_pending, true);
+}
+
+long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_sregs *sregs = arg;
+	int i, ret;
+
+	ret = set_sregs(vcpu, arg);
+	if (ret)
+		return ret;
+	for (i = 0; i < ARRAY_SIZE(sregs->interrupt_bitmap); i++)
+		if (sregs->interrupt_bitmap[i]) {
+			set_ext_irq(vcpu, i * 64 + __ffs64(sregs->interrupt_bitmap[i]));
+			break;
+		}
+	return 0;
+}
+
+/*
+ * The PDPTEs are not state of their own: with nested paging the processor
+ * reads them from memory when it needs them ("Legacy PAE Mode").
+ */
+long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg)
+{
+	get_sregs(vcpu, arg);
+	return 0;
+}
+
+long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_sregs2 *sregs = arg;
+
+	if (sregs->flags & ~KVM_SREGS2_FLAGS_PDPTRS_VALID)
+		return -EINVAL;
+	/* They only mean something with PAE paging. */
+	if (sregs->flags && !(sregs->cr0 & X86_CR0_PG && sregs->cr4 & X86_CR4_PAE &&
+			      !(sregs->efer & EFER_LMA)))
+		return -EINVAL;
+	return set_sregs(vcpu, sregs);
+}
+
+int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val)
+{
+	u64 old = fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
+	struct fonda_segment cs;
+	u64 cr4, efer;
+
+	if (val >> 32 || (val & X86_CR0_PG && !(val & X86_CR0_PE)) ||
+	    (val & X86_CR0_NW && !(val & X86_CR0_CD)))
+		return 1;
+	if (!((val ^ old) & X86_CR0_PG))
+		return 0;
+
+	cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
+	efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
+	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
+	if (val & X86_CR0_PG)
+		/* "Activating Long Mode" */
+		return efer & EFER_LME && (!(cr4 & X86_CR4_PAE) || cs.attr & FONDA_SEG_L);
+	/* Out of 64-bit code, or with PCIDs in use, there is no way back. */
+	return cr4 & X86_CR4_PCIDE || (efer & EFER_LMA && cs.attr & FONDA_SEG_L);
+}
+
+int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val)
+{
+	u64 old = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
+	bool long_mode;
+
+	if (val & vcpu->cpuid.cr4_reserved)
+		return 1;
+	if (!((val ^ old) & (X86_CR4_PAE | X86_CR4_LA57 | X86_CR4_PCIDE)))
+		return 0;
+
+	long_mode = fonda_backend->read_reg(vcpu, FONDA_REG_EFER) & EFER_LMA;
+	if (long_mode && (!(val & X86_CR4_PAE) || (val ^ old) & X86_CR4_LA57))
+		return 1;
+	/* PCIDs begin in long mode, and with PCID 0. */
+	return val & ~old & X86_CR4_PCIDE &&
+	       (!long_mode || fonda_backend->read_reg(vcpu, FONDA_REG_CR3) & 0xfff);
+}
+
+/* -- debugging -------------------------------------------------------------- */
+
+u64 fonda_read_dr(struct fonda_vcpu *vcpu, int nr)
+{
+	if (nr < 4)
+		return vcpu->db[nr & 3];
+	return nr & 1 ? vcpu->dr7 : vcpu->dr6;
+}
+
+int fonda_write_dr(struct fonda_vcpu *vcpu, int nr, u64 val)
+{
+	const u64 dr6_bits = 0xe00f;	/* BT, BS, BD, B3-B0 */
+
+	if (nr < 4) {
+		vcpu->db[nr & 3] = val;
+		return 0;
+	}
+	if (val >> 32)
+		return 1;
+	if (nr & 1)
+		vcpu->dr7 = (val & 0xffff2bff) | FONDA_DR7_INIT;
+	else
+		vcpu->dr6 = (val & dr6_bits) | FONDA_DR6_INIT;
+	fonda_backend->update_controls(vcpu);
+	return 0;
+}
+
+long fonda_vcpu_get_debugregs(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct kvm_debugregs *regs = arg;
+
+	memcpy(regs->db, vcpu->db, sizeof(regs->db));
+	regs->dr6 = vcpu->dr6;
+	regs->dr7 = vcpu->dr7;
+	return 0;
+}
+
+long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_debugregs *regs = arg;
+
+	if (regs->flags || regs->dr6 >> 32 || regs->dr7 >> 32)
+		return -EINVAL;
+	memcpy(vcpu->db, regs->db, sizeof(regs->db));
+	vcpu->dr6 = regs->dr6;
+	vcpu->dr7 = regs->dr7;
+	fonda_backend->update_controls(vcpu);
+	return 0;
+}
+
+#define GUEST_DEBUG_KNOWN	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | \
+				 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW_BP | \
+				 KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)
+
+long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_guest_debug *dbg = arg;
+	bool hw = dbg->control & KVM_GUESTDBG_USE_HW_BP;
+
+	if (dbg->control & ~GUEST_DEBUG_KNOWN || (hw && dbg->arch.debugreg[7] >> 32))
+		return -EINVAL;
+	if (dbg->control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
+		if (vcpu->exception.pending)
+			return -EBUSY;
+		if (dbg->control & KVM_GUESTDBG_INJECT_DB)
+			fonda_queue_exception(vcpu, X86_TRAP_DB);
+		else
+			fonda_queue_exception(vcpu, X86_TRAP_BP);
+	}
+	vcpu->guest_debug = dbg->control & KVM_GUESTDBG_ENABLE ? dbg->control : 0;
+	memcpy(vcpu->guest_debug_db, dbg->arch.debugreg, sizeof(vcpu->guest_debug_db));
+	vcpu->guest_debug_dr7 = hw ? dbg->arch.debugreg[7] | FONDA_DR7_INIT : vcpu->dr7;
+	fonda_backend->update_controls(vcpu);
+	return 0;
+}
+
+/*
+ * Rights are not looked at, as in the reference: what a debugger wants to know
+ * is where the page is. A page that SMAP guards counts as well.
+ */
+long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct kvm_translation *tr = arg;
+	struct fonda_paging p = {
+		.cr0 = fonda_backend->read_reg(vcpu, FONDA_REG_CR0),
+		.cr3 = fonda_backend->read_reg(vcpu, FONDA_REG_CR3),
+		.cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4),
+		.efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER),
+		.rflags = X86_EFLAGS_AC,
+		.phys_bits = vcpu->cpuid.phys_bits,
+		.gb_pages = fonda_guest_has(vcpu, FONDA_HAS_GBPAGES),
+	};
+	u32 error;
+	gpa_t gpa;
+
+	fonda_slots_enter(vcpu);
+	tr->valid = !fonda_walk(vcpu, &p, tr->linear_address, FONDA_ACCESS_READ, &gpa, &error);
+	fonda_slots_leave(vcpu);
+	tr->physical_address = tr->valid ? gpa : FONDA_INVALID_GPA;
+	tr->writeable = 1;
+	tr->usermode = 0;
+	return 0;
+}
+
+/* -- events and the multiprocessing state ----------------------------------- */
+
+/* Old interfaces know no payload: do now what the delivery would have done. */
+static void settle_payload(struct fonda_vcpu *vcpu)
+{
+	struct fonda_exception *ex = &vcpu->exception;
+
+	if (!ex->pending || !ex->has_payload)
+		return;
+	if (ex->vector == X86_TRAP_PF) {
+		fonda_backend->write_reg(vcpu, FONDA_REG_CR2, ex->payload);
+	} else if (ex->vector == X86_TRAP_DB) {
+		vcpu->dr6 = fonda_merge_dr6(vcpu->dr6, ex->payload);
+		fonda_backend->update_controls(vcpu);
+	}
+	ex->has_payload = false;
+}
+
+long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct fonda_exception *ex = &vcpu->exception;
+	struct kvm_vcpu_events *events = arg;
+
+	events->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	events->exception.injected = ex->injected;
+	if (vcpu->vm->exception_payload) {
+		events->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+		events->exception.pending = ex->pending;
+		events->exception_has_payload = ex->has_payload;
+		events->exception_payload = ex->payload;
+	} else {
+		settle_payload(vcpu);
+		events->exception.injected |= ex->pending;
+	}
+	events->exception.nr = ex->vector;
+	events->exception.has_error_code = ex->has_error;
+	events->exception.error_code = ex->error;
+
+	events->interrupt.injected = vcpu->ext_irq >= 0;
+	events->interrupt.nr = max(vcpu->ext_irq, 0);
+	events->interrupt.shadow = fonda_backend->read_reg(vcpu, FONDA_REG_INT_SHADOW);
+
+	events->nmi.injected = vcpu->nmi_injected;
+	events->nmi.pending = min(vcpu->nmi_pending + atomic_read(&vcpu->nmi_queued), 2);
+	events->nmi.masked = fonda_backend->read_reg(vcpu, FONDA_REG_NMI_MASK);
+
+	if (vcpu->vm->triple_fault_event) {
+		events->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+		events->triple_fault.pending = test_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests);
+	}
+	return 0;
+}
+
+static bool events_valid(struct fonda_vcpu *vcpu, const struct kvm_vcpu_events *events)
+{
+	u32 flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
+		    KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
+
+	if (vcpu->vm->exception_payload)
+		flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (vcpu->vm->triple_fault_event)
+		flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	if (events->flags & ~flags)
+		return false;
+	/* There is no system management mode. */
+	if (events->flags & KVM_VCPUEVENT_VALID_SMM && (events->smi.smm || events->smi.pending))
+		return false;
+	if (events->flags & KVM_VCPUEVENT_VALID_PAYLOAD &&
+	    events->exception.pending && events->exception.injected)
+		return false;
+	return !(events->exception.injected || events->exception.pending) ||
+	       (events->exception.nr < 32 && events->exception.nr != X86_TRAP_NMI);
+}
+
+long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_vcpu_events *events = arg;
+	bool payload = events->flags & KVM_VCPUEVENT_VALID_PAYLOAD;
+
+	if (!events_valid(vcpu, events))
+		return -EINVAL;
+
+	vcpu->exception = (struct fonda_exception){
+		.injected = events->exception.injected,
+		.pending = payload && events->exception.pending,
+		.vector = events->exception.nr,
+		.has_error = events->exception.has_error_code,
+		.error = events->exception.error_code,
+		.has_payload = payload && events->exception_has_payload,
+		.payload = events->exception_payload,
+	};
+	set_ext_irq(vcpu, events->interrupt.injected ? events->interrupt.nr : -1);
+	if (events->flags & KVM_VCPUEVENT_VALID_SHADOW)
+		fonda_backend->write_reg(vcpu, FONDA_REG_INT_SHADOW, events->interrupt.shadow);
+
+	vcpu->nmi_injected = events->nmi.injected;
+	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
+		vcpu->nmi_pending = min_t(u8, events->nmi.pending, 2);
+		atomic_set(&vcpu->nmi_queued, 0);
+	}
+	fonda_backend->write_reg(vcpu, FONDA_REG_NMI_MASK, !!events->nmi.masked);
+	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR)
+		vcpu->lapic.sipi_vector = events->sipi_vector;
+	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {
+		if (events->triple_fault.pending)
+			fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
+		else
+			clear_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests);
+	}
+	/* The next entry sorts out what there is. */
+	WRITE_ONCE(vcpu->event_pending, true);
+	return 0;
+}
+
+long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct kvm_mp_state *state = arg;
+
+	state->mp_state = vcpu->mp_state;
+	return 0;
+}
+
+long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_mp_state *state = arg;
+
+	/* Without a local APIC nothing could wake it. */
+	if (!vcpu->in_kernel_apic && state->mp_state != KVM_MP_STATE_RUNNABLE)
+		return -EINVAL;
+	switch (state->mp_state) {
+	case KVM_MP_STATE_RUNNABLE:
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+	case KVM_MP_STATE_HALTED:
+		vcpu->mp_state = state->mp_state;
+		return 0;
+	case KVM_MP_STATE_SIPI_RECEIVED:
+		/* Its vector came, or comes, by KVM_SET_VCPU_EVENTS. */
+		vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+		vcpu->lapic.events |= FONDA_LAPIC_SIPI;
+		fonda_request(vcpu, FONDA_REQ_APIC_EVENT);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* -- registers in kvm_run --------------------------------------------------- */
+
+int fonda_sync_regs_in(struct fonda_vcpu *vcpu)
+{
+	struct kvm_sync_regs *shared = &vcpu->run->s.regs;
+	u64 dirty = READ_ONCE(vcpu->run->kvm_dirty_regs);
+	struct kvm_vcpu_events events;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	long ret;
+
+	if (likely(!(dirty | READ_ONCE(vcpu->run->kvm_valid_regs))))
+		return 0;
+	if ((dirty | READ_ONCE(vcpu->run->kvm_valid_regs)) & ~(u64)KVM_SYNC_X86_VALID_FIELDS)
+		return -EINVAL;
+
+	/* User space can write there while we look: check copies. */
+	if (dirty & KVM_SYNC_X86_REGS) {
+		memcpy(&regs, &shared->regs, sizeof(regs));
+		fonda_vcpu_set_regs(vcpu, &regs);
+	}
+	if (dirty & KVM_SYNC_X86_SREGS) {
+		memcpy(&sregs, &shared->sregs, sizeof(sregs));
+		ret = fonda_vcpu_set_sregs(vcpu, &sregs);
+		if (ret)
+			return ret;
+	}
+	if (dirty & KVM_SYNC_X86_EVENTS) {
+		memcpy(&events, &shared->events, sizeof(events));
+		ret = fonda_vcpu_set_vcpu_events(vcpu, &events);
+		if (ret)
+			return ret;
+	}
+	vcpu->run->kvm_dirty_regs = 0;
+	return 0;
+}
+
+void fonda_sync_regs_out(struct fonda_vcpu *vcpu)
+{
+	struct kvm_sync_regs *shared = &vcpu->run->s.regs;
+	u64 valid = READ_ONCE(vcpu->run->kvm_valid_regs);
+
+	if (likely(!valid))
+		return;
+	if (valid & KVM_SYNC_X86_REGS)
+		fonda_vcpu_get_regs(vcpu, &shared->regs);
+	if (valid & KVM_SYNC_X86_SREGS)
+		fonda_vcpu_get_sregs(vcpu, &shared->sregs);
+	if (valid & KVM_SYNC_X86_EVENTS) {
+		memset(&shared->events, 0, sizeof(shared->events));
+		fonda_vcpu_get_vcpu_events(vcpu, &shared->events);
+	}
+}
