@@ -103,17 +103,20 @@ static void latch(struct rtc *rtc)
 {
 	time_t now = guest_time(rtc).tv_sec;
 	struct tm tm;
+	int year;
 
 	if (!gmtime_r(&now, &tm))
 		return;
+	/* A guest can set nonsense, which may lie before year 0. */
+	year = (tm.tm_year % 10000 + 11900) % 10000;
 	rtc->cmos[RTC_SECONDS] = encode(rtc, tm.tm_sec);
 	rtc->cmos[RTC_MINUTES] = encode(rtc, tm.tm_min);
 	rtc->cmos[RTC_HOURS] = encode_hour(rtc, tm.tm_hour);
 	rtc->cmos[RTC_WEEKDAY] = encode(rtc, tm.tm_wday + 1);
 	rtc->cmos[RTC_DAY] = encode(rtc, tm.tm_mday);
 	rtc->cmos[RTC_MONTH] = encode(rtc, tm.tm_mon + 1);
-	rtc->cmos[RTC_YEAR] = encode(rtc, tm.tm_year % 100);
-	rtc->cmos[RTC_CENTURY] = encode(rtc, tm.tm_year / 100 + 19);
+	rtc->cmos[RTC_YEAR] = encode(rtc, year % 100);
+	rtc->cmos[RTC_CENTURY] = encode(rtc, year / 100);
 }
 
 /* Sets the clock from the time registers, whatever nonsense they hold. */

@@ -66,25 +66,30 @@ void loop_remove(struct loop *loop, struct event *ev)
 	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, ev->fd, NULL);
 }
 
-int loop_run(struct loop *loop)
+int loop_poll(struct loop *loop, int timeout_ms)
 {
 	struct epoll_event ready[LOOP_BATCH];
 	struct event *ev;
 	int i, n;
 
-	while (!loop_stopped(loop)) {
-		n = epoll_wait(loop->epoll_fd, ready, LOOP_BATCH, -1);
-		for (i = 0; i < n && !loop_stopped(loop); i++) {
-			ev = ready[i].data.ptr;
-			if (!ev)
-				continue;
-			if (ev->lock)
-				pthread_mutex_lock(ev->lock);
-			ev->ready(ev);
-			if (ev->lock)
-				pthread_mutex_unlock(ev->lock);
-		}
+	n = epoll_wait(loop->epoll_fd, ready, LOOP_BATCH, timeout_ms);
+	for (i = 0; i < n && !loop_stopped(loop); i++) {
+		ev = ready[i].data.ptr;
+		if (!ev)
+			continue;	/* loop_stop() */
+		if (ev->lock)
+			pthread_mutex_lock(ev->lock);
+		ev->ready(ev);
+		if (ev->lock)
+			pthread_mutex_unlock(ev->lock);
 	}
+	return n;
+}
+
+int loop_run(struct loop *loop)
+{
+	while (!loop_stopped(loop))
+		loop_poll(loop, -1);
 	return __atomic_load_n(&loop->stop_reason, __ATOMIC_ACQUIRE);
 }
 

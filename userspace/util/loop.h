@@ -33,6 +33,9 @@ void loop_change(struct loop *loop, struct event *ev, uint32_t mask);
 /* Only in the loop's own thread, or when it does not run. */
 void loop_remove(struct loop *loop, struct event *ev);
 
+/* Serves what is ready now or becomes so in time; how many, or negative. */
+int loop_poll(struct loop *loop, int timeout_ms);
+
 /* Serves events until somebody asks to stop, and returns the reason. */
 int loop_run(struct loop *loop);
 

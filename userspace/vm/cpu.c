@@ -86,21 +86,26 @@ static int set_cpuid(struct vcpu *vcpu, unsigned int cpus)
 }
 
 /* What firmware leaves in model-specific registers. */
+static const struct kvm_msr_entry firmware_msrs[] = {
+	{ .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRINGS },
+	{ .index = MSR_MTRR_DEFAULT, .data = MTRR_ENABLE_WRITEBACK },
+};
+
 static int set_msrs(struct vcpu *vcpu)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entries[2];
-	} msrs = {
-		.head.nmsrs = 2,
-		.entries = {
-			{ .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRINGS },
-			{ .index = MSR_MTRR_DEFAULT, .data = MTRR_ENABLE_WRITEBACK },
-		},
-	};
+	union {
+		struct kvm_msrs msrs;
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(firmware_msrs)];
+	} u = { .msrs.nmsrs = ARRAY_SIZE(firmware_msrs) };
+	int done;
 
-	if (ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) < 0)
+	memcpy(u.msrs.entries, firmware_msrs, sizeof(firmware_msrs));
+	done = ioctl(vcpu->fd, KVM_SET_MSRS, &u.msrs);
+	if (done < 0)
 		return vcpu_fail(vcpu, "KVM_SET_MSRS");
+	if (done < (int)ARRAY_SIZE(firmware_msrs))
+		return fail(ENOTSUP, "vCPU %u: %s does not have MSR %#x", vcpu->id,
+			    vcpu->kvm->path, firmware_msrs[done].index);
 	return 0;
 }
 
