@@ -20,13 +20,13 @@
 #include "backend.h"
 
 /* nanoseconds = (ticks << shift) * multiplier >> 32, as the guest computes. */
-static u32 tick_multiplier;
-static s8 tick_shift;
+static u32 tick_multiplier __ro_after_init;
+static s8 tick_shift __ro_after_init;
 
 /* The processor and the clock when the machine went to sleep. */
 static struct fonda_moment suspended;
 
-void fonda_clock_setup(void)
+void __init fonda_clock_setup(void)
 {
 	u64 hz = (u64)tsc_khz * 1000;
 

@@ -104,7 +104,7 @@ static const struct feature_word feature_words[] = {
 };
 
 /* Offered features, by the kernel's words. Written once. */
-static u32 offered[NCAPINTS];
+static u32 offered[NCAPINTS] __ro_after_init;
 
 /* Those that the rest of fonda asks about. */
 static const u16 feature_bits[] = {
@@ -150,7 +150,7 @@ static void read_cpuid(u32 leaf, u32 subleaf, u32 regs[4])
 	cpuid_count(leaf, subleaf, &regs[0], &regs[1], &regs[2], &regs[3]);
 }
 
-int fonda_state_init(void)
+int __init fonda_state_init(void)
 {
 	u32 max_basic = cpuid_eax(0), max_extended = cpuid_eax(0x80000000);
 	u32 regs[4];

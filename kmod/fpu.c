@@ -15,9 +15,9 @@
 
 #include "backend.h"
 
-u64 fonda_xcr0_supported;
-u64 fonda_host_xcr0;
-u32 fonda_xsave_size;
+u64 fonda_xcr0_supported __ro_after_init;
+u64 fonda_host_xcr0 __ro_after_init;
+u32 fonda_xsave_size __ro_after_init;
 
 /* Components that a guest may have, as far as the machine has them. */
 #define XCR0_OFFERED	(XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512)
@@ -28,8 +28,8 @@ u32 fonda_xsave_size;
 static struct {
 	u32 size, offset;
 	bool aligned;		/* to 64 bytes, in the compacted format */
-} component[MAX_COMPONENT + 1];
-static u32 mxcsr_mask;
+} component[MAX_COMPONENT + 1] __ro_after_init;
+static u32 mxcsr_mask __ro_after_init;
 
 u32 fonda_xstate_size(u64 xcr0, bool compacted)
 {
@@ -49,7 +49,7 @@ u32 fonda_xstate_size(u64 xcr0, bool compacted)
 	return size;
 }
 
-void fonda_fpu_setup(void)
+void __init fonda_fpu_setup(void)
 {
 	static struct fxregs_state fx __initdata __aligned(16);
 	u32 ebx, ecx, edx;
