@@ -6,10 +6,7 @@
 #include <cpuid.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
 #include <liburing.h>
-#include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -116,15 +113,13 @@ static void check_kvm(struct doctor *d)
 /* Who may use a device that we may not. */
 static void say_permissions(struct doctor *d, const struct stat *st)
 {
-	const struct group *group = getgrgid(st->st_gid);
-	const struct passwd *me = getpwuid(geteuid());
-	char finding[160], remedy[200];
+	char finding[160], remedy[80];
 
-	snprintf(finding, sizeof(finding), "%s is not yours to read and write (mode %04o, group %s)",
-		 d->device, st->st_mode & 07777, group ? group->gr_name : "unknown");
-	if (group && st->st_gid && (st->st_mode & 060) == 060)
-		snprintf(remedy, sizeof(remedy), "'adduser %s %s' and log in again, or run as root",
-			 me ? me->pw_name : "YOU", group->gr_name);
+	snprintf(finding, sizeof(finding), "%s is not yours to read and write (mode %04o, user %u, group %u)",
+		 d->device, st->st_mode & 07777, st->st_uid, st->st_gid);
+	if (st->st_gid && (st->st_mode & 060) == 060)
+		snprintf(remedy, sizeof(remedy), "join group %u and log in again, or run as root",
+			 st->st_gid);
 	else
 		snprintf(remedy, sizeof(remedy), "run as root");
 	say(d, BAD, "device", finding, remedy);

@@ -19,6 +19,7 @@
 
 #define DEFAULT_MEMORY	(512 * MIB)
 #define DEFAULT_CMDLINE	"console=ttyS0"
+#define KERNEL_STATS	"/sys/kernel/debug/fonda/%d-%d/stats"
 
 static const char help[] =
 "Usage: fonda run --kernel FILE [OPTION]...\n"
@@ -74,6 +75,7 @@ struct run {
 	uint64_t start_ns;
 	uint64_t exits[VCPU_EXITS];	/* of all vCPUs, all lives */
 	uint64_t bytes_read, bytes_written, flushes;
+	char kernel_stats[8192];	/* the module's own, of the last life */
 };
 
 static int usage_error(void)
@@ -290,11 +292,28 @@ static void fini_events(struct run *run)
 	event_fini(&run->signals);
 }
 
+/* The file lives as long as the VM, is root's, and stock KVM has none. */
+static void read_kernel_stats(struct run *run)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), KERNEL_STATS, getpid(), run->machine.kvm.vm_fd);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	run->kernel_stats[fread(run->kernel_stats, 1, sizeof(run->kernel_stats) - 1, f)] = '\0';
+	fclose(f);
+}
+
 /* Adds up what this life of the machine did. */
 static void collect(struct run *run)
 {
 	const struct machine *m = &run->machine;
 	unsigned int i, r;
+
+	if (run->stats)
+		read_kernel_stats(run);
 
 	for (i = 0; i < m->nr_vcpus; i++)
 		for (r = 0; r < VCPU_EXITS; r++)
@@ -338,7 +357,7 @@ static void print_stats(const struct run *run)
 		if (run->exits[r])
 			fprintf(stderr, " %s %llu", vcpu_exit_name(r),
 				(unsigned long long)run->exits[r]);
-	fprintf(stderr, "\n");
+	fprintf(stderr, "\n%s", run->kernel_stats);
 }
 
 /* Power on, run, power off, and again after a reset. The last reason to stop. */
@@ -400,7 +419,7 @@ static int run_with_console(struct run *run)
 	ret = run_machine(run);
 
 	console_fini(&run->con);
-	if (run->stats)
+	if (run->stats && ret > 0)
 		print_stats(run);
 out_fini_events:
 	fini_events(run);
