@@ -12,9 +12,8 @@ CPUS	?= 2
 MEMORY	?= 512M
 
 SETUP	:= selftests/bed/setup
-HEADERS	= $(if $(filter none,$(BED)),/lib/modules/$(shell uname -r)/build,$(shell $(SETUP) headers $(BED)))
 # Where the kernel's headers are: `make modules KDIR=...' for any other kernel.
-KDIR	?= $(HEADERS)
+KDIR	?= $(if $(filter none,$(BED)),/lib/modules/$(shell uname -r)/build,$(shell $(SETUP) headers))
 VERSION	:= $(shell cat VERSION 2>/dev/null || echo 0.1)
 
 export BED CPUS MEMORY
