@@ -68,6 +68,9 @@ static uint64_t run_guest(struct tvm *t)
 		__asm__ volatile("syscall" : "=a"(ret)
 				 : "a"((long)SYS_ioctl), "D"(fd), "S"(run), "d"(0l)
 				 : "rcx", "r11", "memory");
+		/* The host had something else for this thread to do. */
+		if (ret == (uint64_t)-EINTR)
+			continue;
 		if (ret)
 			FAIL("KVM_RUN: %s", strerror((int)-ret));
 		if (t->run->exit_reason == KVM_EXIT_MMIO)
