@@ -438,44 +438,40 @@ void svm_update_debug_controls(struct svm_vcpu *svm)
 	svm_dirty(svm, CLEAN_DR | CLEAN_INTERCEPTS);
 }
 
+/* Registers that are a field of the VMCB and nothing more. */
+static u64 *vmcb_register(struct vmcb *vmcb, enum fonda_reg reg)
+{
+	static const u16 offset[] = {
+		[FONDA_REG_CR2]		= offsetof(struct vmcb, cr2),
+		[FONDA_REG_CR3]		= offsetof(struct vmcb, cr3),
+		[FONDA_REG_CR4]		= offsetof(struct vmcb, cr4),
+		[FONDA_REG_PAT]		= offsetof(struct vmcb, g_pat),
+		[FONDA_REG_STAR]	= offsetof(struct vmcb, star),
+		[FONDA_REG_LSTAR]	= offsetof(struct vmcb, lstar),
+		[FONDA_REG_CSTAR]	= offsetof(struct vmcb, cstar),
+		[FONDA_REG_SFMASK]	= offsetof(struct vmcb, sfmask),
+		[FONDA_REG_KERNEL_GS_BASE] = offsetof(struct vmcb, kernel_gs_base),
+		[FONDA_REG_SYSENTER_CS]	= offsetof(struct vmcb, sysenter_cs),
+		[FONDA_REG_SYSENTER_ESP] = offsetof(struct vmcb, sysenter_esp),
+		[FONDA_REG_SYSENTER_EIP] = offsetof(struct vmcb, sysenter_eip),
+		[FONDA_REG_DEBUGCTL]	= offsetof(struct vmcb, debugctl),
+	};
+
+	return (void *)vmcb + offset[reg];
+}
+
 static u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
-	const struct vmcb *vmcb = svm->vmcb;
+	struct vmcb *vmcb = svm->vmcb;
 
 	switch (reg) {
 	case FONDA_REG_CR0:
 		return vmcb->cr0 | svm->cr0_cache_bits;
-	case FONDA_REG_CR2:
-		return vmcb->cr2;
-	case FONDA_REG_CR3:
-		return vmcb->cr3;
-	case FONDA_REG_CR4:
-		return vmcb->cr4;
 	case FONDA_REG_CR8:
 		return vmcb->int_ctl & V_TPR_MASK;
 	case FONDA_REG_EFER:
 		return vmcb->efer & ~(u64)EFER_SVME;
-	case FONDA_REG_PAT:
-		return vmcb->g_pat;
-	case FONDA_REG_STAR:
-		return vmcb->star;
-	case FONDA_REG_LSTAR:
-		return vmcb->lstar;
-	case FONDA_REG_CSTAR:
-		return vmcb->cstar;
-	case FONDA_REG_SFMASK:
-		return vmcb->sfmask;
-	case FONDA_REG_KERNEL_GS_BASE:
-		return vmcb->kernel_gs_base;
-	case FONDA_REG_SYSENTER_CS:
-		return vmcb->sysenter_cs;
-	case FONDA_REG_SYSENTER_ESP:
-		return vmcb->sysenter_esp;
-	case FONDA_REG_SYSENTER_EIP:
-		return vmcb->sysenter_eip;
-	case FONDA_REG_DEBUGCTL:
-		return vmcb->debugctl;
 	case FONDA_REG_INT_SHADOW:
 		/* The processor does not say which of the two it is. */
 		return vcpu->int_shadow ?
@@ -484,8 +480,9 @@ static u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 		return svm->nmi_masked;
 	case FONDA_REG_CPL:
 		return vmcb->cpl;
+	default:
+		return *vmcb_register(vmcb, reg);
 	}
-	return 0;
 }
 
 static void set_guest_cr0(struct svm_vcpu *svm, u64 val)
@@ -508,20 +505,10 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
 
+	svm_dirty(svm, CLEAN_CR | CLEAN_CR2 | CLEAN_NESTED_PAGING);
 	switch (reg) {
 	case FONDA_REG_CR0:
 		set_guest_cr0(svm, val);
-		svm->flush = true;
-		break;
-	case FONDA_REG_CR2:
-		vmcb->cr2 = val;
-		break;
-	case FONDA_REG_CR3:
-		vmcb->cr3 = val;
-		svm->flush = true;
-		break;
-	case FONDA_REG_CR4:
-		vmcb->cr4 = val;
 		svm->flush = true;
 		break;
 	case FONDA_REG_CR8:
@@ -532,37 +519,6 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		vmcb->efer = val | EFER_SVME;
 		svm->flush = true;
 		break;
-	case FONDA_REG_PAT:
-		vmcb->g_pat = val;
-		svm_dirty(svm, CLEAN_NESTED_PAGING);
-		break;
-	case FONDA_REG_STAR:
-		vmcb->star = val;
-		break;
-	case FONDA_REG_LSTAR:
-		vmcb->lstar = val;
-		break;
-	case FONDA_REG_CSTAR:
-		vmcb->cstar = val;
-		break;
-	case FONDA_REG_SFMASK:
-		vmcb->sfmask = val;
-		break;
-	case FONDA_REG_KERNEL_GS_BASE:
-		vmcb->kernel_gs_base = val;
-		break;
-	case FONDA_REG_SYSENTER_CS:
-		vmcb->sysenter_cs = val;
-		break;
-	case FONDA_REG_SYSENTER_ESP:
-		vmcb->sysenter_esp = val;
-		break;
-	case FONDA_REG_SYSENTER_EIP:
-		vmcb->sysenter_eip = val;
-		break;
-	case FONDA_REG_DEBUGCTL:
-		vmcb->debugctl = val;
-		break;
 	case FONDA_REG_INT_SHADOW:
 		vcpu->int_shadow = val;
 		break;
@@ -572,8 +528,10 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		break;
 	case FONDA_REG_CPL:
 		break;
+	default:
+		*vmcb_register(vmcb, reg) = val;
+		svm->flush |= reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4;
 	}
-	svm_dirty(svm, CLEAN_CR | CLEAN_CR2);
 }
 
 /* "Processor Initialization State" of the manual; INIT keeps what it says. */

@@ -29,7 +29,6 @@ enum {
 	INTERCEPT_INVLPGA	= 1u << 26,
 	INTERCEPT_IOIO		= 1u << 27,
 	INTERCEPT_MSR		= 1u << 28,
-	INTERCEPT_TASK_SWITCH	= 1u << 29,
 	INTERCEPT_SHUTDOWN	= 1u << 31,
 };
 
@@ -46,7 +45,6 @@ enum {
 	INTERCEPT_WBINVD	= 1u << 9,
 	INTERCEPT_MONITOR	= 1u << 10,
 	INTERCEPT_MWAIT		= 1u << 11,
-	INTERCEPT_MWAIT_ARMED	= 1u << 12,
 	INTERCEPT_XSETBV	= 1u << 13,
 	INTERCEPT_RDPRU		= 1u << 14,
 };
@@ -62,8 +60,7 @@ enum {
 /* int_ctl */
 #define V_TPR_MASK		0xfu
 #define V_IRQ			(1u << 8)
-#define V_INTR_PRIO_SHIFT	16
-#define V_INTR_PRIO_MASK	(0xfu << V_INTR_PRIO_SHIFT)
+#define V_INTR_PRIO_MASK	(0xfu << 16)
 #define V_IGN_TPR		(1u << 20)
 #define V_INTR_MASKING		(1u << 24)
 
@@ -106,19 +103,12 @@ enum {
 /* exit_info_1 of SVM_EXIT_NPF */
 #define NPF_WRITE		(1ull << 1)
 #define NPF_FETCH		(1ull << 4)
-#define NPF_FINAL		(1ull << 32)
 #define NPF_TABLE_WALK		(1ull << 33)
 
 /* exit_info_1 of SVM_EXIT_IOIO: "IOIO Intercept Information" */
 #define IOIO_IN			(1u << 0)
 #define IOIO_STRING		(1u << 2)
-#define IOIO_REP		(1u << 3)
 #define IOIO_SIZE_SHIFT		4	/* one-hot: 1, 2, 4 bytes */
-#define IOIO_ADDR_SHIFT		7	/* one-hot: 16, 32, 64 bits */
-#define IOIO_SEG_SHIFT		10
-
-/* exit_info_1 of a MOV to or from CR, with decode assists */
-#define CR_MOV			(1ull << 63)
 
 struct vmcb_seg {
 	u16 selector;
@@ -195,39 +185,22 @@ struct vmcb {
 	u8 reserved_648[0x668 - 0x648];
 	u64 g_pat;
 	u64 debugctl;
-	u64 br_from;
-	u64 br_to;
-	u64 last_excp_from;
-	u64 last_excp_to;
-	u8 reserved_698[0x6e0 - 0x698];
+	u8 reserved_678[0x6e0 - 0x678];
 	u64 spec_ctrl;
 	u8 reserved_6e8[0x1000 - 0x6e8];
 };
 
 static_assert(sizeof(struct vmcb_seg) == 16);
 static_assert(sizeof(struct vmcb) == 0x1000);
-static_assert(offsetof(struct vmcb, intercept_exceptions) == 0x008);
-static_assert(offsetof(struct vmcb, pause_filter_threshold) == 0x03c);
-static_assert(offsetof(struct vmcb, iopm_base_pa) == 0x040);
 static_assert(offsetof(struct vmcb, asid) == 0x058);
 static_assert(offsetof(struct vmcb, int_ctl) == 0x060);
-static_assert(offsetof(struct vmcb, int_state) == 0x068);
 static_assert(offsetof(struct vmcb, exit_code) == 0x070);
-static_assert(offsetof(struct vmcb, exit_int_info) == 0x088);
-static_assert(offsetof(struct vmcb, nested_ctl) == 0x090);
 static_assert(offsetof(struct vmcb, event_inj) == 0x0a8);
-static_assert(offsetof(struct vmcb, nested_cr3) == 0x0b0);
-static_assert(offsetof(struct vmcb, clean) == 0x0c0);
 static_assert(offsetof(struct vmcb, next_rip) == 0x0c8);
-static_assert(offsetof(struct vmcb, insn_len) == 0x0d0);
-static_assert(offsetof(struct vmcb, es) == 0x400);
 static_assert(offsetof(struct vmcb, cpl) == 0x4cb);
-static_assert(offsetof(struct vmcb, efer) == 0x4d0);
 static_assert(offsetof(struct vmcb, cr4) == 0x548);
 static_assert(offsetof(struct vmcb, rip) == 0x578);
-static_assert(offsetof(struct vmcb, rsp) == 0x5d8);
 static_assert(offsetof(struct vmcb, rax) == 0x5f8);
-static_assert(offsetof(struct vmcb, cr2) == 0x640);
 static_assert(offsetof(struct vmcb, g_pat) == 0x668);
 static_assert(offsetof(struct vmcb, spec_ctrl) == 0x6e0);
 
