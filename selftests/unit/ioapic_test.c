@@ -190,6 +190,25 @@ TEST(two_pins_with_one_vector)
 	world_fini();
 }
 
+TEST(first_and_last_pin)
+{
+	start(1);
+	rte_set(0, LEVEL | 0x45);
+	rte_set(23, LEVEL | 0x55);
+	line(0, true);
+	line(23, true);
+	EXPECT_EQ(apic_take(0), 0x55);
+	line(23, false);
+	apic_set(0, APIC_EOI, 0);
+	EXPECT_EQ(rte_get(23), LEVEL | 0x55);
+	EXPECT_EQ(rte_get(0), REMOTE_IRR | LEVEL | 0x45);
+	EXPECT_EQ(apic_take(0), 0x45);
+	line(0, false);
+	apic_set(0, APIC_EOI, 0);
+	EXPECT_EQ(rte_get(0), LEVEL | 0x45);
+	world_fini();
+}
+
 TEST(several_sources_hold_a_pin)
 {
 	start(1);

@@ -406,6 +406,12 @@ TEST(errors)
 	EXPECT_EQ(apic_take(0), 0xfe);
 	apic_set(0, APIC_ESR, 0);
 	EXPECT_EQ(apic_get(0, APIC_ESR), 0x40);
+	apic_set(0, APIC_LVTERR, 0x10);
+	ipi(0, 0, SELF | 0x0f);
+	eoi(0);
+	EXPECT_EQ(apic_take(0), 0x10);
+	eoi(0);
+	apic_set(0, APIC_ESR, 0);
 	/* An error vector that is illegal itself must not recurse. */
 	apic_set(0, APIC_LVTERR, 0x05);
 	ipi(0, 0, SELF | 0x01);
@@ -456,6 +462,9 @@ TEST(extint)
 	EXPECT_EQ(world.rechecks[0], 1);
 	apic_enable(0);
 	apic_set(0, APIC_LINT0, MASKED | 0x700);
+	EXPECT_EQ(world.rechecks[0], 2);
+	apic_set(0, APIC_LINT1, 0x400);
+	EXPECT_EQ(world.rechecks[0], 2);
 	EXPECT_FALSE(lapic_accepts_extint(&world.apic[0]));
 	apic_set(0, APIC_LINT0, 0x400);
 	EXPECT_FALSE(lapic_accepts_extint(&world.apic[0]));

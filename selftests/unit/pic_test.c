@@ -88,7 +88,11 @@ TEST(icw1_clears_mask_and_edges)
 	setup();
 	pic_write(&pic, 0x21, 0xff);
 	raise(3);
+	pic_write(&pic, 0x20, 0x68);
+	pic_write(&pic, 0x20, 0x0b);
 	pic_write(&pic, 0x20, 0x11);
+	EXPECT_EQ(pic.chip[0].special_mask, 0);
+	EXPECT_EQ(pic.chip[0].read_reg_select, 0);
 	EXPECT_EQ(pic_read(&pic, 0x20), 0);
 	EXPECT_FALSE(pic.output);
 	pic_write(&pic, 0x21, 0x08);
@@ -150,8 +154,13 @@ TEST(elcr_takes_a_high_line_along)
 	EXPECT_EQ(inta(), 0x0e);
 	eoi(0x20);
 	EXPECT_EQ(inta(), -1);
+	/* The edge of another line stays. */
+	pulse(7);
 	pic_write(&pic, 0x4d0, 0x40);
 	EXPECT_EQ(inta(), 0x0e);
+	lower(6);
+	eoi(0x20);
+	EXPECT_EQ(inta(), 0x0f);
 }
 
 TEST(a_line_is_high_while_one_source_holds_it)

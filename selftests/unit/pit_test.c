@@ -328,6 +328,21 @@ TEST(a_masked_tick_is_not_waited_for)
 	world_fini();
 }
 
+TEST(a_tick_that_merges_is_in_flight)
+{
+	start();
+	/* Somebody else's edge waits on line 0. */
+	pic_set_line(&world.pic, FONDA_IRQ_USER, 0, true);
+	pic_set_line(&world.pic, FONDA_IRQ_USER, 0, false);
+	program(0, 2, 11932);
+	world_advance(25000000);
+	EXPECT_EQ(world.pit.pending, 1);
+	EXPECT_TRUE(serve());
+	EXPECT_TRUE(serve());
+	EXPECT_FALSE(serve());
+	world_fini();
+}
+
 TEST(unmasking_the_ioapic_pin_starts_afresh)
 {
 	start();
