@@ -62,6 +62,7 @@ enum {
 #define SVR_WRITABLE	0x3ff		/* with the focus bit of old */
 
 #define LVT_MASKED	BIT(16)
+#define LVT_READ_ONLY	(BIT(12) | BIT(14))	/* delivery status, remote IRR */
 #define LVT_MODE(lvt)	(((lvt) >> 8) & 7)
 #define LVTT_MODE_MASK	(3 << 17)
 #define LVTT_PERIODIC	(1 << 17)
@@ -671,7 +672,8 @@ static u32 x2_writable(struct fonda_lapic *apic, u32 reg)
 	case REG_TDCR:
 		return 0xb;
 	default:
-		return lvt_bits(reg);
+		/* Read-only bits may be written; Linux does so on its way down. */
+		return lvt_bits(reg) ? lvt_bits(reg) | LVT_READ_ONLY : 0;
 	}
 }
 
