@@ -21,7 +21,7 @@ static const char help[] =
 "Usage: fonda doctor [--device FILE]\n"
 "Check what fonda needs of this machine, and say what to do about what is missing.\n"
 "\n"
-"      --device FILE       virtualisation device (default: " KVM_DEFAULT_DEVICE ")\n"
+"      --device FILE       virtualisation device (default: " FONDA_DEVICE_PATH ")\n"
 "  -h, --help              this help\n"
 "\n"
 "Exit status: 0 all is well, 1 something is missing, 2 usage.\n";
@@ -203,7 +203,7 @@ int cmd_doctor(int argc, char **argv)
 		{ "help",	no_argument,		NULL, 'h' },
 		{ }
 	};
-	struct doctor d = { .device = KVM_DEFAULT_DEVICE };
+	struct doctor d = { .device = FONDA_DEVICE_PATH };
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {

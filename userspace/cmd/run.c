@@ -33,7 +33,7 @@ static const char help[] =
 "  -d, --disk FILE[,readonly]\n"
 "                          raw image or block device; may be repeated\n"
 "  -n, --name NAME         name of the machine (default: the kernel's)\n"
-"      --device FILE       virtualisation device (default: " KVM_DEFAULT_DEVICE ")\n"
+"      --device FILE       virtualisation device (default: " FONDA_DEVICE_PATH ")\n"
 "      --no-reboot         exit when the guest asks for a reset\n"
 "      --stats             print a summary at the end\n"
 "      --marker TEXT       with --stats: time until TEXT is on the console\n"
@@ -125,7 +125,7 @@ static int parse_options(struct run *run, int argc, char **argv)
 	config->cpus = 1;
 	config->memory = DEFAULT_MEMORY;
 	config->cmdline = DEFAULT_CMDLINE;
-	config->device = KVM_DEFAULT_DEVICE;
+	config->device = FONDA_DEVICE_PATH;
 	while ((opt = getopt_long(argc, argv, "k:i:a:c:m:d:n:h", options, NULL)) != -1) {
 		switch (opt) {
 		case 'k':

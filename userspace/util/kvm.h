@@ -10,9 +10,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <linux/fonda.h>
 #include <linux/kvm.h>
-
-#define KVM_DEFAULT_DEVICE	"/dev/fonda"
 
 struct kvm {
 	const char *path;
