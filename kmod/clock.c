@@ -408,7 +408,7 @@ long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg)
 int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val)
 {
 	if (val & KVM_STEAL_RESERVED_MASK)
-		return FONDA_MSR_INVALID;
+		return 1;
 	vcpu->clock.steal_msr = val;
 	vcpu->clock.steal_task = NULL;
 	return 0;

@@ -153,16 +153,13 @@ long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
+/* MXCSR is read only here, as in the reference: KVM_SET_XSAVE writes it. */
 long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg)
 {
+	struct xregs_state *area = expand(vcpu);
+	struct fxregs_state *fx = &area->i387;
 	const struct kvm_fpu *fpu = arg;
-	struct xregs_state *area;
-	struct fxregs_state *fx;
 
-	if (fpu->mxcsr & ~mxcsr_mask)
-		return -EINVAL;
-	area = expand(vcpu);
-	fx = &area->i387;
 	memcpy(fx->st_space, fpu->fpr, sizeof(fpu->fpr));
 	fx->cwd = fpu->fcw;
 	fx->swd = fpu->fsw;
@@ -171,7 +168,6 @@ long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg)
 	fx->rip = fpu->last_ip;
 	fx->rdp = fpu->last_dp;
 	memcpy(fx->xmm_space, fpu->xmm, sizeof(fpu->xmm));
-	fx->mxcsr = fpu->mxcsr;
 	area->header.xfeatures |= XFEATURE_MASK_FPSSE;
 	return 0;
 }

@@ -21,8 +21,10 @@
 
 #include "backend.h"
 
-/* Beside FONDA_MSR_INVALID and _UNKNOWN, for user-space MSR exits. */
-#define MSR_FILTERED		4
+/* Why an access was refused. FONDA_RETRY_SLEEPING is not one of them. */
+#define MSR_INVALID		1	/* the value, or the kind of access */
+#define MSR_UNKNOWN		3
+#define MSR_FILTERED		4	/* by user space */
 
 #define MSR_X2APIC_BASE		0x800
 #define MSR_X2APIC_COUNT	0x100
@@ -50,8 +52,8 @@ struct msr_desc {
 	u64 value;	/* what it reads as, or the bits that may be set */
 	bool saved;	/* part of a vCPU's state: KVM_GET_MSR_INDEX_LIST */
 	/*
-	 * @i counts from first. @host: for an ioctl. 0, FONDA_MSR_INVALID,
-	 * FONDA_MSR_UNKNOWN; set also FONDA_RETRY_SLEEPING, with no effect yet.
+	 * @i counts from first. @host: for an ioctl. 0, MSR_INVALID,
+	 * MSR_UNKNOWN; set also FONDA_RETRY_SLEEPING, with no effect yet.
 	 */
 	int (*get)(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val);
 	int (*set)(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host);
@@ -86,7 +88,7 @@ static int get_reg(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64
 
 static int get_nothing(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
 {
-	return FONDA_MSR_INVALID;
+	return MSR_INVALID;
 }
 
 /* Only user space may write it, and only what it has read. */
@@ -95,7 +97,7 @@ static int set_readonly(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i
 {
 	u64 old;
 
-	return host && !d->get(vcpu, d, i, &old) && val == old ? 0 : FONDA_MSR_INVALID;
+	return host && !d->get(vcpu, d, i, &old) && val == old ? 0 : MSR_INVALID;
 }
 
 static int set_ignored(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
@@ -108,7 +110,7 @@ static int set_field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u
 		     bool host)
 {
 	if (val & ~d->value)
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	*field(vcpu, d, i) = val;
 	return 0;
 }
@@ -117,13 +119,13 @@ static int set_field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u
 static int set_by_host(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
 		       bool host)
 {
-	return host ? set_field(vcpu, d, i, val, host) : FONDA_MSR_INVALID;
+	return host ? set_field(vcpu, d, i, val, host) : MSR_INVALID;
 }
 
 static int set_reg(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
 {
 	if (val & ~d->value)
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	fonda_backend->write_reg(vcpu, d->where + i, val);
 	return 0;
 }
@@ -132,7 +134,7 @@ static int set_address(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i,
 		       bool host)
 {
 	if (!fonda_is_canonical(vcpu, val))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	fonda_backend->write_reg(vcpu, d->where + i, val);
 	return 0;
 }
@@ -152,7 +154,7 @@ static int set_base(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u6
 	struct fonda_segment s;
 
 	if (!fonda_is_canonical(vcpu, val))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
 	s.base = val;
 	fonda_backend->set_segment(vcpu, FONDA_SEG_FS + i, &s);
@@ -220,11 +222,11 @@ static int set_efer(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u6
 	u64 old = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
 
 	if (val & vcpu->cpuid.efer_reserved)
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	if (!host) {
 		if ((val ^ old) & EFER_LME &&
 		    fonda_backend->read_reg(vcpu, FONDA_REG_CR0) & X86_CR0_PG)
-			return FONDA_MSR_INVALID;
+			return MSR_INVALID;
 		/* The processor's own: writes do not change it. */
 		val = (val & ~(u64)EFER_LMA) | (old & EFER_LMA);
 	}
@@ -237,7 +239,7 @@ static int set_tsc_aux(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i,
 {
 	/* AMD drops the upper half, Intel refuses it. */
 	if (val >> 32 && !fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	vcpu->msrs.tsc_aux = (u32)val;
 	if (vcpu->atomic)
 		wrmsrq(MSR_TSC_AUX, (u32)val);
@@ -248,7 +250,7 @@ static int set_spec_ctrl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 
 			 bool host)
 {
 	if (val & ~(u64)vcpu->cpuid.spec_ctrl)
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	vcpu->msrs.spec_ctrl = val;
 	return 0;
 }
@@ -258,7 +260,7 @@ static int set_command(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i,
 		       bool host)
 {
 	if (val & ~d->value)
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	if (val && !host)
 		wrmsrq(d->first, val);
 	return 0;
@@ -280,7 +282,7 @@ static int set_misc_enable(struct fonda_vcpu *vcpu, const struct msr_desc *d, u3
 			     MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
 
 	if (!host && (val ^ vcpu->msrs.misc_enable) & readonly)
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	vcpu->msrs.misc_enable = val;
 	return 0;
 }
@@ -290,7 +292,7 @@ static int set_debugctl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i
 			bool host)
 {
 	if (val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	fonda_backend->write_reg(vcpu, FONDA_REG_DEBUGCTL, val & DEBUGCTLMSR_BTF);
 	return 0;
 }
@@ -323,7 +325,7 @@ static int set_pat(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64
 {
 	/* 7 is UC-, which MTRRs have not. */
 	if (!types_valid(val, BIT(7)))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	fonda_backend->write_reg(vcpu, FONDA_REG_PAT, val);
 	return 0;
 }
@@ -332,7 +334,7 @@ static int set_mtrr_default(struct fonda_vcpu *vcpu, const struct msr_desc *d, u
 			    bool host)
 {
 	if (!types_valid(val & 0xff, 0))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	return set_field(vcpu, d, i, val, host);
 }
 
@@ -340,7 +342,7 @@ static int set_mtrr_fixed(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32
 			  bool host)
 {
 	if (!types_valid(val, 0))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	return set_field(vcpu, d, i, val, host);
 }
 
@@ -352,7 +354,7 @@ static int set_mtrr_variable(struct fonda_vcpu *vcpu, const struct msr_desc *d, 
 
 	if (i & 1 ? val & ~(address | BIT(11)) :
 		    val & ~(address | 0xff) || !types_valid(val & 0xff, 0))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	*field(vcpu, d, i) = val;
 	return 0;
 }
@@ -371,7 +373,7 @@ static int set_mcg_ctl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i,
 		       bool host)
 {
 	if (!(vcpu->msrs.mcg_cap & MCG_CTL_P) || (val && ~val && !host))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	vcpu->msrs.mcg_ctl = val;
 	return 0;
 }
@@ -379,7 +381,7 @@ static int set_mcg_ctl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i,
 static int get_bank(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
 {
 	if (i >= nr_banks(vcpu) * BANK_REGS)
-		return FONDA_MSR_UNKNOWN;
+		return MSR_UNKNOWN;
 	*val = vcpu->msrs.mce_banks[i];
 	return 0;
 }
@@ -393,11 +395,11 @@ static int set_bank(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u6
 			       fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES);
 
 	if (i >= nr_banks(vcpu) * BANK_REGS)
-		return FONDA_MSR_UNKNOWN;
+		return MSR_UNKNOWN;
 	if (!host && i % BANK_REGS == BANK_CTL && val && ~(val | free_bits))
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	if (!host && i % BANK_REGS == BANK_STATUS && val && !status_writable)
-		return FONDA_MSR_INVALID;
+		return MSR_INVALID;
 	vcpu->msrs.mce_banks[i] = val;
 	return 0;
 }
@@ -562,22 +564,21 @@ static const struct msr_desc msrs[] = {
 	M(MSR_AMD64_BU_CFG2,		ANY, 0, 0, false, get_value, set_ignored),
 };
 
-static const struct msr_desc *find(u32 msr)
+static __always_inline const struct msr_desc *find(u32 msr)
 {
-	u32 low = 0, high = ARRAY_SIZE(msrs);
+	u32 nr = ARRAY_SIZE(msrs), half;
+	const struct msr_desc *d = msrs;
 
-	while (low < high) {
-		u32 middle = (low + high) / 2;
-
-		if (msr > msrs[middle].last)
-			low = middle + 1;
-		else
-			high = middle;
+	/* The last one that does not begin behind @msr. */
+	for (; nr > 1; nr -= half) {
+		half = nr / 2;
+		if (d[half].first <= msr)
+			d += half;
 	}
-	return low < ARRAY_SIZE(msrs) && msr >= msrs[low].first ? &msrs[low] : NULL;
+	return d->first <= msr && msr <= d->last ? d : NULL;
 }
 
-static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
+static __always_inline bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
 {
 	if (d->feature == NO_FEATURE)
 		return true;
@@ -586,48 +587,27 @@ static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool ho
 }
 
 /* The processor may speculate past find(); @i must not lead it astray. */
-static u32 index_in(const struct msr_desc *d, u32 msr)
+static __always_inline u32 index_in(const struct msr_desc *d, u32 msr)
 {
 	return array_index_nospec(msr - d->first, d->last - d->first + 1);
 }
 
-static int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
+static __always_inline int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
 {
 	const struct msr_desc *d = find(msr);
 
 	if (!d || !available(vcpu, d, host))
-		return FONDA_MSR_UNKNOWN;
+		return MSR_UNKNOWN;
 	return d->get(vcpu, d, index_in(d, msr), val);
 }
 
-static int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
+static __always_inline int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 {
 	const struct msr_desc *d = find(msr);
 
 	if (!d || !available(vcpu, d, host))
-		return FONDA_MSR_UNKNOWN;
+		return MSR_UNKNOWN;
 	return d->set(vcpu, d, index_in(d, msr), val, host);
-}
-
-/* What a busy guest uses most needs no search. */
-static bool is_hot(struct fonda_vcpu *vcpu, u32 msr)
-{
-	return msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT ||
-	       (msr == MSR_IA32_TSC_DEADLINE && fonda_guest_has(vcpu, FONDA_HAS_TSC_DEADLINE));
-}
-
-int fonda_rdmsr(struct fonda_vcpu *vcpu, u32 msr, u64 *val)
-{
-	if (is_hot(vcpu, msr))
-		return fonda_lapic_read_msr(vcpu, msr, val);
-	return get_msr(vcpu, msr, val, false);
-}
-
-int fonda_wrmsr(struct fonda_vcpu *vcpu, u32 msr, u64 val)
-{
-	if (is_hot(vcpu, msr))
-		return fonda_lapic_write_msr(vcpu, msr, val, false);
-	return set_msr(vcpu, msr, val, false);
 }
 
 /* -- power-up --------------------------------------------------------------- */
@@ -827,7 +807,7 @@ static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int ins
 	if (why == FONDA_RETRY_SLEEPING)
 		return why;
 	reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
-		 why == FONDA_MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN :
+		 why == MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN :
 		 KVM_MSR_EXIT_REASON_INVAL;
 	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason)) {
 		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
@@ -851,14 +831,31 @@ static void give_to_guest(struct fonda_vcpu *vcpu, u64 val)
 	vcpu->regs[FONDA_RDX] = val >> 32;
 }
 
+static bool is_filtered(struct fonda_vcpu *vcpu, u32 msr, bool write)
+{
+	return unlikely(rcu_access_pointer(vcpu->vm->msr_filter)) &&
+	       !fonda_msr_filter_allows(vcpu, msr, write);
+}
+
+/* What a busy guest uses most needs no search. */
+static bool is_hot(struct fonda_vcpu *vcpu, u32 msr)
+{
+	return msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT ||
+	       (msr == MSR_IA32_TSC_DEADLINE && fonda_guest_has(vcpu, FONDA_HAS_TSC_DEADLINE));
+}
+
 int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
 {
 	u32 msr = vcpu->regs[FONDA_RCX];
 	u64 val = 0;
 	int ret;
 
-	ret = fonda_msr_filter_allows(vcpu, msr, false) ? fonda_rdmsr(vcpu, msr, &val) :
-							  MSR_FILTERED;
+	if (is_filtered(vcpu, msr, false))
+		ret = MSR_FILTERED;
+	else if (is_hot(vcpu, msr))
+		ret = fonda_lapic_read_msr(vcpu, msr, &val);
+	else
+		ret = get_msr(vcpu, msr, &val, false);
 	if (unlikely(ret))
 		return refuse(vcpu, ret, false, 0, insn_len);
 	give_to_guest(vcpu, val);
@@ -871,8 +868,12 @@ int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
 	u32 msr = vcpu->regs[FONDA_RCX];
 	int ret;
 
-	ret = fonda_msr_filter_allows(vcpu, msr, true) ? fonda_wrmsr(vcpu, msr, val) :
-							 MSR_FILTERED;
+	if (is_filtered(vcpu, msr, true))
+		ret = MSR_FILTERED;
+	else if (is_hot(vcpu, msr))
+		ret = fonda_lapic_write_msr(vcpu, msr, val, false);
+	else
+		ret = set_msr(vcpu, msr, val, false);
 	if (unlikely(ret))
 		return refuse(vcpu, ret, true, val, insn_len);
 	return fonda_skip_insn(vcpu, insn_len);
@@ -916,7 +917,7 @@ static int get_feature_msr(u32 msr, u64 *val)
 	else if (msr == MSR_IA32_ARCH_CAPABILITIES && nr_feature_msrs() == 3)
 		*val = host_arch_capabilities();
 	else
-		return FONDA_MSR_UNKNOWN;
+		return MSR_UNKNOWN;
 	return 0;
 }
 

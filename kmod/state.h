@@ -209,10 +209,6 @@ struct fonda_msrs {
 	unsigned long exit_rip;
 };
 
-/* Why an access was refused. Neither is FONDA_RETRY_SLEEPING. */
-#define FONDA_MSR_INVALID	1	/* the value, or the kind of access */
-#define FONDA_MSR_UNKNOWN	3	/* there is no such MSR */
-
 /*
  * RDMSR and WRMSR of the guest, instruction @insn_len bytes long, operands in
  * vcpu->regs. Handlers: they skip the instruction, or inject #GP.
@@ -224,13 +220,6 @@ int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len);
  * fonda_complete_user_io(), when vcpu->msrs.exit_pending. A handler.
  */
 int fonda_complete_msr(struct fonda_vcpu *vcpu);
-
-/*
- * The access alone, as the guest's. 0; FONDA_MSR_INVALID, FONDA_MSR_UNKNOWN:
- * #GP; FONDA_RETRY_SLEEPING when vcpu->atomic; filters do not apply.
- */
-int fonda_rdmsr(struct fonda_vcpu *vcpu, u32 msr, u64 *val);
-int fonda_wrmsr(struct fonda_vcpu *vcpu, u32 msr, u64 val);
 
 /*
  * May the guest access @msr itself? Any context. After the filter changed, every
@@ -320,7 +309,7 @@ long fonda_vcpu_has_device_attr(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg);
 
-/* For msr.c: the MSRs of this part. 0, FONDA_MSR_INVALID or _RETRY_SLEEPING. */
+/* For msr.c: the MSRs of this part. 0, 1 (#GP), or FONDA_RETRY_SLEEPING. */
 int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host);
 int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host);
 int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val);
