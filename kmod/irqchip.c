@@ -64,7 +64,7 @@ void lapic_raise(struct fonda_lapic *apic)
 {
 	struct fonda_vcpu *vcpu = vcpu_of(apic);
 
-	/* IRR was set by a locked instruction: fonda_irq_peek() relies on it. */
+	/* IRR was set by a locked instruction: allowed_vector() relies on it. */
 	WRITE_ONCE(vcpu->irq_pending, true);
 	fonda_vcpu_kick(vcpu);
 }
@@ -789,7 +789,7 @@ static bool extint_waits(struct fonda_vcpu *vcpu)
 	return !vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic);
 }
 
-static int extint_vector(struct fonda_vcpu *vcpu)
+static int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pic *pic))
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	unsigned long flags;
@@ -798,7 +798,7 @@ static int extint_vector(struct fonda_vcpu *vcpu)
 	if (chip->mode != FONDA_IRQCHIP_KERNEL)
 		return vcpu->ext_irq;
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	vector = pic_peek(chip->pic);
+	vector = from_pic(chip->pic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return vector;
 }
@@ -811,16 +811,13 @@ static int waiting_vector(struct fonda_vcpu *vcpu)
 	return lapic_highest_irr(&vcpu->lapic);
 }
 
-int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
+/* The local APIC's vector that priorities let through, or -1. */
+static int allowed_vector(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 {
 	struct fonda_lapic *apic = &vcpu->lapic;
-	int vector, class, in_service;
+	int vector = waiting_vector(vcpu);
+	int class = vector >> 4, in_service;
 
-	if (extint_waits(vcpu)) {
-		apic->offered_ext = true;
-		return extint_vector(vcpu);
-	}
-	vector = waiting_vector(vcpu);
 	if (vector < 0) {
 		WRITE_ONCE(vcpu->irq_pending, false);
 		/*
@@ -832,9 +829,6 @@ int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 			WRITE_ONCE(vcpu->irq_pending, true);
 		return -1;
 	}
-
-	apic->offered_ext = false;
-	class = vector >> 4;
 	in_service = apic->isr_top < 0 ? 0 : apic->isr_top >> 4;
 	if (class > in_service && class > lapic_get_tpr(apic))
 		return vector;
@@ -842,27 +836,59 @@ int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 	return -1;
 }
 
-void fonda_irq_taken(struct fonda_vcpu *vcpu, int vector)
+int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 {
-	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	unsigned long flags;
-	u32 acked;
+	if (unlikely(extint_waits(vcpu)))
+		return extint_vector(vcpu, pic_peek);
+	return allowed_vector(vcpu, tpr_blocked);
+}
 
-	if (likely(!vcpu->lapic.offered_ext)) {
-		lapic_take(&vcpu->lapic, vector);
-		return;
-	}
-	if (chip->mode != FONDA_IRQCHIP_KERNEL) {
-		WRITE_ONCE(vcpu->ext_irq, -1);
-		return;
-	}
+int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
+{
+	struct fonda_lapic *apic = &vcpu->lapic;
+	int vector;
+
+	apic->offered_ext = extint_waits(vcpu);
+	if (unlikely(apic->offered_ext))
+		return extint_vector(vcpu, pic_offer);
+	vector = allowed_vector(vcpu, tpr_blocked);
+	if (vector >= 0)
+		lapic_offer(apic, vector);
+	return vector;
+}
+
+static void settle_pic(struct fonda_irqchip *chip, int vector, bool taken)
+{
+	unsigned long flags;
+	u32 acked = 0;
+
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	pic_intack(chip->pic, vector);
-	acked = pic_take_acked(chip->pic);
+	if (taken) {
+		pic_intack(chip->pic, vector);
+		acked = pic_take_acked(chip->pic);
+	} else {
+		pic_withdraw(chip->pic);
+	}
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	/* With automatic end of interrupt that was its end. */
 	for (; acked; acked &= acked - 1)
 		notify_acked(chip, __ffs(acked) / 8, __ffs(acked) % 8);
+}
+
+void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
+{
+	struct fonda_lapic *apic = &vcpu->lapic;
+
+	if (unlikely(apic->offered_ext)) {
+		if (vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL)
+			settle_pic(&vcpu->vm->irqchip, vector, taken);
+		else if (taken)
+			WRITE_ONCE(vcpu->ext_irq, -1);
+	} else if (likely(taken)) {
+		lapic_take(apic, vector);
+	} else {
+		lapic_withdraw(apic, vector);
+	}
 }
 
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)

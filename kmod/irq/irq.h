@@ -78,6 +78,8 @@ struct fonda_pic {
 	struct kvm_pic_state chip[2];	/* 0 master, 1 slave on its line 2 */
 	u8 lines[FONDA_PIC_PINS];	/* bits of enum fonda_irq_source */
 	bool output;			/* INT of the master; read by anyone */
+	u16 offered;			/* lines behind what pic_offer() gave */
+	u16 again;			/* of those: another edge has come since */
 	u16 acked;			/* lines whose service ended: see pic_take_acked() */
 };
 
@@ -87,10 +89,15 @@ int pic_set_line(struct fonda_pic *pic, int source, unsigned int pin, bool high)
 /* Ports 20, 21, a0, a1, 4d0, 4d1. */
 u8 pic_read(struct fonda_pic *pic, u16 port);
 void pic_write(struct fonda_pic *pic, u16 port, u8 val);
-/* The vector that an INTA cycle would give now; without side effects. */
+/* The vector that an INTA cycle would give now. */
 u8 pic_peek(struct fonda_pic *pic);
-/* The INTA cycle that gave @vector has happened. */
+/*
+ * The same, and a processor may take it any time from now on, of which
+ * pic_intack() or pic_withdraw() tells. Edges that come meanwhile are new ones.
+ */
+u8 pic_offer(struct fonda_pic *pic);
 void pic_intack(struct fonda_pic *pic, u8 vector);
+void pic_withdraw(struct fonda_pic *pic);
 void pic_get_state(struct fonda_pic *pic, int nr, struct kvm_pic_state *state);
 void pic_set_state(struct fonda_pic *pic, int nr, const struct kvm_pic_state *state);
 
@@ -133,7 +140,7 @@ void ioapic_set_state(struct fonda_ioapic *ioapic, const struct kvm_ioapic_state
 struct fonda_pit {
 	struct fonda_irqchip *chip;	/* (c) */
 	struct kvm_pit_state2 state;
-	u8 speaker;			/* bits 1:0 of port 61h as written */
+	u64 gate_fell_ns;		/* of channel 2; the others' are high */
 	bool has_speaker;		/* (c) KVM_PIT_SPEAKER_DUMMY */
 	bool reinject;			/* ticks wait for the acknowledge of the last */
 	bool in_flight;			/* a tick has not been acknowledged */
@@ -172,7 +179,7 @@ struct fonda_lapic {
 	bool enabled;			/* (v) from base: bit 11 */
 	bool sw_enabled;		/* (v) from the spurious vector register */
 	bool published;			/* (l) in the map of ids */
-	bool offered_ext;		/* (v) last fonda_irq_peek() gave an ExtINT */
+	bool offered_ext;		/* (v) what fonda_irq_offer() gave is an ExtINT */
 	u8 isr_words;			/* (v) which of the 8 ISR words are not 0 */
 	u8 esr;				/* (a) errors since ESR was written */
 	s16 isr_top;			/* (v) highest vector in service, or -1 */
@@ -214,7 +221,13 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg);
 /* Highest vector that waits in IRR, or -1. */
 int lapic_highest_irr(struct fonda_lapic *apic);
+/*
+ * Out of IRR; then into ISR, or back. In between the processor may have taken
+ * it without our knowing yet, and one more of it is a new interrupt.
+ */
+void lapic_offer(struct fonda_lapic *apic, u8 vector);
 void lapic_take(struct fonda_lapic *apic, u8 vector);
+void lapic_withdraw(struct fonda_lapic *apic, u8 vector);
 bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
 
 /* The task priority class: what CR8 holds. */
@@ -359,14 +372,16 @@ void fonda_lapic_destroy(struct fonda_vcpu *vcpu);
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init);
 
 /*
- * Only when vcpu->irq_pending: the vector to offer now, or -1. *tpr_blocked:
- * something waits that only the task priority holds back. Clears irq_pending
- * when nothing at all waits. vcpu->lapic.offered_ext says that the vector is an
- * ExtINT, to which priorities do not apply.
+ * Only when vcpu->irq_pending: the vector to offer to the guest now, or -1.
+ * *tpr_blocked: something waits that only the task priority holds back. Clears
+ * irq_pending when nothing at all waits. vcpu->lapic.offered_ext says that the
+ * vector is an ExtINT, to which priorities do not apply. Each offer is settled
+ * before the next question: did the guest take it, or not?
  */
+int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked);
+void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
+/* As fonda_irq_offer(), but only to know. */
 int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked);
-/* The guest has taken @vector, which the last fonda_irq_peek() gave. */
-void fonda_irq_taken(struct fonda_vcpu *vcpu, int vector);
 /* Would KVM_INTERRUPT be of use: for ready_for_interrupt_injection. */
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu);
 /*

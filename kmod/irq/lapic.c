@@ -149,11 +149,20 @@ static u32 processor_priority(const struct fonda_lapic *apic)
 	return (tpr & 0xf0) >= isr ? tpr : isr;
 }
 
+void lapic_offer(struct fonda_lapic *apic, u8 vector)
+{
+	clear_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
+}
+
+void lapic_withdraw(struct fonda_lapic *apic, u8 vector)
+{
+	set_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
+}
+
 void lapic_take(struct fonda_lapic *apic, u8 vector)
 {
 	int word = vector / 32;
 
-	clear_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
 	apic->regs[(REG_ISR + word * 16) / 4] |= BIT(vector % 32);
 	apic->isr_words |= BIT(word);
 	/* Only a higher one can interrupt the one in service. */

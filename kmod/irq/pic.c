@@ -95,6 +95,7 @@ int pic_set_line(struct fonda_pic *pic, int source, unsigned int pin, bool high)
 		if (high && (s->elcr & bit || !(s->last_irr & bit))) {
 			ret = !(s->irr & bit);
 			s->irr |= bit;
+			pic->again |= BIT(pin) & pic->offered;
 		} else if (!high && s->elcr & bit) {
 			s->irr &= ~bit;
 		}
@@ -125,7 +126,7 @@ static void acknowledge(struct fonda_pic *pic, int nr, int line)
 		return;
 
 	s->isr |= BIT(line);
-	if (!(s->elcr & BIT(line)))
+	if (!(s->elcr & BIT(line) || pic->again & BIT(nr * 8 + line)))
 		s->irr &= ~BIT(line);
 	if (s->auto_eoi) {
 		if (s->rotate_on_auto_eoi)
@@ -145,6 +146,23 @@ u8 pic_peek(struct fonda_pic *pic)
 	return pic->chip[0].irq_base | (line < 0 ? 7 : line);
 }
 
+u8 pic_offer(struct fonda_pic *pic)
+{
+	int line = requested(pic, 0);
+
+	if (line == CASCADE)
+		line = 8 + requested(pic, 1);
+	pic->offered = line < 0 ? 0 : BIT(line);
+	pic->again = 0;
+	return pic_peek(pic);
+}
+
+void pic_withdraw(struct fonda_pic *pic)
+{
+	pic->offered = 0;
+	pic->again = 0;
+}
+
 void pic_intack(struct fonda_pic *pic, u8 vector)
 {
 	if ((vector & ~7) != pic->chip[0].irq_base) {
@@ -153,6 +171,7 @@ void pic_intack(struct fonda_pic *pic, u8 vector)
 	} else {
 		acknowledge(pic, 0, vector & 7);
 	}
+	pic_withdraw(pic);
 	update(pic);
 }
 

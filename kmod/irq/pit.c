@@ -8,8 +8,7 @@
  * Ticks that a guest was too late to take are not lost: each waits until the
  * one before has been acknowledged, if user space wants that (reinjection).
  *
- * Not modelled: a low gate that stops modes 0 and 4 in the middle of counting,
- * and the null count flag; a new count takes effect at once.
+ * Not modelled: the null count flag; a new count takes effect at once.
  */
 #include <linux/bits.h>
 #include <linux/kernel.h>
@@ -43,10 +42,18 @@ static u64 ticks_to_ns(u64 ticks)
 	return mul_u64_u32_div(ticks, 1000000000, PIT_HZ);
 }
 
-/* Clocks of the 8254 since the count was loaded. */
-static u64 elapsed(const struct kvm_pit_channel_state *c)
+/* A low gate stops the counter, but in the modes that it only triggers. */
+static bool is_stopped(const struct kvm_pit_channel_state *c)
 {
-	return mul_u64_u32_div(fonda_time_ns() - c->count_load_time, PIT_HZ, 1000000000);
+	return !c->gate && c->mode != 1 && c->mode != 5;
+}
+
+/* Clocks of the 8254 that were counted since the count was loaded. */
+static u64 elapsed(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)
+{
+	u64 end = is_stopped(c) ? pit->gate_fell_ns : fonda_time_ns();
+
+	return mul_u64_u32_div(end - c->count_load_time, PIT_HZ, 1000000000);
 }
 
 static u32 to_bcd(u32 n)
@@ -60,10 +67,10 @@ static u32 from_bcd(u32 n)
 }
 
 /* The counting element, as a guest would read it. */
-static u16 counter(const struct kvm_pit_channel_state *c)
+static u16 counter(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)
 {
 	u32 range = c->bcd ? 10000 : 0x10000;
-	u64 t = elapsed(c);
+	u64 t = elapsed(pit, c);
 	u32 n;
 
 	switch (c->mode) {
@@ -80,15 +87,15 @@ static u16 counter(const struct kvm_pit_channel_state *c)
 	return c->bcd ? to_bcd(n) : n;
 }
 
-static bool output(const struct kvm_pit_channel_state *c)
+static bool output(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)
 {
-	u64 t = elapsed(c);
+	u64 t = elapsed(pit, c);
 
 	switch (c->mode) {
 	case 2:
-		return t % c->count != c->count - 1;
+		return !c->gate || t % c->count != c->count - 1;
 	case 3:
-		return t % c->count < (c->count + 1) / 2;
+		return !c->gate || t % c->count < (c->count + 1) / 2;
 	case 4:
 	case 5:
 		return t != c->count;
@@ -135,23 +142,25 @@ static void load(struct fonda_pit *pit, int nr, u32 count)
 		count = c->bcd ? 10000 : 0x10000;
 	c->count = count;
 	c->count_load_time = fonda_time_ns();
+	if (!c->gate)
+		pit->gate_fell_ns = c->count_load_time;
 	if (nr == 0)
 		start_timer(pit);
 }
 
-static void latch_count(struct kvm_pit_channel_state *c)
+static void latch_count(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
 {
 	if (c->count_latched)
 		return;
-	c->latched_count = counter(c);
+	c->latched_count = counter(pit, c);
 	c->count_latched = c->rw_mode;
 }
 
-static void latch_status(struct kvm_pit_channel_state *c)
+static void latch_status(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
 {
 	if (c->status_latched)
 		return;
-	c->status = output(c) << 7 | c->rw_mode << 4 | (c->mode & 7) << 1 | c->bcd;
+	c->status = output(pit, c) << 7 | c->rw_mode << 4 | (c->mode & 7) << 1 | c->bcd;
 	c->status_latched = 1;
 }
 
@@ -164,9 +173,9 @@ static void read_back(struct fonda_pit *pit, u8 val)
 		if (!(val & BIT(nr + 1)))
 			continue;
 		if (!(val & BIT(5)))
-			latch_count(&pit->state.channels[nr]);
+			latch_count(pit, &pit->state.channels[nr]);
 		if (!(val & BIT(4)))
-			latch_status(&pit->state.channels[nr]);
+			latch_status(pit, &pit->state.channels[nr]);
 	}
 }
 
@@ -181,7 +190,7 @@ static void write_control(struct fonda_pit *pit, u8 val)
 	}
 	c = &pit->state.channels[val >> 6];
 	if (!rw) {
-		latch_count(c);
+		latch_count(pit, c);
 		return;
 	}
 	c->rw_mode = rw;
@@ -217,7 +226,7 @@ static void write_counter(struct fonda_pit *pit, int nr, u8 val)
 	}
 }
 
-static u8 read_counter(struct kvm_pit_channel_state *c)
+static u8 read_counter(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
 {
 	u16 val;
 
@@ -240,7 +249,7 @@ static u8 read_counter(struct kvm_pit_channel_state *c)
 		return c->latched_count >> 8;
 	}
 
-	val = counter(c);
+	val = counter(pit, c);
 	switch (c->read_state) {
 	case RW_WORD:
 		c->read_state = RW_WORD_MSB;
@@ -259,11 +268,16 @@ static u8 read_counter(struct kvm_pit_channel_state *c)
 static void write_speaker(struct fonda_pit *pit, u8 val)
 {
 	struct kvm_pit_channel_state *c = &pit->state.channels[2];
+	u64 now = fonda_time_ns();
+	bool gate = val & 1;
 
-	/* A rising gate restarts the modes that it triggers. */
-	if (val & ~c->gate & 1 && c->mode != 0 && c->mode != 4)
-		c->count_load_time = fonda_time_ns();
-	c->gate = val & 1;
+	/* A rising gate continues modes 0 and 4 and restarts the others. */
+	if (gate && !c->gate)
+		c->count_load_time = c->mode == 0 || c->mode == 4 ?
+				     c->count_load_time + now - pit->gate_fell_ns : now;
+	else if (!gate && c->gate)
+		pit->gate_fell_ns = now;
+	c->gate = gate;
 	if (val & BIT(1))
 		pit->state.flags |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 	else
@@ -277,7 +291,7 @@ static u8 read_speaker(struct fonda_pit *pit)
 	bool refresh = fonda_time_ns() & BIT(14);
 	bool data = pit->state.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 
-	return output(c) << 5 | refresh << 4 | data << 1 | c->gate;
+	return output(pit, c) << 5 | refresh << 4 | data << 1 | c->gate;
 }
 
 u8 pit_read(struct fonda_pit *pit, u16 port)
@@ -286,7 +300,7 @@ u8 pit_read(struct fonda_pit *pit, u16 port)
 		return read_speaker(pit);
 	if (port == PORT_CONTROL)
 		return 0;
-	return read_counter(&pit->state.channels[port - PORT_COUNTER]);
+	return read_counter(pit, &pit->state.channels[port - PORT_COUNTER]);
 }
 
 void pit_write(struct fonda_pit *pit, u16 port, u8 val)
@@ -364,6 +378,7 @@ void pit_init(struct fonda_pit *pit, struct fonda_irqchip *chip, u32 flags)
 		c->count = 0x10000;
 		c->count_load_time = now;
 	}
+	pit->gate_fell_ns = now;
 }
 
 void pit_get_state(struct fonda_pit *pit, struct kvm_pit_state2 *state)
@@ -383,7 +398,7 @@ void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state)
 		struct kvm_pit_channel_state *c = &pit->state.channels[nr];
 
 		c->bcd &= 1;
-		c->gate &= 1;
+		c->gate = nr != 2 || c->gate & 1;
 		c->rw_mode &= 3;
 		if (c->mode > 5)
 			c->mode = MODE_NONE;
@@ -391,5 +406,6 @@ void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state)
 			c->count = c->bcd ? 10000 : 0x10000;
 		c->count_load_time = fonda_time_ns();
 	}
+	pit->gate_fell_ns = fonda_time_ns();
 	start_timer(pit);
 }

@@ -114,7 +114,7 @@ static void offer_interrupt(struct svm_vcpu *svm)
 	int vector = -1;
 
 	if (READ_ONCE(vcpu->irq_pending))
-		vector = fonda_irq_peek(vcpu, &tpr_blocked);
+		vector = fonda_irq_offer(vcpu, &tpr_blocked);
 	if (vector >= 0) {
 		/* Its priority was compared with the TPR already. */
 		vmcb->int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_PRIO_MASK;
@@ -165,7 +165,9 @@ static void settle_interrupt(struct svm_vcpu *svm)
 		svm_intercept1(svm, INTERCEPT_VINTR, false);
 	} else if (!(vmcb->int_ctl & V_IRQ) && !is_cut_interrupt(vmcb->exit_int_info)) {
 		trace_fonda_inject(&svm->vcpu, vmcb->int_vector, 0);
-		fonda_irq_taken(&svm->vcpu, vmcb->int_vector);
+		fonda_irq_settle(&svm->vcpu, vmcb->int_vector, true);
+	} else {
+		fonda_irq_settle(&svm->vcpu, vmcb->int_vector, false);
 	}
 	vmcb->int_ctl &= ~(V_IRQ | V_IGN_TPR);
 }

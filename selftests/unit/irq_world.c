@@ -247,6 +247,7 @@ int apic_take(int nr)
 
 	if (vector < 0 || (vector & 0xf0) <= (int)(apic_get(nr, APIC_PPR) & 0xf0))
 		return -1;
+	lapic_offer(apic, vector);
 	lapic_take(apic, vector);
 	return vector;
 }

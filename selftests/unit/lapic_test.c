@@ -255,6 +255,32 @@ TEST(one_vector_waits_once)
 	world_fini();
 }
 
+TEST(one_more_while_the_first_is_offered)
+{
+	struct fonda_lapic *apic = &world.apic[0];
+
+	start(1);
+	ipi(0, 0, SELF | 0x41);
+	lapic_offer(apic, 0x41);
+	/* The guest may be in its handler already: this is another interrupt. */
+	ipi(0, 0, SELF | 0x41);
+	EXPECT_EQ(world.raises[0], 2);
+	lapic_take(apic, 0x41);
+	EXPECT_EQ(apic_take(0), -1);
+	eoi(0);
+	EXPECT_EQ(apic_take(0), 0x41);
+	eoi(0);
+	/* It was not: they are one. */
+	ipi(0, 0, SELF | 0x42);
+	lapic_offer(apic, 0x42);
+	ipi(0, 0, SELF | 0x42);
+	lapic_withdraw(apic, 0x42);
+	EXPECT_EQ(apic_take(0), 0x42);
+	eoi(0);
+	EXPECT_EQ(apic_take(0), -1);
+	world_fini();
+}
+
 TEST(ipi_destinations)
 {
 	int i;
@@ -356,6 +382,7 @@ TEST(init_resets_all_but_id_and_mode)
 	apic_set(1, APIC_TMICT, 1000);
 	ipi(0, 7, 0x61);
 	ipi(0, 7, 0x62);
+	lapic_offer(apic, 0x62);
 	lapic_take(apic, 0x62);
 	lapic_reset(apic, true);
 	EXPECT_EQ(apic_get(1, APIC_ID), 0x07000000);
@@ -563,6 +590,7 @@ TEST(x2apic_messages)
 	EXPECT_EQ(lapic_highest_irr(&world.apic[2]), 0x41);
 	EXPECT_EQ(x2_set(0, 0x3f0, 0x42), 0);
 	EXPECT_EQ(lapic_highest_irr(&world.apic[0]), 0x42);
+	lapic_offer(&world.apic[0], 0x42);
 	lapic_take(&world.apic[0], 0x42);
 	EXPECT_EQ(x2_get(0, APIC_ISR + 0x20), 4);
 	EXPECT_EQ(x2_set(0, APIC_EOI, 0), 0);

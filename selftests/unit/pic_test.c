@@ -386,6 +386,46 @@ TEST(spurious)
 	EXPECT_EQ(pic.chip[0].isr, 0x80);
 }
 
+TEST(one_more_while_the_first_is_offered)
+{
+	static const unsigned int lines[] = { 1, 12 };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		u8 vector = lines[i] < 8 ? 0x08 + lines[i] : 0x68 + lines[i];
+
+		setup();
+		pulse(lines[i]);
+		EXPECT_EQ(pic_offer(&pic), vector);
+		pulse(lines[i]);
+		pic_intack(&pic, vector);
+		EXPECT_EQ(inta(), -1);
+		eoi(0xa0);
+		eoi(0x20);
+		EXPECT_EQ(inta(), vector);
+		eoi(0xa0);
+		eoi(0x20);
+		EXPECT_EQ(inta(), -1);
+		/* Not taken: the two are one. */
+		pulse(lines[i]);
+		EXPECT_EQ(pic_offer(&pic), vector);
+		pulse(lines[i]);
+		pic_withdraw(&pic);
+		EXPECT_EQ(inta(), vector);
+		eoi(0xa0);
+		eoi(0x20);
+		EXPECT_EQ(inta(), -1);
+		/* Before the offer, too. */
+		pulse(lines[i]);
+		pulse(lines[i]);
+		EXPECT_EQ(pic_offer(&pic), vector);
+		pic_intack(&pic, vector);
+		eoi(0xa0);
+		eoi(0x20);
+		EXPECT_EQ(inta(), -1);
+	}
+}
+
 TEST(end_of_service_is_reported)
 {
 	setup();

@@ -27,6 +27,9 @@ static u16 in_word(u16 port)
 
 static void program(int channel, int mode, u16 count)
 {
+	/* Channel 2 counts while its gate is high. */
+	if (channel == 2)
+		out(0x61, 1);
 	out(0x43, channel << 6 | 3 << 4 | mode << 1);
 	out(0x40 + channel, count);
 	out(0x40 + channel, count >> 8);
@@ -143,6 +146,7 @@ TEST(mode_4_strobes)
 TEST(one_byte_counts)
 {
 	start();
+	out(0x61, 1);
 	out(0x43, 2 << 6 | 1 << 4 | 0 << 1);
 	out(0x42, 0x80);
 	EXPECT_EQ(in(0x42), 0x80);
@@ -185,6 +189,7 @@ TEST(latches_hold)
 TEST(bcd)
 {
 	start();
+	out(0x61, 1);
 	out(0x43, 2 << 6 | 3 << 4 | 1);
 	out(0x42, 0x00);
 	out(0x42, 0x10);
@@ -228,6 +233,37 @@ TEST(port_61)
 	EXPECT_EQ(in(0x61) & 0x10, 0);
 	world.now_ns = 1 << 14;
 	EXPECT_EQ(in(0x61) & 0x10, 0x10);
+	world_fini();
+}
+
+TEST(a_low_gate_stops_counting)
+{
+	start();
+	program(2, 0, 1000);
+	world_advance(CLOCKS(100));
+	out(0x61, 0);
+	world_advance(CLOCKS(5000));
+	EXPECT_EQ(read_latched(2), 900);
+	EXPECT_EQ(in(0x61) & 0x20, 0);
+	/* On from there. */
+	out(0x61, 1);
+	world_advance(CLOCKS(100));
+	EXPECT_EQ(read_latched(2), 800);
+	/* Loaded while it stands still: from the start. */
+	out(0x61, 0);
+	out(0x43, 2 << 6 | 3 << 4);
+	out(0x42, 0x00);
+	out(0x42, 0x20);
+	world_advance(CLOCKS(100));
+	EXPECT_EQ(read_latched(2), 0x2000);
+	/* Modes 2 and 3 keep the output high meanwhile, and begin anew. */
+	program(2, 3, 1000);
+	world_advance(CLOCKS(600));
+	EXPECT_EQ(in(0x61) & 0x20, 0);
+	out(0x61, 0);
+	EXPECT_EQ(in(0x61) & 0x20, 0x20);
+	out(0x61, 1);
+	EXPECT_EQ(read_latched(2), 1000);
 	world_fini();
 }
 
