@@ -187,6 +187,25 @@ static inline void fonda_emulate_answered(struct emulate_ctxt *c)
 enum emulate_result fonda_emulate(struct emulate_ctxt *c);
 
 /*
+ * Where the code of a guest's page is in the VMM's memory, and the entries of
+ * the guest's tables that say so, root first: while they are the same in the
+ * same places, so is the answer. See fetch.c.
+ */
+struct fonda_code_page {
+	u64 generation;		/* of the slots; never 0 in one that holds */
+	u64 root;		/* CR3, with bit 63 for five levels */
+	gva_t page;
+	hva_t code;
+	int nr;
+	struct {
+		hva_t where;
+		u64 entry;
+	} level[5];
+};
+
+#define FONDA_CODE_PAGES	8
+
+/*
  * The instruction that a vCPU is emulating, across the exits to user space and
  * the change to a context that may sleep. All (m); mmio.c's own.
  */

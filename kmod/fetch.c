@@ -5,7 +5,6 @@
  * walk.c the guest's page tables.
  */
 #include <linux/kernel.h>
-#include <linux/nospec.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -27,67 +26,99 @@ int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int
 }
 
 /*
- * @gpa in the VMM's memory, if the slot used last has it. (Nothing here may be
- * a call: user memory is open.)
+ * A walk reads four entries, each through a search of the slots. Exits come
+ * from few places, so these places are kept, and a walk is looking whether the
+ * entries still are what they were: nothing can be stale.
  */
-static __always_inline bool in_last_slot(struct fonda_vcpu *vcpu, gpa_t gpa, hva_t *hva)
+static struct fonda_code_page *code_page(struct fonda_vcpu *vcpu, gva_t rip)
 {
-	const struct fonda_memslot *slot = vcpu->mmu_cache.slot;
-	u64 size = slot->npages << PAGE_SHIFT, offset = gpa - (slot->base_gfn << PAGE_SHIFT);
-
-	if (unlikely(offset >= size))
-		return false;
-	*hva = slot->hva + array_index_nospec(offset, size);
-	return true;
+	return &vcpu->code_pages[(rip >> PAGE_SHIFT) % FONDA_CODE_PAGES];
 }
 
-static __always_inline int read_entry(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
+static u64 root_of(const struct fonda_paging *p)
 {
-	hva_t hva;
-
-	if (unlikely(!in_last_slot(vcpu, gpa, &hva)))
-		return -EAGAIN;
-	unsafe_get_user(*(u64 *)val, (u64 __user *)hva, fault);
-	return 0;
-fault:
-	return -EAGAIN;
+	return p->cr3 | (p->cr4 & X86_CR4_LA57) << (63 - X86_CR4_LA57_BIT);
 }
 
-/*
- * The usual case in few instructions, with one opening of user memory for all
- * reads: 64-bit code within a page, which is in one slot with its tables, and
- * all of it present. Tells only whether it was that.
- */
-static bool fetch_quickly(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip,
-			  u8 *code)
+static u64 slots_generation(struct fonda_vcpu *vcpu)
 {
-	const struct fonda_memslots *slots = rcu_dereference_check(vcpu->vm->slots, true);
-	bool done = false;
-	u64 low, high;
-	gpa_t gpa;
-	hva_t hva;
+	return rcu_dereference_check(vcpu->vm->slots, true)->generation;
+}
 
-	if (unlikely(!(p->efer & FONDA_EFER_LMA) ||
-		     vcpu->mmu_cache.generation != slots->generation))
+/* Does the page kept hold for @rip? Then the FONDA_INSN_MAX bytes there. */
+static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
+				       gva_t rip, u8 *code)
+{
+	const struct fonda_code_page *page = code_page(vcpu, rip);
+	hva_t hva = page->code + offset_in_page(rip);
+	u64 low, high, entry;
+	bool holds = false;
+	int i;
+
+	if (unlikely(page->page != (rip & PAGE_MASK) || page->root != root_of(p) ||
+		     page->generation != slots_generation(vcpu) ||
+		     !(p->efer & FONDA_EFER_LMA)))
 		return false;
 	pagefault_disable();
-	/* Slots are user memory: that was checked when they were made. */
-	if (likely(user_access_begin((void __user *)vcpu->mmu_cache.slot->hva, PAGE_SIZE))) {
-		if (likely(!fonda_walk_code(vcpu, p, rip, &gpa, read_entry) &&
-			   in_last_slot(vcpu, gpa, &hva))) {
-			unsafe_get_user(low, (u64 __user *)hva, fault);
-			unsafe_get_user(high, (u64 __user *)(hva + 7), fault);
-			done = true;
-		}
+	/* All of it is user memory: that was checked when the slots were made. */
+	if (unlikely(!user_access_begin((void __user *)hva, FONDA_INSN_MAX)))
+		goto out;
+	for (i = 0; i < page->nr; i++) {
+		unsafe_get_user(entry, (u64 __user *)page->level[i].where, fault);
+		if (unlikely(entry != page->level[i].entry))
+			goto fault;
+	}
+	unsafe_get_user(low, (u64 __user *)hva, fault);
+	unsafe_get_user(high, (u64 __user *)(hva + FONDA_INSN_MAX - 8), fault);
+	holds = true;
 fault:
-		user_access_end();
-	}
+	user_access_end();
+out:
 	pagefault_enable();
-	if (likely(done)) {
+	if (likely(holds)) {
 		memcpy(code, &low, 8);
-		memcpy(code + 7, &high, 8);
+		memcpy(code + FONDA_INSN_MAX - 8, &high, 8);
 	}
-	return done;
+	return holds;
+}
+
+/* The VMM's address of @gpa; 0: there is no memory. */
+static hva_t hva_of(struct fonda_vcpu *vcpu, gpa_t gpa)
+{
+	const struct fonda_memslot *slot = fonda_vcpu_slot(vcpu, gpa >> PAGE_SHIFT);
+
+	return slot ? fonda_slot_hva(slot, gpa >> PAGE_SHIFT) + offset_in_page(gpa) : 0;
+}
+
+/* Keep the page of @rip, if it and its tables are in memory. */
+static bool keep_page(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip)
+{
+	struct fonda_code_page *page = code_page(vcpu, rip);
+	u64 generation = slots_generation(vcpu);
+	struct fonda_walk_path path;
+	gpa_t gpa;
+	int i;
+
+	if (!(p->efer & FONDA_EFER_LMA))
+		return false;
+	page->generation = 0;
+	rip &= PAGE_MASK;
+	if (fonda_walk_code(vcpu, p, rip, &gpa, &path))
+		return false;
+	for (i = 0; i < path.nr; i++) {
+		page->level[i].where = hva_of(vcpu, path.where[i]);
+		page->level[i].entry = path.entry[i];
+		if (!page->level[i].where)
+			return false;
+	}
+	page->code = hva_of(vcpu, gpa);
+	if (!page->code)
+		return false;
+	page->nr = path.nr;
+	page->page = rip;
+	page->root = root_of(p);
+	page->generation = generation;
+	return true;
 }
 
 /* @len bytes of code that do not cross a page, wherever they are. */
@@ -112,7 +143,9 @@ int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_
 	int room = PAGE_SIZE - offset_in_page(rip), ret;
 
 	if (likely(room >= FONDA_INSN_MAX)) {
-		if (likely(fetch_quickly(vcpu, p, rip, code)))
+		if (likely(fetch_kept(vcpu, p, rip, code)))
+			return FONDA_INSN_MAX;
+		if (keep_page(vcpu, p, rip) && fetch_kept(vcpu, p, rip, code))
 			return FONDA_INSN_MAX;
 		ret = fetch_piece(vcpu, p, rip, code, FONDA_INSN_MAX);
 		return ret ? ret : FONDA_INSN_MAX;

@@ -251,6 +251,7 @@ struct fonda_vcpu {
 	struct fonda_mmu_cache mmu_cache;	/* (m) spare table pages: mmu.h */
 	struct fonda_pio pio;		/* (m) */
 	struct fonda_io io;		/* (m) an emulation that user space finishes */
+	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */
 
 	u64 db[4];			/* (m) guest DR0-DR3 */
 	u64 dr6, dr7;			/* (m) */

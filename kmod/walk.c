@@ -240,3 +240,29 @@ int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
 	}
 	return -EAGAIN;
 }
+
+int fonda_walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+		    gpa_t *gpa, struct fonda_walk_path *path)
+{
+	u64 entry = p->cr3, offset;
+	int shift, ret;
+
+	path->nr = 0;
+	for (shift = p->cr4 & X86_CR4_LA57 ? 48 : 39; ; shift -= 9) {
+		gpa_t where = (entry & GENMASK_ULL(51, 12)) | (gva >> shift & 0x1ff) << 3;
+
+		ret = fonda_walk_read(vcpu, where, &entry, 8);
+		if (ret)
+			return ret;
+		path->where[path->nr] = where;
+		path->entry[path->nr++] = entry;
+		if (!(entry & PTE_P))
+			return FONDA_WALK_FAULT;
+		/* A large page; where there is none, the processor has faulted. */
+		if (shift == 12 || (entry & PTE_PS))
+			break;
+	}
+	offset = (1ULL << shift) - 1;
+	*gpa = (entry & GENMASK_ULL(51, 12) & ~offset) | (gva & offset);
+	return 0;
+}

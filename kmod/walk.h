@@ -9,7 +9,6 @@
 
 #include <linux/bits.h>
 #include <linux/errno.h>
-#include <linux/compiler.h>
 #include <asm/processor-flags.h>
 
 #include "types.h"
@@ -44,35 +43,20 @@ struct fonda_paging {
 int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
 	       u32 access, gpa_t *gpa, u32 *error);
 
+/* The entries that a walk has passed, root first. */
+struct fonda_walk_path {
+	int nr;
+	gpa_t where[5];
+	u64 entry[5];
+};
+
 /*
  * In long mode, where is the instruction at @gva, which the processor has just
  * fetched? It has checked all rights and set the bits, so that only the address
- * is left to find. @read is called as fonda_walk_read(), and is nothing but a
- * part of this function. Errors as fonda_walk().
+ * is left to find. Fills in @path; errors as fonda_walk().
  */
-static __always_inline int
-fonda_walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva, gpa_t *gpa,
-		int (*read)(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len))
-{
-	u64 entry = p->cr3;
-	int shift, ret;
-
-	for (shift = p->cr4 & X86_CR4_LA57 ? 48 : 39; ; shift -= 9) {
-		/* Entries are 8 bytes, 512 to a table. */
-		entry = (entry & GENMASK_ULL(51, 12)) | (gva >> (shift - 3) & 0xff8);
-		ret = read(vcpu, entry, &entry, 8);
-		if (unlikely(ret))
-			return ret;
-		if (unlikely(!(entry & 1)))
-			return FONDA_WALK_FAULT;
-		/* Bit 7 is PS: a large page. (Where there is none, it faulted.) */
-		if (shift == 12 || (entry & 0x80))
-			break;
-	}
-	*gpa = (entry & GENMASK_ULL(51, 12) & (~0ULL << shift)) |
-	       (gva & ~(~0ULL << shift));
-	return 0;
-}
+int fonda_walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+		    gpa_t *gpa, struct fonda_walk_path *path);
 
 /* @len is 4 or 8. 0, -EAGAIN or -EFAULT as above. */
 int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len);

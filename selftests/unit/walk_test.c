@@ -432,6 +432,7 @@ TEST(errors_of_memory_are_passed_on)
 
 TEST(the_walk_for_code_finds_the_same_address)
 {
+	struct fonda_walk_path path;
 	enum kind kind;
 	gpa_t gpa;
 	int i;
@@ -439,12 +440,17 @@ TEST(the_walk_for_code_finds_the_same_address)
 	for (kind = LONG4; kind < NR_KINDS; kind++) {
 		struct tables t = build(kind);
 
-		EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, fonda_walk_read), 0);
+		EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, &path), 0);
 		EXPECT_EQ(gpa, t.page | (t.gva & 0xfff));
+		ASSERT_EQ(path.nr, t.nr);
+		for (i = 0; i < t.nr; i++) {
+			EXPECT_EQ(path.where[i], table_of(&t, i) + t.index[i] * 8);
+			EXPECT_EQ(path.entry[i], entry(&t, i));
+		}
 		for (i = 0; i < t.nr; i++) {
 			t = build(kind);
 			set_entry(&t, i, 0);
-			EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, fonda_walk_read),
+			EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, &path),
 				  FONDA_WALK_FAULT);
 		}
 	}
@@ -452,11 +458,11 @@ TEST(the_walk_for_code_finds_the_same_address)
 
 	/* Rights are not its business, nor are bits above the address. */
 	set_entry(&t, 2, 0x8877600000 | P | PS | NX | 0x7full << 52 | 1 << 12 /* PAT */);
-	EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, fonda_walk_read), 0);
+	EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, &path), 0);
 	EXPECT_EQ(gpa, 0x8877600000 | (t.gva & 0x1fffff));
 	set_entry(&t, 1, 0x8840000000 | P | PS);
-	EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, fonda_walk_read), 0);
+	EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, &path), 0);
 	EXPECT_EQ(gpa, 0x8840000000 | (t.gva & 0x3fffffff));
 	fail_reads = -EAGAIN;
-	EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, fonda_walk_read), -EAGAIN);
+	EXPECT_EQ(fonda_walk_code(NULL, &t.p, t.gva, &gpa, &path), -EAGAIN);
 }
