@@ -35,6 +35,12 @@ enum fonda_reg {
 	FONDA_REG_CPL,		/* read only */
 };
 
+/* What KVM_GET_SREGS and KVM_SET_SREGS are about. */
+struct fonda_sregs {
+	struct fonda_segment seg[FONDA_NR_SEGS];
+	u64 cr0, cr2, cr3, cr4, efer;
+};
+
 struct fonda_backend {
 	const char *name;
 
@@ -76,6 +82,9 @@ struct fonda_backend {
 			    struct fonda_segment *s);
 	void (*set_segment)(struct fonda_vcpu *vcpu, enum fonda_seg seg,
 			    const struct fonda_segment *s);
+	/* The same for all of these at once, in the time of a few. */
+	void (*get_sregs)(struct fonda_vcpu *vcpu, struct fonda_sregs *s);
+	void (*set_sregs)(struct fonda_vcpu *vcpu, const struct fonda_sregs *s);
 
 	/* CPUID, CR4, guest debugging, MSR filters or TSC offset have changed:
 	 * recompute the intercepts and what else depends on them. */

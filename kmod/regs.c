@@ -71,16 +71,13 @@ long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
 
 /* -- segment and control registers ------------------------------------------ */
 
-static void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct kvm_segment *k)
+static __always_inline void to_kvm(const struct fonda_segment *s, struct kvm_segment *k)
 {
-	struct fonda_segment s;
-	u32 attr;
+	u32 attr = s->attr;
 
-	fonda_backend->get_segment(vcpu, seg, &s);
-	attr = s.attr;
-	k->base = s.base;
-	k->limit = s.limit;
-	k->selector = s.selector;
+	k->base = s->base;
+	k->limit = s->limit;
+	k->selector = s->selector;
 	k->type = attr & 0xf;
 	k->s = attr >> 4 & 1;
 	k->dpl = attr >> 5 & 3;
@@ -92,34 +89,14 @@ static void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct kvm_
 	k->unusable = ~attr >> 7 & 1;
 }
 
-static void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg, const struct kvm_segment *k)
+static __always_inline void from_kvm(struct fonda_segment *s, const struct kvm_segment *k)
 {
-	struct fonda_segment s = {
-		.base = k->base,
-		.limit = k->limit,
-		.selector = k->selector,
-		.attr = (k->type & 0xf) | (k->s & 1) << 4 | (k->dpl & 3) << 5 |
-			(k->present & !k->unusable) << 7 | (k->avl & 1) << 8 |
-			(k->l & 1) << 9 | (k->db & 1) << 10 | (k->g & 1) << 11,
-	};
-
-	fonda_backend->set_segment(vcpu, seg, &s);
-}
-
-static void get_table(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct kvm_dtable *t)
-{
-	struct fonda_segment s;
-
-	fonda_backend->get_segment(vcpu, seg, &s);
-	t->base = s.base;
-	t->limit = s.limit;
-}
-
-static void set_table(struct fonda_vcpu *vcpu, enum fonda_seg seg, const struct kvm_dtable *t)
-{
-	struct fonda_segment s = { .base = t->base, .limit = t->limit };
-
-	fonda_backend->set_segment(vcpu, seg, &s);
+	s->base = k->base;
+	s->limit = k->limit;
+	s->selector = k->selector;
+	s->attr = (k->type & 0xf) | (k->s & 1) << 4 | (k->dpl & 3) << 5 |
+		  (k->present & !k->unusable) << 7 | (k->avl & 1) << 8 |
+		  (k->l & 1) << 9 | (k->db & 1) << 10 | (k->g & 1) << 11;
 }
 
 /*
@@ -130,23 +107,28 @@ static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs
 
 static void get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 {
-	get_segment(vcpu, FONDA_SEG_CS, &sregs->cs);
-	get_segment(vcpu, FONDA_SEG_DS, &sregs->ds);
-	get_segment(vcpu, FONDA_SEG_ES, &sregs->es);
-	get_segment(vcpu, FONDA_SEG_FS, &sregs->fs);
-	get_segment(vcpu, FONDA_SEG_GS, &sregs->gs);
-	get_segment(vcpu, FONDA_SEG_SS, &sregs->ss);
-	get_segment(vcpu, FONDA_SEG_TR, &sregs->tr);
-	get_segment(vcpu, FONDA_SEG_LDTR, &sregs->ldt);
-	get_table(vcpu, FONDA_SEG_GDTR, &sregs->gdt);
-	get_table(vcpu, FONDA_SEG_IDTR, &sregs->idt);
-	sregs->cr0 = fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
-	sregs->cr2 = fonda_backend->read_reg(vcpu, FONDA_REG_CR2);
-	sregs->cr3 = fonda_backend->read_reg(vcpu, FONDA_REG_CR3);
-	sregs->cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
+	struct fonda_sregs s;
+
+	fonda_backend->get_sregs(vcpu, &s);
+	to_kvm(&s.seg[FONDA_SEG_CS], &sregs->cs);
+	to_kvm(&s.seg[FONDA_SEG_DS], &sregs->ds);
+	to_kvm(&s.seg[FONDA_SEG_ES], &sregs->es);
+	to_kvm(&s.seg[FONDA_SEG_FS], &sregs->fs);
+	to_kvm(&s.seg[FONDA_SEG_GS], &sregs->gs);
+	to_kvm(&s.seg[FONDA_SEG_SS], &sregs->ss);
+	to_kvm(&s.seg[FONDA_SEG_TR], &sregs->tr);
+	to_kvm(&s.seg[FONDA_SEG_LDTR], &sregs->ldt);
+	sregs->gdt.base = s.seg[FONDA_SEG_GDTR].base;
+	sregs->gdt.limit = s.seg[FONDA_SEG_GDTR].limit;
+	sregs->idt.base = s.seg[FONDA_SEG_IDTR].base;
+	sregs->idt.limit = s.seg[FONDA_SEG_IDTR].limit;
+	sregs->cr0 = s.cr0;
+	sregs->cr2 = s.cr2;
+	sregs->cr3 = s.cr3;
+	sregs->cr4 = s.cr4;
 	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
 		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
-	sregs->efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
+	sregs->efer = s.efer;
 	sregs->apic_base = vcpu->lapic.base;
 }
 
@@ -181,27 +163,32 @@ static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
 
 static int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
 {
+	struct fonda_sregs s;
+
 	if (!sregs_valid(vcpu, sregs))
 		return -EINVAL;
 	if (sregs->apic_base != vcpu->lapic.base &&
 	    fonda_lapic_write_msr(vcpu, MSR_IA32_APICBASE, sregs->apic_base, true))
 		return -EINVAL;
 
-	set_segment(vcpu, FONDA_SEG_CS, &sregs->cs);
-	set_segment(vcpu, FONDA_SEG_DS, &sregs->ds);
-	set_segment(vcpu, FONDA_SEG_ES, &sregs->es);
-	set_segment(vcpu, FONDA_SEG_FS, &sregs->fs);
-	set_segment(vcpu, FONDA_SEG_GS, &sregs->gs);
-	set_segment(vcpu, FONDA_SEG_SS, &sregs->ss);
-	set_segment(vcpu, FONDA_SEG_TR, &sregs->tr);
-	set_segment(vcpu, FONDA_SEG_LDTR, &sregs->ldt);
-	set_table(vcpu, FONDA_SEG_GDTR, &sregs->gdt);
-	set_table(vcpu, FONDA_SEG_IDTR, &sregs->idt);
-	fonda_backend->write_reg(vcpu, FONDA_REG_EFER, sregs->efer);
-	fonda_backend->write_reg(vcpu, FONDA_REG_CR0, sregs->cr0 | X86_CR0_ET);
-	fonda_backend->write_reg(vcpu, FONDA_REG_CR4, sregs->cr4);
-	fonda_backend->write_reg(vcpu, FONDA_REG_CR3, sregs->cr3);
-	fonda_backend->write_reg(vcpu, FONDA_REG_CR2, sregs->cr2);
+	from_kvm(&s.seg[FONDA_SEG_CS], &sregs->cs);
+	from_kvm(&s.seg[FONDA_SEG_DS], &sregs->ds);
+	from_kvm(&s.seg[FONDA_SEG_ES], &sregs->es);
+	from_kvm(&s.seg[FONDA_SEG_FS], &sregs->fs);
+	from_kvm(&s.seg[FONDA_SEG_GS], &sregs->gs);
+	from_kvm(&s.seg[FONDA_SEG_SS], &sregs->ss);
+	from_kvm(&s.seg[FONDA_SEG_TR], &sregs->tr);
+	from_kvm(&s.seg[FONDA_SEG_LDTR], &sregs->ldt);
+	s.seg[FONDA_SEG_GDTR] = (struct fonda_segment){
+		.base = sregs->gdt.base, .limit = sregs->gdt.limit };
+	s.seg[FONDA_SEG_IDTR] = (struct fonda_segment){
+		.base = sregs->idt.base, .limit = sregs->idt.limit };
+	s.cr0 = sregs->cr0 | X86_CR0_ET;
+	s.cr2 = sregs->cr2;
+	s.cr3 = sregs->cr3;
+	s.cr4 = sregs->cr4;
+	s.efer = sregs->efer;
+	fonda_backend->set_sregs(vcpu, &s);
 	if (vcpu->in_kernel_apic)
 		lapic_set_tpr(&vcpu->lapic, sregs->cr8);
 	else

@@ -321,7 +321,7 @@ static void svm_vcpu_free(struct fonda_vcpu *vcpu)
 
 /* -- registers -------------------------------------------------------------- */
 
-static struct vmcb_seg *vmcb_segment(struct vmcb *vmcb, enum fonda_seg seg)
+static __always_inline struct vmcb_seg *vmcb_segment(struct vmcb *vmcb, enum fonda_seg seg)
 {
 	static const u16 offset[FONDA_NR_SEGS] = {
 		[FONDA_SEG_ES] = offsetof(struct vmcb, es),
@@ -339,8 +339,8 @@ static struct vmcb_seg *vmcb_segment(struct vmcb *vmcb, enum fonda_seg seg)
 	return (void *)vmcb + offset[seg];
 }
 
-static void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-			    struct fonda_segment *s)
+static __always_inline void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+					struct fonda_segment *s)
 {
 	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
 	const struct vmcb_seg *v = vmcb_segment(vmcb, seg);
@@ -368,8 +368,8 @@ static void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
 	}
 }
 
-static void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-			    const struct fonda_segment *s)
+static __always_inline void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+					const struct fonda_segment *s)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb_seg *v = vmcb_segment(svm->vmcb, seg);
@@ -384,6 +384,18 @@ static void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
 		/* "CPL": the processor takes it from here, not from CS. */
 		svm->vmcb->cpl = FONDA_SEG_DPL(s->attr);
 	svm_dirty(svm, CLEAN_SEG | CLEAN_DT);
+}
+
+static void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    struct fonda_segment *s)
+{
+	get_segment(vcpu, seg, s);
+}
+
+static void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    const struct fonda_segment *s)
+{
+	set_segment(vcpu, seg, s);
 }
 
 /* DR0-DR3 of the guest into the processor, until the section ends. */
@@ -460,7 +472,7 @@ static u64 *vmcb_register(struct vmcb *vmcb, enum fonda_reg reg)
 	return (void *)vmcb + offset[reg];
 }
 
-static u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
+static __always_inline u64 read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
@@ -500,7 +512,7 @@ static void set_guest_cr0(struct svm_vcpu *svm, u64 val)
 	svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, svm->cr0_cache_bits);
 }
 
-static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
+static __always_inline void write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
@@ -532,6 +544,45 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		*vmcb_register(vmcb, reg) = val;
 		svm->flush |= reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4;
 	}
+}
+
+static u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
+{
+	return read_reg(vcpu, reg);
+}
+
+static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
+{
+	write_reg(vcpu, reg, val);
+}
+
+static void svm_get_sregs(struct fonda_vcpu *vcpu, struct fonda_sregs *s)
+{
+	int seg;
+
+	/* Unrolled, so that tables and switches vanish. */
+#pragma GCC unroll 16
+	for (seg = 0; seg < FONDA_NR_SEGS; seg++)
+		get_segment(vcpu, seg, &s->seg[seg]);
+	s->cr0 = read_reg(vcpu, FONDA_REG_CR0);
+	s->cr2 = read_reg(vcpu, FONDA_REG_CR2);
+	s->cr3 = read_reg(vcpu, FONDA_REG_CR3);
+	s->cr4 = read_reg(vcpu, FONDA_REG_CR4);
+	s->efer = read_reg(vcpu, FONDA_REG_EFER);
+}
+
+static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct fonda_sregs *s)
+{
+	int seg;
+
+#pragma GCC unroll 16
+	for (seg = 0; seg < FONDA_NR_SEGS; seg++)
+		set_segment(vcpu, seg, &s->seg[seg]);
+	write_reg(vcpu, FONDA_REG_CR0, s->cr0);
+	write_reg(vcpu, FONDA_REG_CR2, s->cr2);
+	write_reg(vcpu, FONDA_REG_CR3, s->cr3);
+	write_reg(vcpu, FONDA_REG_CR4, s->cr4);
+	write_reg(vcpu, FONDA_REG_EFER, s->efer);
 }
 
 /* "Processor Initialization State" of the manual; INIT keeps what it says. */
@@ -624,6 +675,8 @@ const struct fonda_backend fonda_svm = {
 	.write_reg		= svm_write_reg,
 	.get_segment		= svm_get_segment,
 	.set_segment		= svm_set_segment,
+	.get_sregs		= svm_get_sregs,
+	.set_sregs		= svm_set_sregs,
 	.update_controls	= svm_update_controls,
 	.insn_len		= svm_insn_len,
 	.dump			= svm_dump,
