@@ -159,6 +159,7 @@ void bench_row_run(const struct bench_row *row, const char *name)
 		for (i = 0; i < repeat; i++)
 			samples[i] = row->host(&t) - cost;
 	}
+	__asm__ volatile(BENCH_NEXT);
 
 	host = host_part(row, repeat);
 	report(row, name, median(samples, repeat), host);

@@ -25,11 +25,12 @@
 /*
  * The number of ticks that _op takes, the two readings of the TSC included:
  * what a TIMED("") costs is to be subtracted. RAX, RDX and R15 belong to the
- * macro; the operands are lists as of asm, in GUEST_OPS(). The two NOPs tell
- * `profile` where the operation begins and ends.
+ * macro; the operands are lists as of asm, in GUEST_OPS(). Two NOPs tell
+ * `profile` where the operation begins and ends; a third ends the row.
  */
 #define BENCH_BEGIN	".byte 0x0f, 0x1f, 0x80, 0x01, 0xa0, 0x0d, 0x0f\n\t"
 #define BENCH_END	".byte 0x0f, 0x1f, 0x80, 0x02, 0xa0, 0x0d, 0x0f\n\t"
+#define BENCH_NEXT	".byte 0x0f, 0x1f, 0x80, 0x03, 0xa0, 0x0d, 0x0f\n\t"
 
 #define TIMED(_op, _inputs, ...)					\
 	({								\

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * A TCG plugin that records which instructions the emulated machine executes
- * between the two markers of TIMED() (bench.h), one window per repetition. At
- * the end it writes the addresses of the window of median length, in order of
- * execution, one a line. Made for `profile`, which gives them names.
+ * between the markers of TIMED() (bench.h), one window per repetition. At the
+ * end of each row it writes the addresses of the window of median length, in
+ * order of execution, one a line, and then a line "end". Made for `profile`,
+ * which gives them names.
  *
  *	-plugin profile_plugin.so,out=FILE
  *
@@ -52,7 +53,7 @@ struct window {
 	size_t start, len;
 };
 
-static const char *out_path;
+static FILE *out;
 static struct window windows[MAX_WINDOWS];
 static size_t nr_windows, nr_trace;
 static uint64_t *trace;
@@ -93,31 +94,6 @@ static void on_end(unsigned int cpu, void *vaddr)
 	nr_windows++;
 }
 
-/* The markers' displacement; they differ in the lowest byte. */
-static void on_translate(plugin_id id, struct tb *tb)
-{
-	static const uint8_t marker[] = { 0x0f, 0x1f, 0x80, 0, 0xa0, 0x0d, 0x0f };
-	size_t i;
-
-	(void)id;
-	for (i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
-		struct insn *insn = qemu_plugin_tb_get_insn(tb, i);
-		void *vaddr = (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn);
-		void (*cb)(unsigned int cpu, void *arg) = on_insn;
-		uint8_t data[sizeof(marker)];
-
-		if (qemu_plugin_insn_data(insn, data, sizeof(data)) == sizeof(data) &&
-		    !memcmp(data, marker, 3) && !memcmp(data + 4, marker + 4, 3)) {
-			if (data[3] == 1)
-				cb = on_begin;
-			else if (data[3] == 2)
-				cb = on_end;
-		}
-		/* No flag: the callback does not read the CPU's registers. */
-		qemu_plugin_register_vcpu_insn_exec_cb(insn, cb, 0, vaddr);
-	}
-}
-
 static int by_length(const void *a, const void *b)
 {
 	const struct window *x = a, *y = b;
@@ -125,24 +101,53 @@ static int by_length(const void *a, const void *b)
 	return x->len < y->len ? -1 : x->len > y->len;
 }
 
-static void at_end(plugin_id id, void *arg)
+static void on_next(unsigned int cpu, void *vaddr)
 {
-	const struct window *w;
-	FILE *out = fopen(out_path, "w");
+	const struct window *w = &windows[nr_windows / 2];
+	size_t i;
+
+	(void)cpu;
+	(void)vaddr;
+	qsort(windows, nr_windows, sizeof(*windows), by_length);
+	for (i = 0; nr_windows && i < w->len; i++)
+		fprintf(out, "%016llx\n", (unsigned long long)trace[w->start + i]);
+	fprintf(out, "end\n");
+	nr_windows = 0;
+	nr_trace = 0;
+	open_window = 0;
+}
+
+/* The markers' displacement; they differ in the lowest byte. */
+static void on_translate(plugin_id id, struct tb *tb)
+{
+	static const uint8_t marker[] = { 0x0f, 0x1f, 0x80, 0, 0xa0, 0x0d, 0x0f };
+	static void (*const cbs[])(unsigned int cpu, void *arg) = {
+		on_insn, on_begin, on_end, on_next,
+	};
 	size_t i;
 
 	(void)id;
-	(void)arg;
-	if (!out) {
-		perror(out_path);
-		return;
+	for (i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
+		struct insn *insn = qemu_plugin_tb_get_insn(tb, i);
+		void *vaddr = (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn);
+		uint8_t data[sizeof(marker)];
+		unsigned int which = 0;
+
+		if (qemu_plugin_insn_data(insn, data, sizeof(data)) == sizeof(data) &&
+		    !memcmp(data, marker, 3) && !memcmp(data + 4, marker + 4, 3) &&
+		    data[3] < sizeof(cbs) / sizeof(cbs[0]))
+			which = data[3];
+		/* No flag: the callback does not read the CPU's registers. */
+		qemu_plugin_register_vcpu_insn_exec_cb(insn, cbs[which], 0, vaddr);
 	}
-	qsort(windows, nr_windows, sizeof(*windows), by_length);
-	w = &windows[nr_windows / 2];
-	for (i = 0; nr_windows && i < w->len; i++)
-		fprintf(out, "%016llx\n", (unsigned long long)trace[w->start + i]);
+}
+
+static void at_end(plugin_id id, void *arg)
+{
+	(void)id;
+	(void)arg;
 	if (fclose(out))
-		perror(out_path);
+		perror("profile");
 }
 
 int qemu_plugin_install(plugin_id id, const struct plugin_info *info,
@@ -154,12 +159,12 @@ int qemu_plugin_install(plugin_id id, const struct plugin_info *info,
 
 	for (i = 0; i < argc; i++) {
 		if (!strncmp(argv[i], "out=", 4))
-			out_path = strdup(argv[i] + 4);
+			out = fopen(argv[i] + 4, "w");
 	}
 	trace = malloc(MAX_TRACE * sizeof(*trace));
-	if (!out_path || !trace || info->version.cur < API_OLDEST ||
+	if (!out || !trace || info->version.cur < API_OLDEST ||
 	    info->version.min > API_OLDEST) {
-		fprintf(stderr, "profile: needs out=FILE and a QEMU whose plugin interface has version %d\n",
+		fprintf(stderr, "profile: needs out=FILE, memory, and a QEMU whose plugin interface has version %d\n",
 			API_OLDEST);
 		return 1;
 	}
