@@ -3,7 +3,6 @@
  * Finds the device behind an address and calls it under its lock.
  */
 #include <errno.h>
-#include <stdio.h>
 
 #include "../util/util.h"
 #include "bus.h"
@@ -114,35 +113,10 @@ void bus_access(struct bus_space *space, uint64_t addr, void *data,
 	pthread_mutex_unlock(&r->dev->lock);
 }
 
-static void show_field(const struct device *dev, const struct state_field *f)
-{
-	const uint8_t *p = (const uint8_t *)dev + f->offset;
-	uint64_t value = 0;
-	size_t i;
-
-	switch (f->size) {
-	case 1: case 2: case 4: case 8:
-		memcpy(&value, p, f->size);
-		fprintf(stderr, " %s=%#llx", f->name, (unsigned long long)value);
-		break;
-	default:
-		fprintf(stderr, " %s=", f->name);
-		for (i = 0; i < f->size; i++)
-			fprintf(stderr, "%02x", p[i]);
-	}
-}
-
 void bus_show_devices(struct bus *bus)
 {
-	const struct state_field *f;
 	struct device *dev;
 
-	for (dev = bus->devices; dev; dev = dev->next) {
-		fprintf(stderr, "%s:", dev->name);
-		pthread_mutex_lock(&dev->lock);
-		for (f = dev->state; f && f->name; f++)
-			show_field(dev, f);
-		pthread_mutex_unlock(&dev->lock);
-		fprintf(stderr, "\n");
-	}
+	for (dev = bus->devices; dev; dev = dev->next)
+		device_show(dev);
 }

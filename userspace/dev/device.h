@@ -29,11 +29,26 @@ struct state_field {
 #define STATE_FIELD(_type, _field) \
 	{ #_field, offsetof(_type, _field), sizeof(((_type *)0)->_field) }
 
+/* The fields of one structure that is part of a device. */
+struct state {
+	const char *name;	/* within the device; NULL for the device itself */
+	const void *base;
+	const struct state_field *fields;	/* ends with an empty entry */
+	struct state *next;
+};
+
 struct device {
 	const char *name;
 	pthread_mutex_t lock;	/* held in every callback of the device */
-	const struct state_field *state;	/* ends with an empty entry */
+	struct state *state;	/* all parts, in the order they were added */
 	struct device *next;
 };
+
+/* Adds a part, whose structure lives as long as the device. */
+void device_add_state(struct device *dev, struct state *state, const char *name,
+		      const void *base, const struct state_field *fields);
+
+/* Prints all fields, for people, on standard error. Takes the lock. */
+void device_show(struct device *dev);
 
 #endif /* DEV_DEVICE_H */

@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "../util/util.h"
@@ -17,19 +19,49 @@
 
 #define SECTOR	512
 
+static void alarmed(int sig)
+{
+	(void)sig;
+}
+
+/*
+ * A program that was just killed holds its locks until the last of its I/O has
+ * ended: give it a moment. The timer repeats, so that an alarm before the wait
+ * begins cannot be the only one.
+ */
+static int lock_in_time(int fd, struct flock *fl)
+{
+	struct itimerval moment = { .it_value.tv_sec = 1, .it_interval.tv_usec = 100000 };
+	struct itimerval never = { 0 };
+	struct sigaction sa = { .sa_handler = alarmed }, old;
+	int ret;
+
+	if (!fcntl(fd, F_OFD_SETLK, fl))
+		return 0;
+	if (errno != EAGAIN && errno != EACCES)
+		return -errno;
+	sigaction(SIGALRM, &sa, &old);
+	setitimer(ITIMER_REAL, &moment, NULL);
+	ret = fcntl(fd, F_OFD_SETLKW, fl) ? -errno : 0;
+	setitimer(ITIMER_REAL, &never, NULL);
+	sigaction(SIGALRM, &old, NULL);
+	return ret;
+}
+
 static int lock(const struct disk *disk)
 {
 	struct flock fl = {
 		.l_type = disk->readonly ? F_RDLCK : F_WRLCK,
 		.l_whence = SEEK_SET,
 	};
+	int ret = lock_in_time(disk->fd, &fl);
 
-	if (!fcntl(disk->fd, F_OFD_SETLK, &fl))
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
+	if (ret == -EINTR)
 		return fail(EBUSY, "disk %s is in use by another program (its lock is taken)",
 			    disk->path);
-	return fail(errno, "cannot lock disk %s: %s", disk->path, strerror(errno));
+	if (ret)
+		return fail(-ret, "cannot lock disk %s: %s", disk->path, strerror(-ret));
+	return 0;
 }
 
 static int find_size(struct disk *disk, const struct stat *st)

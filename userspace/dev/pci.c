@@ -283,6 +283,14 @@ static void ecam_write(struct bus_region *r, uint64_t offset, unsigned int len,
 			 offset % ECAM_FUNCTION, len, (uint32_t)value);
 }
 
+static const struct state_field dev_state[] = {
+	STATE_FIELD(struct pci_dev, config),
+	STATE_FIELD(struct pci_dev, msix),
+	STATE_FIELD(struct pci_dev, msix_pending),
+	STATE_FIELD(struct pci_dev, intx_level),
+	{ }
+};
+
 int pci_add(struct pci_bus *pci, struct pci_dev *dev, const struct pci_id *id,
 	    const struct pci_ops *ops)
 {
@@ -308,6 +316,7 @@ int pci_add(struct pci_bus *pci, struct pci_dev *dev, const struct pci_id *id,
 	dev->slot = slot;
 	dev->ops = ops;
 	pci->slots[slot] = dev;
+	device_add_state(dev->dev, &dev->state, "pci", dev, dev_state);
 	return 0;
 }
 
@@ -377,7 +386,7 @@ int pci_init(struct pci_bus *pci, struct bus *bus, const struct kvm *kvm)
 	pci->kvm = kvm;
 	pci->next_bar = PCI_WINDOW_BASE;
 	pci->dev.name = "pci";
-	pci->dev.state = pci_state;
+	device_add_state(&pci->dev, &pci->state, NULL, pci, pci_state);
 	bus_add_device(bus, &pci->dev);
 	pci->ports = (struct bus_region){
 		.name = "pci-config", .base = PCI_CONFIG_PORT, .size = 8,

@@ -46,6 +46,7 @@ struct msix_entry {
 
 struct pci_dev {
 	struct device *dev;		/* the lock, the name */
+	struct state state;
 	const struct pci_ops *ops;
 	struct pci_bus *bus;
 	unsigned int slot;
@@ -64,6 +65,7 @@ struct pci_dev {
 
 struct pci_bus {
 	struct device dev;
+	struct state state;
 	struct bus *bus;
 	const struct kvm *kvm;
 	struct bus_region ports;

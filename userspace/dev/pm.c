@@ -127,7 +127,7 @@ int pm_init(struct pm *pm, struct bus *bus, struct loop *loop)
 	pm->loop = loop;
 	pm->start_ns = now_ns();
 	pm->dev.name = "pm";
-	pm->dev.state = pm_state;
+	device_add_state(&pm->dev, &pm->state, NULL, pm, pm_state);
 	bus_add_device(bus, &pm->dev);
 	pm->pm_ports = (struct bus_region){
 		.name = "acpi-pm", .base = PM_BASE, .size = PM_SIZE,

@@ -25,7 +25,8 @@
 #define RESET_VALUE		0x06	/* SYS_RST and RST_CPU of the PIIX family */
 
 struct pm {
-	struct device dev;		/* first: offsets of the state fields */
+	struct device dev;
+	struct state state;
 	struct bus_region pm_ports;
 	struct bus_region reset_port;
 	struct bus_region i8042_ports;

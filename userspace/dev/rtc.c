@@ -314,9 +314,11 @@ static const struct state_field rtc_state[] = {
 int rtc_init(struct rtc *rtc, struct bus *bus, const struct kvm *kvm,
 	     struct loop *loop, uint64_t low, uint64_t high)
 {
+	int64_t offset_s = rtc->offset_s;
 	int ret;
 
 	memset(rtc, 0, sizeof(*rtc));
+	rtc->offset_s = offset_s;
 	rtc->kvm = kvm;
 	rtc->loop = loop;
 	rtc->cmos[RTC_A] = A_DIVIDER_32K | A_RATE_1024_HZ;
@@ -325,7 +327,7 @@ int rtc_init(struct rtc *rtc, struct bus *bus, const struct kvm *kvm,
 	store_memory_sizes(rtc, low, high);
 
 	rtc->dev.name = "rtc";
-	rtc->dev.state = rtc_state;
+	device_add_state(&rtc->dev, &rtc->state, NULL, rtc, rtc_state);
 	bus_add_device(bus, &rtc->dev);
 	rtc->ports = (struct bus_region){
 		.name = "rtc", .base = RTC_PORT, .size = 2,

@@ -15,7 +15,8 @@
 #define RTC_CENTURY	0x32	/* where the century is, as the FADT says */
 
 struct rtc {
-	struct device dev;		/* first: offsets of the state fields */
+	struct device dev;
+	struct state state;
 	struct bus_region ports;
 	const struct kvm *kvm;
 	struct loop *loop;
@@ -27,7 +28,10 @@ struct rtc {
 	int64_t offset_s;		/* guest's clock minus the host's */
 };
 
-/* @low and @high are bytes of RAM below and above 4 GiB. */
+/*
+ * @rtc is all zero or has been used before: a battery keeps its time, though
+ * not its interrupts. @low and @high are bytes of RAM below and above 4 GiB.
+ */
 int rtc_init(struct rtc *rtc, struct bus *bus, const struct kvm *kvm,
 	     struct loop *loop, uint64_t low, uint64_t high);
 void rtc_fini(struct rtc *rtc);

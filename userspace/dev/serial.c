@@ -270,7 +270,7 @@ int serial_init(struct serial *s, struct bus *bus, const struct kvm *kvm,
 	s->con = con;
 	s->divisor = 12;		/* 9600 baud, as firmware leaves it */
 	s->dev.name = "serial";
-	s->dev.state = serial_state;
+	device_add_state(&s->dev, &s->state, NULL, s, serial_state);
 	bus_add_device(bus, &s->dev);
 	s->ports = (struct bus_region){
 		.name = "serial", .base = SERIAL_PORT, .size = NR_REGISTERS,

@@ -14,7 +14,8 @@
 #define SERIAL_FIFO	16
 
 struct serial {
-	struct device dev;		/* first: offsets of the state fields */
+	struct device dev;
+	struct state state;
 	struct bus_region ports;
 	struct console *con;
 	const struct kvm *kvm;

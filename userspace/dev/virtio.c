@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -289,6 +290,26 @@ void virtio_set_status(struct virtio_dev *vdev, uint8_t status)
 			event_signal(&vdev->queues[i].kick);
 }
 
+static const struct state_field common_state[] = {
+	STATE_FIELD(struct virtio_dev, features),
+	STATE_FIELD(struct virtio_dev, status),
+	STATE_FIELD(struct virtio_dev, served),
+	{ }
+};
+
+static const struct state_field queue_state[] = {
+	STATE_FIELD(struct virtq, size),
+	STATE_FIELD(struct virtq, enabled),
+	STATE_FIELD(struct virtq, vector),
+	STATE_FIELD(struct virtq, desc_gpa),
+	STATE_FIELD(struct virtq, avail_gpa),
+	STATE_FIELD(struct virtq, used_gpa),
+	STATE_FIELD(struct virtq, last_avail),
+	STATE_FIELD(struct virtq, used_idx),
+	STATE_FIELD(struct virtq, notified_idx),
+	{ }
+};
+
 int virtio_init(struct virtio_dev *vdev, const struct virtio_ops *ops,
 		unsigned int nr_queues, uint64_t features,
 		const struct ram *ram, struct loop *loop)
@@ -302,11 +323,15 @@ int virtio_init(struct virtio_dev *vdev, const struct virtio_ops *ops,
 	vdev->loop = loop;
 	vdev->offered = features | COMMON_FEATURES;
 	vdev->nr_queues = 0;
-	vdev->dev.state = ops->state;
+	device_add_state(&vdev->dev, &vdev->common_state, "virtio", vdev, common_state);
+	if (ops->state)
+		device_add_state(&vdev->dev, &vdev->own_state, NULL, vdev, ops->state);
 	for (i = 0; i < nr_queues; i++) {
 		vq = &vdev->queues[i];
 		vq->vdev = vdev;
 		vq->index = i;
+		snprintf(vq->name, sizeof(vq->name), "queue%u", i);
+		device_add_state(&vdev->dev, &vq->state, vq->name, vq, queue_state);
 		reset_queue(vq);
 		ret = event_init_eventfd(&vq->kick, kicked, &vdev->dev.lock);
 		if (ret)

@@ -40,7 +40,7 @@ struct virtio_ops {
 	const char *name;
 	unsigned int id;		/* VIRTIO_ID_* */
 	uint32_t class;			/* of the PCI function */
-	const struct state_field *state;
+	const struct state_field *state;	/* of the structure that begins with it */
 	/* In the I/O thread: there may be requests in @vq. */
 	void (*kick)(struct virtio_dev *vdev, struct virtq *vq);
 	/* Before the rings vanish: finish or forget every request. May be NULL. */
@@ -49,6 +49,8 @@ struct virtio_ops {
 
 struct virtq {
 	struct virtio_dev *vdev;
+	struct state state;
+	char name[16];
 	struct event kick;		/* the driver's notification */
 	unsigned int index;
 	uint16_t size;			/* chosen by the driver */
@@ -65,7 +67,9 @@ struct virtq {
 };
 
 struct virtio_dev {
-	struct device dev;		/* first: offsets of the state fields */
+	struct device dev;
+	struct state common_state;
+	struct state own_state;		/* what ops->state describes */
 	const struct virtio_ops *ops;
 	const struct ram *ram;
 	struct loop *loop;

@@ -89,6 +89,7 @@ static struct io_uring_sqe *get_sqe(struct blk *blk)
 static void issue(struct blk *blk, struct blk_request *req)
 {
 	struct io_uring_sqe *sqe = get_sqe(blk);
+	int fd = blk->disk->fd;
 	bool unmap;
 
 	if (!sqe) {
@@ -98,21 +99,20 @@ static void issue(struct blk *blk, struct blk_request *req)
 	}
 	switch (req->type) {
 	case VIRTIO_BLK_T_IN:
-		io_uring_prep_readv(sqe, 0, req->chain.in, req->chain.nr_in, req->offset);
+		io_uring_prep_readv(sqe, fd, req->chain.in, req->chain.nr_in, req->offset);
 		break;
 	case VIRTIO_BLK_T_OUT:
-		io_uring_prep_writev(sqe, 0, req->chain.out, req->chain.nr_out, req->offset);
+		io_uring_prep_writev(sqe, fd, req->chain.out, req->chain.nr_out, req->offset);
 		break;
 	case VIRTIO_BLK_T_FLUSH:
-		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
 		break;
 	default:
 		unmap = req->type == VIRTIO_BLK_T_DISCARD;
-		io_uring_prep_fallocate(sqe, 0, (unmap ? FALLOC_FL_PUNCH_HOLE :
+		io_uring_prep_fallocate(sqe, fd, (unmap ? FALLOC_FL_PUNCH_HOLE :
 					FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE,
 					(off_t)req->offset, (off_t)req->left);
 	}
-	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 	io_uring_sqe_set_data(sqe, req);
 	blk->in_flight++;
 }
@@ -359,17 +359,12 @@ static int init_ring(struct blk *blk)
 {
 	int ret = io_uring_queue_init(RING_ENTRIES, &blk->ring, 0);
 
-	if (ret)
-		return fail(-ret, "cannot set up io_uring: %s%s", strerror(-ret),
-			    ret == -EPERM || ret == -ENOSYS ?
-			    "; see the sysctl kernel.io_uring_disabled and the container's seccomp policy" :
-			    "");
-	ret = io_uring_register_files(&blk->ring, &blk->disk->fd, 1);
 	if (!ret)
 		return 0;
-	io_uring_queue_exit(&blk->ring);
-	return fail(-ret, "cannot register disk %s with io_uring: %s", blk->disk->path,
-		    strerror(-ret));
+	return fail(-ret, "cannot set up io_uring: %s%s", strerror(-ret),
+		    ret == -EPERM || ret == -ENOSYS ?
+		    "; see the sysctl kernel.io_uring_disabled and the container's seccomp policy" :
+		    "");
 }
 
 static uint64_t init_config(struct blk *blk, unsigned int nr_queues)

@@ -17,7 +17,7 @@
 struct blk_request;
 
 struct blk {
-	struct virtio_dev vdev;		/* first: offsets of the state fields */
+	struct virtio_dev vdev;		/* first: ops->state counts from it */
 	struct virtio_pci pci;
 	const struct disk *disk;
 	struct virtio_blk_config config;

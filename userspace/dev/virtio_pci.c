@@ -383,6 +383,15 @@ static void add_caps(struct virtio_pci *vpci)
 	vpci->access_cap = (uint8_t)cap;
 }
 
+static const struct state_field virtio_pci_state[] = {
+	STATE_FIELD(struct virtio_pci, device_feature_select),
+	STATE_FIELD(struct virtio_pci, driver_feature_select),
+	STATE_FIELD(struct virtio_pci, queue_select),
+	STATE_FIELD(struct virtio_pci, config_vector),
+	STATE_FIELD(struct virtio_pci, isr),
+	{ }
+};
+
 int virtio_pci_init(struct virtio_pci *vpci, struct virtio_dev *vdev,
 		    struct pci_bus *bus)
 {
@@ -405,6 +414,7 @@ int virtio_pci_init(struct virtio_pci *vpci, struct virtio_dev *vdev,
 	ret = pci_add(bus, &vpci->pci, &id, &virtio_pci_ops);
 	if (ret)
 		return ret;
+	device_add_state(&vdev->dev, &vpci->state, "transport", vpci, virtio_pci_state);
 	add_caps(vpci);
 	/* One vector a queue, and one for the configuration. */
 	pci_add_msix(&vpci->pci, vdev->nr_queues + 1, MSIX_OFFSET, PBA_OFFSET);

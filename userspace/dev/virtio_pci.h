@@ -11,6 +11,7 @@
 struct virtio_pci {
 	struct pci_dev pci;
 	struct virtio_dev *vdev;
+	struct state state;
 	uint32_t device_feature_select;
 	uint32_t driver_feature_select;
 	uint16_t queue_select;

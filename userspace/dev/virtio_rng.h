@@ -8,7 +8,7 @@
 #include "virtio_pci.h"
 
 struct rng {
-	struct virtio_dev vdev;		/* first: offsets of the state fields */
+	struct virtio_dev vdev;		/* first: ops->state counts from it */
 	struct virtio_pci pci;
 	uint64_t bytes;
 };
