@@ -340,12 +340,9 @@ static void save_guest_fpu(struct fonda_vcpu *vcpu)
 
 	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, fonda_host_xcr0);
-	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
-		asm volatile("xsaveopt64 %0" : "+m"(*(char *)vcpu->fpu.area)
-			     : "a"(low), "d"(high) : "memory");
-	else
-		asm volatile("xsave64 %0" : "+m"(*(char *)vcpu->fpu.area)
-			     : "a"(low), "d"(high) : "memory");
+	/* Not XSAVEOPT: the XRSTOR that it goes by may have been the guest's own. */
+	asm volatile("xsave64 %0" : "+m"(*(char *)vcpu->fpu.area) : "a"(low), "d"(high)
+		     : "memory");
 }
 
 /*
@@ -459,11 +456,7 @@ static int prepare(struct fonda_vcpu *vcpu)
 {
 	int ret;
 
-	if (signal_pending(current)) {
-		exit_with(vcpu, KVM_EXIT_INTR);
-		return -EINTR;
-	}
-	ret = fonda_handle_task_work();
+	ret = signal_pending(current) ? -EINTR : fonda_handle_task_work();
 	if (ret) {
 		exit_with(vcpu, KVM_EXIT_INTR);
 		return ret;
