@@ -26,6 +26,11 @@
 #include <trace/events/ipi.h>
 #endif
 #include <asm/msr.h>
+#if __has_include(<linux/unaligned.h>)
+#include <linux/unaligned.h>
+#else
+#include <asm/unaligned.h>
+#endif
 #include <asm/nospec-branch.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)

@@ -71,32 +71,47 @@ long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
 
 /* -- segment and control registers ------------------------------------------ */
 
+/*
+ * struct kvm_segment has a byte for each attribute. One multiplication moves
+ * bits 7 to 11 (P, AVL, L, D/B, G) to their bytes, another brings them back:
+ * the factors are such that no two of the 25 partial products share a bit.
+ */
+#define TYPE_BYTE	offsetof(struct kvm_segment, type)
+#define FLAG_BYTES	0x0101010001000100ull
+#define SPREAD_FLAGS	(BIT_ULL(1) | BIT_ULL(48) | BIT_ULL(31) | BIT_ULL(14) | BIT_ULL(37))
+#define GATHER_FLAGS	(BIT_ULL(51) | BIT_ULL(4) | BIT_ULL(21) | BIT_ULL(38) | BIT_ULL(15))
+
+static_assert(offsetof(struct kvm_segment, present) == TYPE_BYTE + 1);
+static_assert(offsetof(struct kvm_segment, dpl) == TYPE_BYTE + 2);
+static_assert(offsetof(struct kvm_segment, db) == TYPE_BYTE + 3);
+static_assert(offsetof(struct kvm_segment, s) == TYPE_BYTE + 4);
+static_assert(offsetof(struct kvm_segment, l) == TYPE_BYTE + 5);
+static_assert(offsetof(struct kvm_segment, g) == TYPE_BYTE + 6);
+static_assert(offsetof(struct kvm_segment, avl) == TYPE_BYTE + 7);
+
 static __always_inline void to_kvm(const struct fonda_segment *s, struct kvm_segment *k)
 {
-	u32 attr = s->attr;
+	u64 attr = s->attr;
 
 	k->base = s->base;
 	k->limit = s->limit;
 	k->selector = s->selector;
-	k->type = attr & 0xf;
-	k->s = attr >> 4 & 1;
-	k->dpl = attr >> 5 & 3;
-	k->present = attr >> 7 & 1;
-	k->avl = attr >> 8 & 1;
-	k->l = attr >> 9 & 1;
-	k->db = attr >> 10 & 1;
-	k->g = attr >> 11 & 1;
+	put_unaligned((attr & 0xf) | (attr & 0x60) << 11 | (attr & 0x10) << 28 |
+		      ((attr & 0xf80) * SPREAD_FLAGS & FLAG_BYTES), (u64 *)&k->type);
 	k->unusable = ~attr >> 7 & 1;
 }
 
 static __always_inline void from_kvm(struct fonda_segment *s, const struct kvm_segment *k)
 {
+	u64 bytes = get_unaligned((const u64 *)&k->type);
+
 	s->base = k->base;
 	s->limit = k->limit;
 	s->selector = k->selector;
-	s->attr = (k->type & 0xf) | (k->s & 1) << 4 | (k->dpl & 3) << 5 |
-		  (k->present & !k->unusable) << 7 | (k->avl & 1) << 8 |
-		  (k->l & 1) << 9 | (k->db & 1) << 10 | (k->g & 1) << 11;
+	s->attr = (bytes & 0xf) | (bytes >> 11 & 0x60) | (bytes >> 28 & 0x10) |
+		  (bytes & FLAG_BYTES) * GATHER_FLAGS >> 59 << 7;
+	if (k->unusable)
+		s->attr &= ~FONDA_SEG_P;
 }
 
 /*
