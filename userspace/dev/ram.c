@@ -1,16 +1,76 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guest memory in a memfd: other processes can map it (vhost-user), and a file
- * descriptor is all that has to travel.
+ * Guest memory in a memfd or a file like it: other processes can map it, and a
+ * file descriptor is all that has to travel.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "../util/util.h"
 #include "ram.h"
+
+#define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+#define HUGE_PAGE	(2 * MIB)
+
+/* The setting in force is in brackets. */
+static bool memfds_get_huge_pages(void)
+{
+	char line[128] = "";
+	FILE *f = fopen(SHMEM_ENABLED, "re");
+	bool some;
+
+	if (!f)
+		return false;
+	some = fgets(line, sizeof(line), f) && !strstr(line, "[never]");
+	fclose(f);
+	return some;
+}
+
+/*
+ * An unnamed file in a tmpfs that nobody else sees, whose files may have huge
+ * pages. It needs the right to mount. -1 if that cannot be had.
+ */
+static int open_in_own_tmpfs(uint64_t size)
+{
+	int fs, mnt = -1, fd = -1;
+	char bytes[32];
+
+	fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return -1;
+	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)align_up(size, HUGE_PAGE));
+	if (!fsconfig(fs, FSCONFIG_SET_STRING, "huge", "advise", 0) &&
+	    !fsconfig(fs, FSCONFIG_SET_STRING, "size", bytes, 0) &&
+	    !fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		mnt = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	close(fs);
+	if (mnt < 0)
+		return -1;
+	fd = openat(mnt, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	close(mnt);		/* the open file keeps what it needs */
+	return fd;
+}
+
+/*
+ * Most systems give no huge pages to memfds, and that makes guests slow: a
+ * fault for each 4 KiB, and two page tables to walk to the end. Where we are
+ * allowed to we help ourselves.
+ */
+static int open_memory(uint64_t size)
+{
+	int fd = -1;
+
+	if (!memfds_get_huge_pages())
+		fd = open_in_own_tmpfs(size);
+	if (fd < 0)
+		fd = memfd_create("guest-memory", MFD_CLOEXEC);
+	return fd;
+}
 
 int ram_init(struct ram *ram, uint64_t size)
 {
@@ -18,7 +78,7 @@ int ram_init(struct ram *ram, uint64_t size)
 	int ret;
 
 	memset(ram, 0, sizeof(*ram));
-	ram->fd = memfd_create("guest-memory", MFD_CLOEXEC);
+	ram->fd = open_memory(size);
 	if (ram->fd < 0)
 		return fail(errno, "cannot make a memory file: %s", strerror(errno));
 	if (ftruncate(ram->fd, (off_t)size)) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's memory: one memfd, mapped once, seen by the guest in at most two
+ * The guest's memory: one memory file, mapped once, seen by the guest in at most two
  * pieces, below and above the hole for PCI. Devices reach it only through
  * ram_ptr(), which is where hostile addresses end.
  */

@@ -425,12 +425,14 @@ int blk_init(struct blk *blk, unsigned int index, unsigned int nr_queues,
 		goto out_free_requests;
 	ret = virtio_init(&blk->vdev, &blk_ops, nr_queues, features, ram, loop);
 	if (ret)
-		goto out_free_requests;
+		goto out_remove_event;
 	ret = virtio_pci_init(&blk->pci, &blk->vdev, bus);
 	if (!ret)
 		return 0;
 
 	virtio_fini(&blk->vdev);
+out_remove_event:
+	loop_remove(loop, &blk->done);
 out_free_requests:
 	free(blk->requests);
 out_exit_ring:
@@ -441,6 +443,7 @@ out_exit_ring:
 void blk_fini(struct blk *blk)
 {
 	virtio_fini(&blk->vdev);
+	loop_remove(blk->vdev.loop, &blk->done);
 	free(blk->requests);
 	io_uring_queue_exit(&blk->ring);
 }
