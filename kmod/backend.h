@@ -54,8 +54,6 @@ struct fonda_backend {
 	int (*cpu_enable)(void);
 	void (*cpu_disable)(void);
 
-	int (*vm_init)(struct fonda_vm *vm);
-	void (*vm_fini)(struct fonda_vm *vm);
 	/* NULL or ERR_PTR; generic fields are zero and the caller's to fill. */
 	struct fonda_vcpu *(*vcpu_alloc)(struct fonda_vm *vm);
 	void (*vcpu_free)(struct fonda_vcpu *vcpu);
@@ -90,10 +88,11 @@ struct fonda_backend {
 	 * recompute the intercepts and what else depends on them. */
 	void (*update_controls)(struct fonda_vcpu *vcpu);
 	/*
-	 * Length of the instruction that caused the last exit, in bytes; 0 when
-	 * the processor did not say and it must be decoded.
+	 * Where the guest executes, for whoever reads its code: the linear address
+	 * and what its translation depends on (walk.h). Returns the size of the
+	 * code segment: 16, 32 or 64.
 	 */
-	int (*insn_len)(struct fonda_vcpu *vcpu);
+	int (*get_code)(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);
 	/* Log the control block of a failed entry. */
 	void (*dump)(struct fonda_vcpu *vcpu);
 };

@@ -30,16 +30,17 @@ enum {
 };
 
 /* More flags of a decoded instruction, beside EMUL_* in the header. */
-#define MODRM		(1u << 10)
-#define BYTE		(1u << 11)	/* the operands are bytes */
-#define IMM		(1u << 12)	/* an immediate stands for the register */
-#define IMM8		(1u << 13)	/* and is one byte, sign-extended */
-#define TO_REG		(1u << 14)	/* the result goes to the register */
-#define LOCKABLE	(1u << 15)
-#define MOFFS		(1u << 16)	/* the address follows the opcode */
-#define BIT_OFFSET	(1u << 17)	/* the register reaches beyond the operand */
-#define GROUP		(1u << 18)	/* EMUL_OP_MASK is an index into groups[] */
+#define MODRM		(1u << 11)
+#define BYTE		(1u << 12)	/* the operands are bytes */
+#define IMM		(1u << 13)	/* an immediate stands for the register */
+#define IMM8		(1u << 14)	/* and is one byte, sign-extended */
+#define TO_REG		(1u << 15)	/* the result goes to the register */
+#define LOCKABLE	(1u << 16)
+#define MOFFS		(1u << 17)	/* the address follows the opcode */
+#define BIT_OFFSET	(1u << 18)	/* the register reaches beyond the operand */
+#define GROUP		(1u << 19)	/* EMUL_OP_MASK is an index into groups[] */
 
+#define MOV	(OP_MOV | EMUL_MOV)
 #define RD	EMUL_READ
 #define WR	EMUL_WRITE
 #define RMW	(RD | WR | LOCKABLE)
@@ -69,14 +70,14 @@ static const u32 one_byte[256] = {
 	[0x85] = OP_TEST | MODRM | RD,
 	[0x86] = OP_XCHG | MODRM | BYTE | RMW | TO_REG,
 	[0x87] = OP_XCHG | MODRM | RMW | TO_REG,
-	[0x88] = OP_MOV | MODRM | BYTE | WR,
-	[0x89] = OP_MOV | MODRM | WR,
-	[0x8a] = OP_MOV | MODRM | BYTE | RD | TO_REG,
-	[0x8b] = OP_MOV | MODRM | RD | TO_REG,
-	[0xa0] = OP_MOV | MOFFS | BYTE | RD | TO_REG,
-	[0xa1] = OP_MOV | MOFFS | RD | TO_REG,
-	[0xa2] = OP_MOV | MOFFS | BYTE | WR,
-	[0xa3] = OP_MOV | MOFFS | WR,
+	[0x88] = MOV | MODRM | BYTE | WR,
+	[0x89] = MOV | MODRM | WR,
+	[0x8a] = MOV | MODRM | BYTE | RD | TO_REG,
+	[0x8b] = MOV | MODRM | RD | TO_REG,
+	[0xa0] = MOV | MOFFS | BYTE | RD | TO_REG,
+	[0xa1] = MOV | MOFFS | RD | TO_REG,
+	[0xa2] = MOV | MOFFS | BYTE | WR,
+	[0xa3] = MOV | MOFFS | WR,
 	STR(0xa4, OP_MOVS, RD | WR),
 	STR(0xaa, OP_STOS, WR),
 	STR(0xac, OP_LODS, RD),
@@ -116,7 +117,7 @@ static const u32 groups[][8] = {
 	[GROUP8] = {
 		[4] = OP_BT | RD, OP_BTS | RMW, OP_BTR | RMW, OP_BTC | RMW,
 	},
-	[GROUP11] = { OP_MOV | WR },
+	[GROUP11] = { MOV | WR },
 };
 
 static_assert(NR_OPS <= EMUL_OP_MASK + 1);
@@ -814,8 +815,7 @@ static void compute(const struct emulate_ctxt *c, u64 mem, u64 reg, struct outco
 	}
 }
 
-/* The offset of a ModRM or direct memory operand in its segment. */
-static u64 effective_address(const struct emulate_ctxt *c)
+u64 fonda_emulate_address(const struct emulate_ctxt *c)
 {
 	const struct fonda_insn *insn = &c->insn;
 	u64 ea = insn->disp;
@@ -835,18 +835,30 @@ static u64 effective_address(const struct emulate_ctxt *c)
 	return ea & size_mask(insn->ad_bytes);
 }
 
+u64 fonda_emulate_operand(const struct emulate_ctxt *c)
+{
+	const struct fonda_insn *insn = &c->insn;
+
+	return insn->flags & IMM ? insn->imm & size_mask(insn->op_bytes) :
+				   read_gpr(c, insn->reg, insn->op_bytes);
+}
+
+void fonda_emulate_load(struct emulate_ctxt *c, u64 val)
+{
+	write_gpr(c, c->insn.reg, c->insn.op_bytes, val);
+}
+
 static int emulate_plain(struct emulate_ctxt *c)
 {
 	const struct fonda_insn *insn = &c->insn;
 	bool write = insn->flags & EMUL_WRITE;
 	struct outcome out;
-	u64 reg;
 	int r;
 
 	if (!c->translated) {
 		gva_t gva;
 
-		r = linear(c, insn->seg, effective_address(c), insn->mem_bytes, write, &gva);
+		r = linear(c, insn->seg, fonda_emulate_address(c), insn->mem_bytes, write, &gva);
 		if (r != EMULATE_OK)
 			return r;
 		r = translate(c, gva, insn->mem_bytes,
@@ -862,11 +874,9 @@ static int emulate_plain(struct emulate_ctxt *c)
 			return r;
 	}
 
-	reg = insn->flags & IMM ? insn->imm & size_mask(insn->op_bytes) :
-				  read_gpr(c, insn->reg, insn->op_bytes);
 	out.flags = c->rflags;
 	out.acc_written = false;
-	compute(c, c->value, reg, &out);
+	compute(c, c->value, fonda_emulate_operand(c), &out);
 
 	if (write) {
 		r = access(c, &c->dst, &out.mem, true);

@@ -80,6 +80,7 @@ struct fonda_insn {
 #define EMUL_WRITE	(1u << 7)	/* writes it */
 #define EMUL_STRING	(1u << 8)	/* MOVS STOS LODS INS OUTS */
 #define EMUL_PORT	(1u << 9)	/* INS OUTS */
+#define EMUL_MOV	(1u << 10)	/* MOV, which only reads or only writes it */
 
 enum emulate_result {
 	EMULATE_OK,		/* within the engine: go on */
@@ -187,6 +188,16 @@ static inline void fonda_emulate_answered(struct emulate_ctxt *c)
 enum emulate_result fonda_emulate(struct emulate_ctxt *c);
 
 /*
+ * For a caller who executes c->insn himself, which he can if it has EMUL_MOV:
+ * the offset of the memory operand in its segment, the other operand (a
+ * register or an immediate), and @val loaded into it. c->gpr and c->rip is all
+ * they need.
+ */
+u64 fonda_emulate_address(const struct emulate_ctxt *c);
+u64 fonda_emulate_operand(const struct emulate_ctxt *c);
+void fonda_emulate_load(struct emulate_ctxt *c, u64 val);
+
+/*
  * Where the code of a guest's page is in the VMM's memory, and the entries of
  * the guest's tables that say so, root first: while they are the same in the
  * same places, so is the answer. See fetch.c.
@@ -211,6 +222,7 @@ struct fonda_code_page {
  */
 struct fonda_io {
 	bool active;		/* begun and not finished */
+	bool moving;		/* it is a MOV that needs no engine */
 	bool asked;		/* user space owes an answer */
 	u8 answer_len;		/* bytes */
 	void *answer;		/* where the answer of a read goes; NULL: none */

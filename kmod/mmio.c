@@ -25,17 +25,6 @@ static struct fonda_vcpu *vcpu_of(struct emulate_ctxt *c)
 
 /* -- the machine that the engine sees --------------------------------------- */
 
-static void get_paging(struct fonda_vcpu *vcpu, struct fonda_paging *p)
-{
-	p->cr0 = fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
-	p->cr3 = fonda_backend->read_reg(vcpu, FONDA_REG_CR3);
-	p->cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
-	p->efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
-	p->rflags = vcpu->rflags;
-	p->phys_bits = vcpu->cpuid.phys_bits;
-	p->gb_pages = fonda_guest_has(vcpu, FONDA_HAS_GBPAGES);
-}
-
 static unsigned int op_cpl(struct emulate_ctxt *c)
 {
 	return fonda_backend->read_reg(vcpu_of(c), FONDA_REG_CPL);
@@ -66,6 +55,7 @@ static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gp
 	struct fonda_io *io = &vcpu->io;
 	struct fonda_paging p;
 	u32 error;
+	gva_t rip;
 	int ret;
 
 	/*
@@ -78,7 +68,7 @@ static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gp
 		return EMULATE_OK;
 	}
 
-	get_paging(vcpu, &p);
+	fonda_backend->get_code(vcpu, &p, &rip);
 	if (op_cpl(c) == 3)
 		access |= FONDA_ACCESS_USER;
 	ret = fonda_walk(vcpu, &p, gva, access, gpa, &error);
@@ -283,6 +273,15 @@ static bool must_yield(struct fonda_vcpu *vcpu, int repetitions)
 	       fonda_immediate_exit(vcpu->run);
 }
 
+static __always_inline int finish_move(struct fonda_vcpu *vcpu)
+{
+	struct emulate_ctxt *c = &vcpu->io.ctxt;
+
+	if (!(c->insn.flags & EMUL_WRITE))
+		fonda_emulate_load(c, c->value);
+	return fonda_skip_insn(vcpu, c->insn.len);
+}
+
 static int execute(struct fonda_vcpu *vcpu)
 {
 	struct fonda_io *io = &vcpu->io;
@@ -318,80 +317,117 @@ static int execute(struct fonda_vcpu *vcpu)
 	}
 }
 
-/* Fetch and decode: EMULATE_OK, or as from fonda_decode(). */
-static int prepare(struct fonda_vcpu *vcpu)
+/* Fetch and decode into io->ctxt.insn: EMULATE_OK, or the result to end with. */
+static __always_inline int decode(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
+				  gva_t rip, int bits)
 {
 	struct fonda_io *io = &vcpu->io;
-	struct emulate_ctxt *c = &io->ctxt;
-	struct fonda_paging p;
-	struct fonda_segment cs;
-	/* With a byte more to compare it in two words. */
+	/* With a byte more, to be compared in two words. */
 	u8 code[FONDA_INSN_MAX + 1] = { };
-	gva_t rip = vcpu->rip;
-	int bits, nr, r;
+	int nr, r;
 
-	get_paging(vcpu, &p);
-	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
-	if ((p.efer & FONDA_EFER_LMA) && (cs.attr & FONDA_SEG_L)) {
-		c->mode = EMULATE_LONG;
-		bits = 64;
-	} else {
-		c->mode = !(p.cr0 & X86_CR0_PE) ? EMULATE_REAL :
-			  vcpu->rflags & X86_EFLAGS_VM ? EMULATE_V86 : EMULATE_PROTECTED;
-		bits = cs.attr & FONDA_SEG_DB ? 32 : 16;
-		rip = (u32)(rip + cs.base);
-	}
-	c->ops = &ops;
-	c->gpr = vcpu->regs;
-	c->rip = vcpu->rip;
-	c->va_bits = p.cr4 & X86_CR4_LA57 ? 57 : 48;
-	c->pio_data = vcpu->pio_data;
-	io->rip = vcpu->rip;
-	io->error = 0;
-	fonda_emulate_begin(c);
-
-	nr = fonda_fetch_code(vcpu, &p, rip, code);
+	nr = fonda_fetch_code(vcpu, p, rip, code);
 	if (unlikely(nr < 0)) {
 		io->code_len = 0;
 		return nr == -ENOENT ? EMULATE_RETRY : unreachable_result(vcpu, nr);
 	}
 	/* The same bytes mean the same. */
-	if (nr == io->code_len && bits == io->code_bits && !memcmp(code, io->code, sizeof(code)))
+	if (likely(nr == io->code_len && bits == io->code_bits &&
+		   !memcmp(code, io->code, sizeof(code))))
 		return EMULATE_OK;
 	memcpy(io->code, code, sizeof(code));
 	io->code_len = nr;
-	r = fonda_decode(&c->insn, io->code, nr, bits);
+	r = fonda_decode(&io->ctxt.insn, io->code, nr, bits);
 	/* Remembered only if it is to be executed. */
 	io->code_bits = r == EMULATE_OK ? bits : 0;
 	if (r == EMULATE_FAULT)
-		c->fault = (struct emulate_fault){ .vector = X86_TRAP_UD };
+		io->ctxt.fault = (struct emulate_fault){ .vector = X86_TRAP_UD };
 	return r;
+}
+
+/*
+ * Most of MMIO: a MOV whose operand is all where the processor has found it. At
+ * the beginning of a page that may be the second half of one across pages.
+ */
+static __always_inline bool is_plain_mov(const struct fonda_io *io, int bits)
+{
+	const struct fonda_insn *insn = &io->ctxt.insn;
+	u32 access = insn->flags & EMUL_WRITE ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ;
+	u32 offset = offset_in_page(io->gpa);
+
+	if (!(insn->flags & EMUL_MOV) || access != io->access ||
+	    offset + insn->mem_bytes > PAGE_SIZE || io->gpa == FONDA_INVALID_GPA)
+		return false;
+	return offset || (bits == 64 && insn->seg < FONDA_SEG_FS &&
+			  !offset_in_page(fonda_emulate_address(&io->ctxt)));
+}
+
+static __always_inline int move(struct fonda_vcpu *vcpu)
+{
+	struct fonda_io *io = &vcpu->io;
+	struct emulate_ctxt *c = &io->ctxt;
+	int r;
+
+	io->moving = true;
+	c->value = 0;
+	if (c->insn.flags & EMUL_WRITE) {
+		c->value = fonda_emulate_operand(c);
+		r = op_write(c, io->gpa, &c->value, c->insn.mem_bytes);
+	} else {
+		r = op_read(c, io->gpa, &c->value, c->insn.mem_bytes);
+	}
+	return r == EMULATE_OK ? finish_move(vcpu) : FONDA_EXIT_USER;
+}
+
+/* What the engine wants to know of the vCPU. */
+static void fill(struct fonda_vcpu *vcpu, const struct fonda_paging *p, int bits)
+{
+	struct emulate_ctxt *c = &vcpu->io.ctxt;
+
+	c->ops = &ops;
+	c->mode = bits == 64 ? EMULATE_LONG : !(p->cr0 & X86_CR0_PE) ? EMULATE_REAL :
+		  vcpu->rflags & X86_EFLAGS_VM ? EMULATE_V86 : EMULATE_PROTECTED;
+	c->va_bits = p->cr4 & X86_CR4_LA57 ? 57 : 48;
+	c->pio_data = vcpu->pio_data;
+	fonda_emulate_begin(c);
 }
 
 /*
  * @gpa, @access: what exited, or FONDA_INVALID_GPA when that was not the operand;
  * @flags: EMUL_* that the instruction must have.
  */
-static int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, u32 flags)
+static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, u32 flags)
 {
 	struct fonda_io *io = &vcpu->io;
-	int r;
+	struct fonda_paging p;
+	gva_t rip;
+	int bits, r;
 
 	/* What had to sleep in the middle of an instruction goes on there. */
-	if (io->active && io->rip == vcpu->rip)
+	if (unlikely(io->active && io->rip == vcpu->rip))
 		return execute(vcpu);
 
 	io->gpa = gpa;
 	io->access = access;
-	r = prepare(vcpu);
+	io->rip = vcpu->rip;
+	io->error = 0;
+	io->ctxt.gpr = vcpu->regs;
+	io->ctxt.rip = vcpu->rip;
+	bits = fonda_backend->get_code(vcpu, &p, &rip);
+	r = decode(vcpu, &p, rip, bits);
+	if (likely(r == EMULATE_OK && is_plain_mov(io, bits)))
+		return move(vcpu);
+
 	/* Code where there is no memory, if only its second half. */
-	if (unlikely(access & FONDA_ACCESS_FETCH) && r != EMULATE_NEED_SLEEP)
+	if ((access & FONDA_ACCESS_FETCH) && r != EMULATE_NEED_SLEEP)
 		return fail(vcpu);
 	switch (r) {
 	case EMULATE_OK:
 		/* Another processor has changed the code: execute what is there. */
 		if ((io->ctxt.insn.flags & flags) != flags)
 			return FONDA_RESUME_GUEST;
+		fill(vcpu, &p, bits);
+		io->moving = false;
 		io->active = true;
 		return execute(vcpu);
 	case EMULATE_NEED_SLEEP:
@@ -434,6 +470,8 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 	}
 	if (io->answer)
 		memcpy(io->answer, vcpu->run->mmio.data, io->answer_len);
+	if (likely(io->moving))
+		return finish_move(vcpu);
 	fonda_emulate_answered(&io->ctxt);
 	return execute(vcpu);
 }

@@ -23,6 +23,27 @@ static bool in_64bit_code(const struct vmcb *vmcb)
 	return vmcb->cs.attr & FONDA_SEG_L && vmcb->efer & EFER_LMA;
 }
 
+static __always_inline int get_code(struct svm_vcpu *svm, struct fonda_paging *p, gva_t *rip)
+{
+	const struct vmcb *vmcb = svm->vmcb;
+
+	*p = (struct fonda_paging){
+		.cr0 = vmcb->cr0, .cr3 = vmcb->cr3, .cr4 = vmcb->cr4, .efer = vmcb->efer,
+		.rflags = vmcb->rflags, .phys_bits = svm->vcpu.cpuid.phys_bits,
+		.gb_pages = fonda_guest_has(&svm->vcpu, FONDA_HAS_GBPAGES),
+	};
+	*rip = vmcb->rip;
+	if (in_64bit_code(vmcb))
+		return 64;
+	*rip = (u32)(*rip + vmcb->cs.base);
+	return vmcb->cs.attr & FONDA_SEG_DB ? 32 : 16;
+}
+
+int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
+{
+	return get_code(to_svm(vcpu), p, rip);
+}
+
 /*
  * The instruction that exited, when it is @op: 0, or the FONDA_* code to return
  * (its memory must be faulted in, or no longer holds that instruction and the
@@ -30,21 +51,12 @@ static bool in_64bit_code(const struct vmcb *vmcb)
  */
 static int decode(struct svm_vcpu *svm, enum fonda_exit_op op, struct fonda_exit_insn *insn)
 {
-	const struct vmcb *vmcb = svm->vmcb;
-	const struct fonda_paging paging = {
-		.cr0 = vmcb->cr0, .cr3 = vmcb->cr3, .cr4 = vmcb->cr4, .efer = vmcb->efer,
-		.rflags = vmcb->rflags, .phys_bits = 52, .gb_pages = true,
-	};
+	struct fonda_paging paging;
 	u8 code[FONDA_INSN_MAX];
-	gva_t rip = vmcb->rip;
+	gva_t rip;
 	int nr, bits;
 
-	if (in_64bit_code(vmcb)) {
-		bits = 64;
-	} else {
-		bits = vmcb->cs.attr & FONDA_SEG_DB ? 32 : 16;
-		rip = (u32)(rip + vmcb->cs.base);
-	}
+	bits = get_code(svm, &paging, &rip);
 	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code);
 	if (nr < 0)
 		return nr == -EAGAIN ? FONDA_RETRY_SLEEPING : FONDA_RESUME_GUEST;
@@ -66,14 +78,6 @@ static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op 
 	if (!ret)
 		*len = insn.len;
 	return ret;
-}
-
-/* The generic emulator decodes the instructions that it executes. */
-int svm_insn_len(struct fonda_vcpu *vcpu)
-{
-	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
-
-	return svm_features.nrip_save ? vmcb->next_rip - vmcb->rip : 0;
 }
 
 static int exit_resume(struct fonda_vcpu *vcpu)
@@ -480,10 +484,9 @@ static const struct svm_exit svm_exits[] = {
 				  { exit_alignment_check,	FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
 				  { exit_machine_check,		FONDA_STAT_EXCEPTION },
-	[SVM_EXIT_INTR]		= { exit_resume,		FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_NMI]		= { exit_resume,		FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_SMI]		= { exit_resume,		FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_INIT]		= { exit_resume,		FONDA_STAT_INTERRUPT },
+	/* INTR, NMI, SMI, INIT */
+	[SVM_EXIT_INTR ... SVM_EXIT_INIT] =
+				  { exit_resume,		FONDA_STAT_INTERRUPT },
 	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT },
 	[SVM_EXIT_RDPMC]	= { exit_rdpmc,			FONDA_STAT_OTHER },
 	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID },
@@ -498,12 +501,9 @@ static const struct svm_exit svm_exits[] = {
 	[SVM_EXIT_SHUTDOWN]	= { exit_shutdown,		FONDA_STAT_OTHER },
 	[SVM_EXIT_VMRUN]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_VMMCALL]	= { exit_hypercall,		FONDA_STAT_HYPERCALL },
-	[SVM_EXIT_VMLOAD]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_VMSAVE]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_STGI]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_CLGI]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_SKINIT]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_RDTSCP]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	/* VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP where the guest has none */
+	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] =
+				  { exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_WBINVD]	= { exit_wbinvd,		FONDA_STAT_CACHE },
 	[SVM_EXIT_MONITOR]	= { exit_monitor,		FONDA_STAT_OTHER },
 	[SVM_EXIT_MWAIT]	= { exit_monitor,		FONDA_STAT_OTHER },

@@ -196,15 +196,6 @@ static void svm_cpu_disable(void)
 
 /* -- the control block ------------------------------------------------------ */
 
-static int svm_vm_init(struct fonda_vm *vm)
-{
-	return 0;
-}
-
-static void svm_vm_fini(struct fonda_vm *vm)
-{
-}
-
 /* "MSR Intercepts": two bits an MSR (read, write) in three ranges of 2 KiB. */
 static int msrpm_bit(u32 msr)
 {
@@ -662,8 +653,6 @@ const struct fonda_backend fonda_svm = {
 	.hardware_unsetup	= svm_hardware_unsetup,
 	.cpu_enable		= svm_cpu_enable,
 	.cpu_disable		= svm_cpu_disable,
-	.vm_init		= svm_vm_init,
-	.vm_fini		= svm_vm_fini,
 	.vcpu_alloc		= svm_vcpu_alloc,
 	.vcpu_free		= svm_vcpu_free,
 	.vcpu_reset		= svm_vcpu_reset,
@@ -678,6 +667,6 @@ const struct fonda_backend fonda_svm = {
 	.get_sregs		= svm_get_sregs,
 	.set_sregs		= svm_set_sregs,
 	.update_controls	= svm_update_controls,
-	.insn_len		= svm_insn_len,
+	.get_code		= svm_get_code,
 	.dump			= svm_dump,
 };

@@ -94,5 +94,5 @@ int svm_run(struct fonda_vcpu *vcpu);
 void svm_nmi_unmask(struct svm_vcpu *svm);
 /* exit.c */
 int svm_handle_exit(struct fonda_vcpu *vcpu);
-int svm_insn_len(struct fonda_vcpu *vcpu);
+int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);
 #endif
