@@ -64,7 +64,7 @@ void lapic_raise(struct fonda_lapic *apic)
 {
 	struct fonda_vcpu *vcpu = vcpu_of(apic);
 
-	/* IRR was set by a locked instruction: allowed_vector() relies on it. */
+	/* IRR was set by a locked instruction: nothing_waits() relies on it. */
 	WRITE_ONCE(vcpu->irq_pending, true);
 	fonda_vcpu_kick(vcpu);
 }
@@ -172,8 +172,8 @@ static void notify_acked(struct fonda_irqchip *chip, int irqchip, unsigned int p
 	unsigned long flags;
 	int gsi;
 
-	rcu_read_lock();
-	gsi = fonda_routes_gsi(rcu_dereference(chip->routes), irqchip, pin);
+	rcu_read_lock_sched();
+	gsi = fonda_routes_gsi(rcu_dereference_sched(chip->routes), irqchip, pin);
 	if (gsi >= 0)
 		fonda_irqfd_acked(vm_of(chip), gsi);
 	if (gsi == 0 && smp_load_acquire(&chip->pit)) {
@@ -181,7 +181,7 @@ static void notify_acked(struct fonda_irqchip *chip, int irqchip, unsigned int p
 		pit_acked(chip->pit);
 		raw_spin_unlock_irqrestore(&chip->lock, flags);
 	}
-	rcu_read_unlock();
+	rcu_read_unlock_sched();
 }
 
 static void ioapic_end(struct fonda_irqchip *chip, u8 vector)
@@ -232,7 +232,7 @@ void fonda_irqchip_update_notify(struct fonda_vm *vm)
 		return;
 	mutex_lock(&chip->route_lock);
 	rcu_read_lock();
-	routes = rcu_dereference(chip->routes);
+	routes = rcu_dereference_protected(chip->routes, lockdep_is_held(&chip->route_lock));
 	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++) {
 		int gsi = fonda_routes_gsi(routes, KVM_IRQCHIP_IOAPIC, pin);
 
@@ -581,6 +581,15 @@ long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg)
 	return 0;
 }
 
+/* Whoever held a line before is not known: user space lets go of it. */
+static void set_holders(u8 *lines, int nr, u32 high)
+{
+	int i;
+
+	for (i = 0; i < nr; i++)
+		lines[i] = high & BIT(i) ? BIT(FONDA_IRQ_USER) : 0;
+}
+
 long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;
@@ -593,8 +602,10 @@ long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg)
 	raw_spin_lock_irq(&chip->lock);
 	if (state->chip_id == KVM_IRQCHIP_IOAPIC) {
 		ioapic_set_state(chip->ioapic, &state->chip.ioapic);
+		set_holders(&chip->lines[FONDA_PIC_PINS], FONDA_IOAPIC_PINS, chip->ioapic->level);
 	} else {
 		pic_set_state(chip->pic, state->chip_id, &state->chip.pic);
+		set_holders(&chip->lines[state->chip_id * 8], 8, state->chip.pic.last_irr);
 		if (chip->pic->output)
 			fonda_pic_output(chip);
 	}
@@ -779,7 +790,7 @@ unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector)
 /* -- what a vCPU takes ------------------------------------------------------ */
 
 /* Does something want to be taken as an ExtINT, and could it? */
-static bool extint_waits(struct fonda_vcpu *vcpu)
+static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 
@@ -803,57 +814,46 @@ static int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pi
 	return vector;
 }
 
-/* Highest vector that waits in the local APIC, or -1. */
-static int waiting_vector(struct fonda_vcpu *vcpu)
+static void nothing_waits(struct fonda_vcpu *vcpu)
 {
-	if (unlikely(!vcpu->in_kernel_apic || !vcpu->lapic.enabled))
-		return -1;
-	return lapic_highest_irr(&vcpu->lapic);
-}
+	bool unused;
 
-/* The local APIC's vector that priorities let through, or -1. */
-static int allowed_vector(struct fonda_vcpu *vcpu, bool *tpr_blocked)
-{
-	struct fonda_lapic *apic = &vcpu->lapic;
-	int vector = waiting_vector(vcpu);
-	int class = vector >> 4, in_service;
-
-	if (vector < 0) {
-		WRITE_ONCE(vcpu->irq_pending, false);
-		/*
-		 * Who raises one sets it, then irq_pending. Either we see it
-		 * now, or irq_pending is set after we cleared it.
-		 */
-		smp_mb();
-		if (extint_waits(vcpu) || waiting_vector(vcpu) >= 0)
-			WRITE_ONCE(vcpu->irq_pending, true);
-		return -1;
-	}
-	in_service = apic->isr_top < 0 ? 0 : apic->isr_top >> 4;
-	if (class > in_service && class > lapic_get_tpr(apic))
-		return vector;
-	*tpr_blocked = class > in_service;
-	return -1;
+	WRITE_ONCE(vcpu->irq_pending, false);
+	/*
+	 * Who raises one sets it, then irq_pending. Either we see it now, or
+	 * irq_pending is set after we cleared it.
+	 */
+	smp_mb();
+	if (extint_waits(vcpu) ||
+	    (vcpu->in_kernel_apic && lapic_peek(&vcpu->lapic, &unused) != FONDA_IRQ_NONE))
+		WRITE_ONCE(vcpu->irq_pending, true);
 }
 
 int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 {
+	int vector = FONDA_IRQ_NONE;
+
 	if (unlikely(extint_waits(vcpu)))
 		return extint_vector(vcpu, pic_peek);
-	return allowed_vector(vcpu, tpr_blocked);
+	if (likely(vcpu->in_kernel_apic))
+		vector = lapic_peek(&vcpu->lapic, tpr_blocked);
+	if (vector == FONDA_IRQ_NONE)
+		nothing_waits(vcpu);
+	return vector;
 }
 
 int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 {
 	struct fonda_lapic *apic = &vcpu->lapic;
-	int vector;
+	int vector = FONDA_IRQ_NONE;
 
 	apic->offered_ext = extint_waits(vcpu);
 	if (unlikely(apic->offered_ext))
 		return extint_vector(vcpu, pic_offer);
-	vector = allowed_vector(vcpu, tpr_blocked);
-	if (vector >= 0)
-		lapic_offer(apic, vector);
+	if (likely(vcpu->in_kernel_apic))
+		vector = lapic_offer(apic, tpr_blocked);
+	if (vector == FONDA_IRQ_NONE)
+		nothing_waits(vcpu);
 	return vector;
 }
 
@@ -924,7 +924,7 @@ int fonda_lapic_read_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val)
 		*val = vcpu->in_kernel_apic ? lapic_get_deadline(&vcpu->lapic) : 0;
 		return 0;
 	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
-		return vcpu->in_kernel_apic ? lapic_read_x2(&vcpu->lapic, msr, val) : 1;
+		return lapic_read_x2(&vcpu->lapic, msr, val);
 	default:
 		return 1;
 	}
@@ -934,7 +934,7 @@ int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 {
 	switch (msr) {
 	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
-		return vcpu->in_kernel_apic ? lapic_write_x2(&vcpu->lapic, msr, val) : 1;
+		return lapic_write_x2(&vcpu->lapic, msr, val);
 	case MSR_IA32_TSC_DEADLINE:
 		if (vcpu->in_kernel_apic)
 			lapic_set_deadline(&vcpu->lapic, val);

@@ -43,19 +43,21 @@ static bool level_triggered(u64 rte)
 static int service(struct fonda_ioapic *ioapic, unsigned int pin)
 {
 	u64 rte = ioapic->rte[pin];
-	struct fonda_irq_msg msg = {
+	bool level = level_triggered(rte);
+	struct fonda_irq_msg msg;
+	int ret;
+
+	if (rte & RTE_MASKED || (level && rte & RTE_REMOTE_IRR))
+		return -1;
+	msg = (struct fonda_irq_msg){
 		.dest = RTE_DEST(rte),
 		.vector = RTE_VECTOR(rte),
 		.mode = RTE_MODE(rte),
 		.logical = rte & RTE_LOGICAL,
-		.level = level_triggered(rte),
+		.level = level,
 	};
-	int ret;
-
-	if (rte & RTE_MASKED || (msg.level && rte & RTE_REMOTE_IRR))
-		return -1;
 	ret = fonda_irq_deliver(ioapic->chip, &msg, NULL);
-	if (msg.level && ret >= 0)
+	if (level && ret >= 0)
 		ioapic->rte[pin] |= RTE_REMOTE_IRR;
 	return ret;
 }
@@ -89,23 +91,13 @@ void ioapic_init(struct fonda_ioapic *ioapic, struct fonda_irqchip *chip)
 		ioapic->rte[pin] = RTE_MASKED;
 }
 
-int ioapic_set_line(struct fonda_ioapic *ioapic, int source, unsigned int pin, bool high)
+int ioapic_set_line(struct fonda_ioapic *ioapic, unsigned int pin, bool high)
 {
-	u32 bit = BIT(pin);
-	bool was_high = ioapic->level & bit;
-
-	if (high)
-		ioapic->lines[pin] |= BIT(source);
-	else
-		ioapic->lines[pin] &= ~BIT(source);
-
-	if (!ioapic->lines[pin]) {
-		ioapic->level &= ~bit;
+	if (!high) {
+		ioapic->level &= ~BIT(pin);
 		return 1;
 	}
-	ioapic->level |= bit;
-	if (was_high && !level_triggered(ioapic->rte[pin]))
-		return 0;
+	ioapic->level |= BIT(pin);
 	/*
 	 * "Redirection Table Registers": an edge at a masked pin is not kept. A
 	 * level is: write_rte() looks at it.
@@ -257,11 +249,8 @@ void ioapic_set_state(struct fonda_ioapic *ioapic, const struct kvm_ioapic_state
 	ioapic->ioregsel = state->ioregsel;
 	ioapic->id = state->id & 0xf;
 	ioapic->level = state->irr & (BIT(FONDA_IOAPIC_PINS) - 1);
-	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++) {
+	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
 		ioapic->rte[pin] = state->redirtbl[pin].bits & (RTE_WRITABLE | RTE_REMOTE_IRR);
-		/* Who held the line is not known: user space lets go of it. */
-		ioapic->lines[pin] = ioapic->level & BIT(pin) ? BIT(FONDA_IRQ_USER) : 0;
-	}
 	update_eoi_vectors(ioapic);
 	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
 		if (ioapic->level & BIT(pin))

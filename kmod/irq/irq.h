@@ -30,6 +30,7 @@
 #define FONDA_MAX_GSI		4096	/* what KVM_CAP_IRQ_ROUTING answers */
 #define FONDA_IOAPIC_PINS	KVM_IOAPIC_NUM_PINS
 #define FONDA_PIC_PINS		16
+#define FONDA_NR_PINS		(FONDA_PIC_PINS + FONDA_IOAPIC_PINS)
 #define FONDA_IOAPIC_BASE	0xfec00000ULL
 #define FONDA_APIC_DEFAULT_BASE	0xfee00000ULL
 
@@ -76,7 +77,6 @@ enum fonda_delivery {
 /* pic.c: the pair of 8259A. All (k). */
 struct fonda_pic {
 	struct kvm_pic_state chip[2];	/* 0 master, 1 slave on its line 2 */
-	u8 lines[FONDA_PIC_PINS];	/* bits of enum fonda_irq_source */
 	bool output;			/* INT of the master; read by anyone */
 	u16 offered;			/* lines behind what pic_offer() gave */
 	u16 again;			/* of those: another edge has come since */
@@ -85,7 +85,7 @@ struct fonda_pic {
 
 void pic_init(struct fonda_pic *pic);
 /* 1 delivered, 0 merged with one that waits, negative: masked. */
-int pic_set_line(struct fonda_pic *pic, int source, unsigned int pin, bool high);
+int pic_set_line(struct fonda_pic *pic, unsigned int pin, bool high);
 /* Ports 20, 21, a0, a1, 4d0, 4d1. */
 u8 pic_read(struct fonda_pic *pic, u16 port);
 void pic_write(struct fonda_pic *pic, u16 port, u8 val);
@@ -117,12 +117,11 @@ struct fonda_ioapic {
 	u32 notify;			/* pins whose EOI somebody waits for */
 	u8 id;
 	u8 ioregsel;
-	u8 lines[FONDA_IOAPIC_PINS];	/* bits of enum fonda_irq_source */
 };
 
 void ioapic_init(struct fonda_ioapic *ioapic, struct fonda_irqchip *chip);
 /* Local APICs reached; 0 merged with one that waits; -1 masked. */
-int ioapic_set_line(struct fonda_ioapic *ioapic, int source, unsigned int pin, bool high);
+int ioapic_set_line(struct fonda_ioapic *ioapic, unsigned int pin, bool high);
 u32 ioapic_read(struct fonda_ioapic *ioapic, u32 offset);
 void ioapic_write(struct fonda_ioapic *ioapic, u32 offset, u32 val);
 /*
@@ -162,6 +161,8 @@ void pit_set_reinject(struct fonda_pit *pit, bool on);
 void pit_get_state(struct fonda_pit *pit, struct kvm_pit_state2 *state);
 void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state);
 
+#define FONDA_IRQ_NONE		(-2)	/* nothing waits at all */
+
 /* lapic.c: the local APIC. Bits of events: */
 #define FONDA_LAPIC_INIT	(1 << 0)
 #define FONDA_LAPIC_SIPI	(1 << 1)	/* sipi_vector is valid */
@@ -180,7 +181,6 @@ struct fonda_lapic {
 	bool sw_enabled;		/* (v) from the spurious vector register */
 	bool published;			/* (l) in the map of ids */
 	bool offered_ext;		/* (v) what fonda_irq_offer() gave is an ExtINT */
-	u8 isr_words;			/* (v) which of the 8 ISR words are not 0 */
 	u8 esr;				/* (a) errors since ESR was written */
 	s16 isr_top;			/* (v) highest vector in service, or -1 */
 	u8 eoi_vector;			/* (v) of FONDA_REQ_IOAPIC_EOI */
@@ -217,15 +217,20 @@ bool lapic_timer_expired(struct fonda_lapic *apic);
 /* KVM_GET_LAPIC, KVM_SET_LAPIC; -EINVAL: an id that is not this APIC's. */
 void lapic_get_state(struct fonda_lapic *apic, struct kvm_lapic_state *state);
 int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *state);
-/* Any context. 1 accepted, 0 merged with one that waits, or refused. */
+/* Any context. 1 accepted, 0 merged with one that waits, -1 refused. */
 int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg);
-/* Highest vector that waits in IRR, or -1. */
-int lapic_highest_irr(struct fonda_lapic *apic);
+int lapic_accept_fixed(struct fonda_lapic *apic, u8 vector, bool level);
 /*
- * Out of IRR; then into ISR, or back. In between the processor may have taken
- * it without our knowing yet, and one more of it is a new interrupt.
+ * The highest vector that waits in IRR and that priorities let through, -1:
+ * they hold it back, or FONDA_IRQ_NONE. *tpr_blocked: only the task priority.
  */
-void lapic_offer(struct fonda_lapic *apic, u8 vector);
+int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
+/*
+ * The same, and out of IRR; then into ISR, or back. In between the processor
+ * may have taken it without our knowing yet, and one more of it is a new
+ * interrupt.
+ */
+int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked);
 void lapic_take(struct fonda_lapic *apic, u8 vector);
 void lapic_withdraw(struct fonda_lapic *apic, u8 vector);
 bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
@@ -285,6 +290,8 @@ struct fonda_irqchip {
 	struct fonda_apic_map __rcu *map;	/* (l) */
 	struct fonda_routes __rcu *routes;	/* written under route_lock */
 	struct mutex route_lock;
+	/* Who holds each pin, the PIC's first: bits of enum fonda_irq_source. (k) */
+	u8 lines[FONDA_NR_PINS];
 	/* Edge-triggered vectors whose EOI somebody waits for; (k), read by anyone. */
 	unsigned long eoi_vectors[256 / BITS_PER_LONG];
 	struct fonda_irqchip_devs *devs;	/* (l) irqchip.c: on the I/O buses */

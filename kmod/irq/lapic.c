@@ -111,33 +111,25 @@ static unsigned int vector_bit(u8 vector)
 	return (vector / 32) * 128 + vector % 32;
 }
 
-int lapic_highest_irr(struct fonda_lapic *apic)
+/* Highest bit of 256 that is set, or -1. Not a loop: every entry may ask. */
+static __always_inline int highest_vector(const u32 *bits)
 {
-	int word;
-
-	for (word = 7; word >= 0; word--) {
-		u32 bits = get_reg(apic, REG_IRR + word * 16);
-
-		if (bits)
-			return word * 32 + fls(bits) - 1;
-	}
+#define TRY_WORD(word) do {						\
+	u32 val = READ_ONCE(bits[(word) * 4]);				\
+									\
+	if (val)							\
+		return (word) * 32 + fls(val) - 1;			\
+} while (0)
+	TRY_WORD(7);
+	TRY_WORD(6);
+	TRY_WORD(5);
+	TRY_WORD(4);
+	TRY_WORD(3);
+	TRY_WORD(2);
+	TRY_WORD(1);
+	TRY_WORD(0);
 	return -1;
-}
-
-/* After ISR @word has changed. */
-static void update_isr(struct fonda_lapic *apic, int word)
-{
-	if (get_reg(apic, REG_ISR + word * 16))
-		apic->isr_words |= BIT(word);
-	else
-		apic->isr_words &= ~BIT(word);
-
-	if (!apic->isr_words) {
-		apic->isr_top = -1;
-		return;
-	}
-	word = fls(apic->isr_words) - 1;
-	apic->isr_top = word * 32 + fls(get_reg(apic, REG_ISR + word * 16)) - 1;
+#undef TRY_WORD
 }
 
 /* "Task and Processor Priorities" */
@@ -149,9 +141,38 @@ static u32 processor_priority(const struct fonda_lapic *apic)
 	return (tpr & 0xf0) >= isr ? tpr : isr;
 }
 
-void lapic_offer(struct fonda_lapic *apic, u8 vector)
+static __always_inline int find_vector(struct fonda_lapic *apic, bool *tpr_blocked)
 {
-	clear_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
+	int vector, in_service;
+
+	if (unlikely(!apic->enabled))
+		return FONDA_IRQ_NONE;
+	vector = highest_vector(&apic->regs[REG_IRR / 4]);
+	if (vector < 0)
+		return FONDA_IRQ_NONE;
+	/* A whole class is held back; -1, nothing in service, stays -1. */
+	in_service = apic->isr_top | 0xf;
+	if (vector <= in_service)
+		return -1;
+	if (vector <= (int)(get_reg(apic, REG_TPR) | 0xf)) {
+		*tpr_blocked = true;
+		return -1;
+	}
+	return vector;
+}
+
+int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked)
+{
+	return find_vector(apic, tpr_blocked);
+}
+
+int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked)
+{
+	int vector = find_vector(apic, tpr_blocked);
+
+	if (vector >= 0)
+		clear_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
+	return vector;
 }
 
 void lapic_withdraw(struct fonda_lapic *apic, u8 vector)
@@ -161,34 +182,31 @@ void lapic_withdraw(struct fonda_lapic *apic, u8 vector)
 
 void lapic_take(struct fonda_lapic *apic, u8 vector)
 {
-	int word = vector / 32;
-
-	apic->regs[(REG_ISR + word * 16) / 4] |= BIT(vector % 32);
-	apic->isr_words |= BIT(word);
+	apic->regs[(REG_ISR + (vector / 32) * 16) / 4] |= 1u << vector % 32;
 	/* Only a higher one can interrupt the one in service. */
-	if (vector > apic->isr_top)
-		apic->isr_top = vector;
+	apic->isr_top = vector;
 }
 
 static void end_of_interrupt(struct fonda_lapic *apic)
 {
 	int vector = apic->isr_top;
+	u32 *isr, bit;
 
-	if (vector < 0)
+	if (unlikely(vector < 0))
 		return;
-	apic->regs[(REG_ISR + (vector / 32) * 16) / 4] &= ~BIT(vector % 32);
-	update_isr(apic, vector / 32);
+	isr = &apic->regs[(REG_ISR + (vector / 32) * 16) / 4];
+	bit = 1u << vector % 32;
+	*isr &= ~bit;
+	apic->isr_top = highest_vector(&apic->regs[REG_ISR / 4]);
 
 	/* "Signaling Interrupt Servicing Completion" */
 	if (test_bit(vector, apic->chip->eoi_vectors) ||
-	    (test_bit(vector_bit(vector), vector_regs(apic, REG_TMR)) &&
+	    (isr[(REG_TMR - REG_ISR) / 4] & bit &&
 	     !(get_reg(apic, REG_SVR) & SVR_DIRECTED_EOI)))
 		lapic_eoi_broadcast(apic, vector);
 }
 
 /* -- messages that arrive --------------------------------------------------- */
-
-static int accept_vector(struct fonda_lapic *apic, u8 vector, bool level);
 
 /* "Error Handling": note it; the first of a kind interrupts. */
 static void error(struct fonda_lapic *apic, u8 bit)
@@ -200,10 +218,10 @@ static void error(struct fonda_lapic *apic, u8 bit)
 	WRITE_ONCE(apic->esr, apic->esr | bit);
 	/* An illegal vector here must not be an error once more. */
 	if (!(lvt & LVT_MASKED) && (u8)lvt >= FIRST_VECTOR)
-		accept_vector(apic, lvt, false);
+		lapic_accept_fixed(apic, lvt, false);
 }
 
-static int accept_vector(struct fonda_lapic *apic, u8 vector, bool level)
+int lapic_accept_fixed(struct fonda_lapic *apic, u8 vector, bool level)
 {
 	unsigned int bit = vector_bit(vector);
 
@@ -214,7 +232,7 @@ static int accept_vector(struct fonda_lapic *apic, u8 vector, bool level)
 		return -1;
 	}
 	/* The trigger mode first: the EOI may follow at once. */
-	if (test_bit(bit, vector_regs(apic, REG_TMR)) != level) {
+	if (unlikely(test_bit(bit, vector_regs(apic, REG_TMR)) != level)) {
 		if (level)
 			set_bit(bit, vector_regs(apic, REG_TMR));
 		else
@@ -231,7 +249,7 @@ int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg)
 	switch (msg->mode) {
 	case FONDA_DM_FIXED:
 	case FONDA_DM_LOWEST:
-		return accept_vector(apic, msg->vector, msg->level);
+		return lapic_accept_fixed(apic, msg->vector, msg->level);
 	case FONDA_DM_NMI:
 		lapic_send_nmi(apic);
 		return 1;
@@ -362,7 +380,7 @@ static void timer_interrupt(struct fonda_lapic *apic)
 	u32 lvt = get_reg(apic, REG_LVTT);
 
 	if (!(lvt & LVT_MASKED))
-		accept_vector(apic, lvt, false);
+		lapic_accept_fixed(apic, lvt, false);
 }
 
 bool lapic_timer_expired(struct fonda_lapic *apic)
@@ -775,7 +793,6 @@ static void reset_regs(struct fonda_lapic *apic)
 	set_reg(apic, REG_SVR, SVR_RESET);
 	WRITE_ONCE(apic->sw_enabled, false);
 	WRITE_ONCE(apic->esr, 0);
-	apic->isr_words = 0;
 	apic->isr_top = -1;
 }
 
@@ -850,7 +867,7 @@ void lapic_get_state(struct fonda_lapic *apic, struct kvm_lapic_state *state)
 int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *state)
 {
 	const u32 *regs = (const u32 *)state->regs;
-	int old_id = map_id(apic), word;
+	int old_id = map_id(apic);
 	u32 id = regs[REG_ID / 4], count = regs[REG_TMCCT / 4];
 	u64 deadline = apic->tsc_deadline;
 
@@ -867,8 +884,7 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 	}
 	set_reg(apic, REG_VERSION, version(apic));
 	WRITE_ONCE(apic->sw_enabled, get_reg(apic, REG_SVR) & SVR_ENABLE);
-	for (word = 0; word < 8; word++)
-		update_isr(apic, word);
+	apic->isr_top = highest_vector(&apic->regs[REG_ISR / 4]);
 	fonda_apic_map_move(apic->chip, apic, old_id, map_id(apic));
 
 	if (deadline_mode(apic))

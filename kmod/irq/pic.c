@@ -78,17 +78,11 @@ void pic_init(struct fonda_pic *pic)
 	pic->chip[1].elcr_mask = elcr_masks[1];
 }
 
-int pic_set_line(struct fonda_pic *pic, int source, unsigned int pin, bool high)
+int pic_set_line(struct fonda_pic *pic, unsigned int pin, bool high)
 {
 	struct kvm_pic_state *s = &pic->chip[pin >> 3];
 	u8 bit = BIT(pin & 7);
 	int ret = 1;
-
-	if (high)
-		pic->lines[pin] |= BIT(source);
-	else
-		pic->lines[pin] &= ~BIT(source);
-	high = pic->lines[pin];
 
 	if (pin != CASCADE) {
 		/* A rising edge, or a level that is not latched: see elcr. */
@@ -315,7 +309,6 @@ void pic_get_state(struct fonda_pic *pic, int nr, struct kvm_pic_state *state)
 void pic_set_state(struct fonda_pic *pic, int nr, const struct kvm_pic_state *state)
 {
 	struct kvm_pic_state *s = &pic->chip[nr];
-	int line;
 
 	*s = *state;
 	s->priority_add &= 7;
@@ -323,8 +316,5 @@ void pic_set_state(struct fonda_pic *pic, int nr, const struct kvm_pic_state *st
 	s->init_state &= 3;
 	s->elcr_mask = elcr_masks[nr];
 	s->elcr &= s->elcr_mask;
-	/* Whoever held a line before is not known: user space lets go of it. */
-	for (line = 0; line < 8; line++)
-		pic->lines[nr * 8 + line] = s->last_irr & BIT(line) ? BIT(FONDA_IRQ_USER) : 0;
 	update(pic);
 }

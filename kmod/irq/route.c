@@ -6,8 +6,10 @@
  *
  * The routing table is replaced as a whole and read under RCU. User space
  * replaces it at every change of one MSI, so that building it is a single
- * allocation and one pass: the entries stay as user space wrote them, and hang
- * by their unused word in hash chains by GSI.
+ * allocation and one pass: the entries stay where user space's were copied to,
+ * and hang by their unused word in hash chains by GSI.
+ *
+ * Readers disable preemption, which is what RCU needs and costs little.
  */
 #include <linux/bits.h>
 #include <linux/errno.h>
@@ -21,15 +23,17 @@
 
 #include "irq.h"
 
-#define NR_PINS		(FONDA_PIC_PINS + FONDA_IOAPIC_PINS)
-
 struct fonda_routes {
 	struct rcu_head rcu;
 	u32 nr;
 	u32 mask;		/* buckets - 1 */
 	u16 *bucket;		/* behind the entries: index + 1; 0: empty */
-	u16 gsi[NR_PINS];	/* GSI + 1 of each pin, the PIC's first; 0: none */
-	struct kvm_irq_routing_entry entry[];	/* pad: next in the chain, as bucket */
+	u16 gsi[FONDA_NR_PINS];	/* GSI + 1 of each pin, the PIC's first; 0: none */
+	/*
+	 * pad: next in the chain, as bucket. u.irqchip.pin: counted from the
+	 * PIC's first one on, as chip->lines.
+	 */
+	struct kvm_irq_routing_entry entry[];
 };
 
 /* -- messages to local APICs ------------------------------------------------ */
@@ -121,51 +125,85 @@ static int deliver_search(struct fonda_irqchip *chip, const struct fonda_irq_msg
 	return ret;
 }
 
+/*
+ * Whom @dest means as an id: one, FONDA_APIC_SHARED: see for yourself, or NULL.
+ * 255 is a broadcast, but from x2APIC-mode senders.
+ */
+static __always_inline struct fonda_lapic *lookup(struct fonda_irqchip *chip, u32 dest)
+{
+	struct fonda_apic_map *map = rcu_dereference_sched(chip->map);
+
+	if (unlikely(!map))
+		return NULL;
+	if (dest >= map->nr || dest == 0xff)
+		return FONDA_APIC_SHARED;
+	return READ_ONCE(map->by_id[array_index_nospec(dest, map->nr)]);
+}
+
 int fonda_irq_deliver(struct fonda_irqchip *chip, const struct fonda_irq_msg *msg,
 		      struct fonda_lapic *from)
 {
 	struct fonda_lapic *apic = FONDA_APIC_SHARED;
-	struct fonda_apic_map *map;
 	int ret = -1;
 
-	rcu_read_lock();
-	map = rcu_dereference(chip->map);
-	if (!map)
-		goto out;
-	/* 255 is a broadcast, but for x2APIC-mode senders: let the search see. */
-	if (!msg->logical && msg->dest < map->nr && msg->dest != 0xff)
-		apic = READ_ONCE(map->by_id[array_index_nospec(msg->dest, map->nr)]);
+	rcu_read_lock_sched();
+	if (!msg->logical)
+		apic = lookup(chip, msg->dest);
 	if (apic == FONDA_APIC_SHARED)
 		ret = deliver_search(chip, msg, from);
 	else if (apic)
 		ret = lapic_accept(apic, msg);
-out:
-	rcu_read_unlock();
+	rcu_read_unlock_sched();
 	return ret;
 }
 
 /* Bits of "Message Address Register Format" and of the data register. */
+#define MSI_LOGICAL	BIT(2)
+#define MSI_HINT	BIT(3)
+#define MSI_MODE(data)	(((data) >> 8) & 7)
+#define MSI_LEVEL	BIT(15)
+
 int fonda_msi_check(const struct fonda_irqchip *chip, u64 address)
 {
 	return chip->x2apic_format && address & 0xff00000000ULL ? -EINVAL : 0;
 }
 
-int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data)
+static int deliver_any_msi(struct fonda_irqchip *chip, u32 dest, u64 address, u32 data)
 {
 	struct fonda_irq_msg msg = {
-		.dest = (address >> 12) & 0xff,
+		.dest = dest,
 		.vector = data,
-		.mode = (data >> 8) & 7,
-		.logical = address & BIT(2),
-		.level = data & BIT(15),
+		.mode = MSI_MODE(data),
+		.logical = address & MSI_LOGICAL,
+		.level = data & MSI_LEVEL,
 	};
 
-	if (chip->x2apic_format)
-		msg.dest |= (address >> 32) & 0xffffff00;
 	/* The redirection hint: any one of those that the logical id names. */
-	if (address & BIT(3) && msg.logical && msg.mode == FONDA_DM_FIXED)
+	if (address & MSI_HINT && msg.logical && msg.mode == FONDA_DM_FIXED)
 		msg.mode = FONDA_DM_LOWEST;
 	return fonda_irq_deliver(chip, &msg, NULL);
+}
+
+int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data)
+{
+	u32 dest = (address >> 12) & 0xff;
+	struct fonda_lapic *apic;
+	int ret = -1;
+
+	if (chip->x2apic_format)
+		dest |= (address >> 32) & 0xffffff00;
+	if (unlikely(address & MSI_LOGICAL || MSI_MODE(data) != FONDA_DM_FIXED))
+		return deliver_any_msi(chip, dest, address, data);
+
+	/* Nearly all: a vector for one processor. */
+	rcu_read_lock_sched();
+	apic = lookup(chip, dest);
+	if (unlikely(apic == FONDA_APIC_SHARED))
+		ret = deliver_any_msi(chip, dest, address, data);
+	else if (apic)
+		ret = lapic_accept_fixed(apic, data, data & MSI_LEVEL);
+	rcu_read_unlock_sched();
+	return ret;
 }
 
 /* -- the routing table ------------------------------------------------------ */
@@ -208,7 +246,7 @@ static int pin_index(u32 irqchip, u32 pin)
 }
 
 static int check_entry(const struct fonda_irqchip *chip, struct fonda_routes *routes,
-		       const struct kvm_irq_routing_entry *e)
+		       struct kvm_irq_routing_entry *e)
 {
 	int pin;
 
@@ -224,6 +262,7 @@ static int check_entry(const struct fonda_irqchip *chip, struct fonda_routes *ro
 		if (e->flags || pin < 0 || chip->mode != FONDA_IRQCHIP_KERNEL)
 			return -EINVAL;
 		routes->gsi[pin] = e->gsi + 1;
+		e->u.irqchip.pin = pin;
 		return 0;
 	default:
 		return -EINVAL;
@@ -263,13 +302,13 @@ struct fonda_routes *fonda_routes_default(void)
 {
 	/* The chips are about to exist. */
 	const struct fonda_irqchip chip = { .mode = FONDA_IRQCHIP_KERNEL };
-	struct fonda_routes *routes = fonda_routes_alloc(NR_PINS);
+	struct fonda_routes *routes = fonda_routes_alloc(FONDA_NR_PINS);
 	u32 i;
 
 	if (!routes)
 		return NULL;
-	memset(routes->entry, 0, NR_PINS * sizeof(*routes->entry));
-	for (i = 0; i < NR_PINS; i++) {
+	memset(routes->entry, 0, FONDA_NR_PINS * sizeof(*routes->entry));
+	for (i = 0; i < FONDA_NR_PINS; i++) {
 		struct kvm_irq_routing_entry *e = &routes->entry[i];
 
 		e->type = KVM_IRQ_ROUTING_IRQCHIP;
@@ -319,40 +358,37 @@ first_route(struct fonda_routes *routes, u32 gsi)
 	return route_of(routes, routes->bucket[gsi & routes->mask], gsi);
 }
 
-static unsigned int pic_pin(const struct kvm_irq_routing_entry *e)
+/* @source lets the pin of @e go or holds it; chip->lock is held. */
+static __always_inline int set_pin(struct fonda_irqchip *chip, int source,
+				   const struct kvm_irq_routing_entry *e, bool high)
 {
-	return e->u.irqchip.irqchip * 8 + e->u.irqchip.pin;
+	unsigned int pin = e->u.irqchip.pin;
+	u8 old = chip->lines[pin], new;
+
+	new = high ? old | BIT(source) : old & ~BIT(source);
+	WRITE_ONCE(chip->lines[pin], new);
+	if (!old == !new)	/* somebody else holds it */
+		return !high;
+	if (pin >= FONDA_PIC_PINS)
+		return ioapic_set_line(chip->ioapic, pin - FONDA_PIC_PINS, high);
+	return pic_set_line(chip->pic, pin, high);
 }
 
-static bool is_unchanged(struct fonda_irqchip *chip, int source,
-			 const struct kvm_irq_routing_entry *e, bool high)
-{
-	u8 lines;
-
-	if (e->u.irqchip.irqchip == KVM_IRQCHIP_IOAPIC)
-		lines = READ_ONCE(chip->ioapic->lines[e->u.irqchip.pin]);
-	else
-		lines = READ_ONCE(chip->pic->lines[pic_pin(e)]);
-	return !!(lines & BIT(source)) == high;
-}
-
-/* Under chip->lock. As fonda_gsi_set(). */
+/* All pins of a GSI whose first entry is @e. As fonda_gsi_set(). */
 static int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes, int source,
-		    u32 gsi, bool high)
+		    const struct kvm_irq_routing_entry *e, bool high)
 {
 	bool had_output = chip->pic->output;
-	struct kvm_irq_routing_entry *e;
-	int ret = -1, r;
+	int ret = -1;
 
 	lockdep_assert_held(&chip->lock);
-	for (e = first_route(routes, gsi); e; e = route_of(routes, e->pad, gsi)) {
-		if (e->u.irqchip.irqchip == KVM_IRQCHIP_IOAPIC)
-			r = ioapic_set_line(chip->ioapic, source, e->u.irqchip.pin, high);
-		else
-			r = pic_set_line(chip->pic, source, pic_pin(e), high);
+	do {
+		int r = set_pin(chip, source, e, high);
+
 		if (r >= 0)
 			ret = max(ret, 0) + r;
-	}
+		e = route_of(routes, e->pad, e->gsi);
+	} while (e);
 	if (chip->pic->output && !had_output)
 		fonda_pic_output(chip);
 	return ret;
@@ -364,75 +400,79 @@ static int send_msi(struct fonda_irqchip *chip, const struct kvm_irq_routing_ent
 				 e->u.msi.data);
 }
 
+/* Device models repeat themselves: without the lock, would it change anything? */
+static __always_inline bool is_change(struct fonda_irqchip *chip, struct fonda_routes *routes,
+				      int source, const struct kvm_irq_routing_entry *e,
+				      bool high)
+{
+	for (; e; e = route_of(routes, e->pad, e->gsi))
+		if ((READ_ONCE(chip->lines[e->u.irqchip.pin]) >> source & 1) != high)
+			return true;
+	return false;
+}
+
 int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, bool high)
 {
-	struct kvm_irq_routing_entry *e, *first;
+	struct kvm_irq_routing_entry *e;
 	struct fonda_routes *routes;
 	unsigned long flags;
 	int ret = -1;
 
-	rcu_read_lock();
-	routes = rcu_dereference(chip->routes);
-	first = first_route(routes, gsi);
-	if (!first)
+	rcu_read_lock_sched();
+	routes = rcu_dereference_sched(chip->routes);
+	e = first_route(routes, gsi);
+	if (!e)
 		goto out;
-	if (first->type == KVM_IRQ_ROUTING_MSI) {
+	if (e->type == KVM_IRQ_ROUTING_MSI) {
 		if (high)
-			ret = send_msi(chip, first);
-		goto out;
-	}
-
-	/* Device models repeat themselves: without the lock, see if it matters. */
-	for (e = first; e && is_unchanged(chip, source, e, high);
-	     e = route_of(routes, e->pad, gsi))
-		;
-	if (!e) {
+			ret = send_msi(chip, e);
+	} else if (is_change(chip, routes, source, e, high)) {
+		raw_spin_lock_irqsave(&chip->lock, flags);
+		ret = set_pins(chip, routes, source, e, high);
+		raw_spin_unlock_irqrestore(&chip->lock, flags);
+	} else {
 		ret = !high;
-		goto out;
 	}
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	ret = set_pins(chip, routes, source, gsi, high);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
 out:
-	rcu_read_unlock();
+	rcu_read_unlock_sched();
 	return ret;
 }
 
 int fonda_gsi_pulse_locked(struct fonda_irqchip *chip, int source, u32 gsi)
 {
-	struct kvm_irq_routing_entry *first;
+	struct kvm_irq_routing_entry *e;
 	struct fonda_routes *routes;
 	int ret = -1;
 
-	rcu_read_lock();
-	routes = rcu_dereference(chip->routes);
-	first = first_route(routes, gsi);
-	if (first && first->type == KVM_IRQ_ROUTING_MSI) {
-		ret = send_msi(chip, first);
-	} else if (first) {
-		ret = set_pins(chip, routes, source, gsi, true);
-		set_pins(chip, routes, source, gsi, false);
+	rcu_read_lock_sched();
+	routes = rcu_dereference_sched(chip->routes);
+	e = first_route(routes, gsi);
+	if (e && e->type == KVM_IRQ_ROUTING_MSI) {
+		ret = send_msi(chip, e);
+	} else if (e) {
+		ret = set_pins(chip, routes, source, e, true);
+		set_pins(chip, routes, source, e, false);
 	}
-	rcu_read_unlock();
+	rcu_read_unlock_sched();
 	return ret;
 }
 
 int fonda_gsi_pulse(struct fonda_irqchip *chip, int source, u32 gsi)
 {
-	struct kvm_irq_routing_entry *first;
+	struct kvm_irq_routing_entry *e;
 	unsigned long flags;
 	int ret;
 
 	/* A message needs no lock, and most of these are messages. */
-	rcu_read_lock();
-	first = first_route(rcu_dereference(chip->routes), gsi);
-	if (first && first->type == KVM_IRQ_ROUTING_MSI) {
-		ret = send_msi(chip, first);
+	rcu_read_lock_sched();
+	e = first_route(rcu_dereference_sched(chip->routes), gsi);
+	if (e && e->type == KVM_IRQ_ROUTING_MSI) {
+		ret = send_msi(chip, e);
 	} else {
 		raw_spin_lock_irqsave(&chip->lock, flags);
 		ret = fonda_gsi_pulse_locked(chip, source, gsi);
 		raw_spin_unlock_irqrestore(&chip->lock, flags);
 	}
-	rcu_read_unlock();
+	rcu_read_unlock_sched();
 	return ret;
 }

@@ -242,19 +242,27 @@ void apic_enable(int nr)
 
 int apic_take(int nr)
 {
-	struct fonda_lapic *apic = &world.apic[nr];
-	int vector = lapic_highest_irr(apic);
+	bool tpr_blocked;
+	int vector = lapic_offer(&world.apic[nr], &tpr_blocked);
 
-	if (vector < 0 || (vector & 0xf0) <= (int)(apic_get(nr, APIC_PPR) & 0xf0))
+	if (vector < 0)
 		return -1;
-	lapic_offer(apic, vector);
-	lapic_take(apic, vector);
+	lapic_take(&world.apic[nr], vector);
+	return vector;
+}
+
+int apic_waits(int nr)
+{
+	int vector;
+
+	for (vector = 255; vector >= 0 && !apic_irr(nr, vector); vector--)
+		;
 	return vector;
 }
 
 static bool vector_bit(int nr, u32 reg, u8 vector)
 {
-	return apic_get(nr, reg + (vector / 32) * 16) >> vector % 32 & 1;
+	return world.apic[nr].regs[(reg + (vector / 32) * 16) / 4] >> vector % 32 & 1;
 }
 
 bool apic_irr(int nr, u8 vector)

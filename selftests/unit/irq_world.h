@@ -61,6 +61,8 @@ void apic_set(int nr, u32 reg, u32 val);
 void apic_enable(int nr);
 /* Take the highest vector that priorities allow; -1: there is none. */
 int apic_take(int nr);
+/* The highest vector in IRR; -1: none. */
+int apic_waits(int nr);
 /* Is @vector waiting, in service? */
 bool apic_irr(int nr, u8 vector);
 bool apic_isr(int nr, u8 vector);

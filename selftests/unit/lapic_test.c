@@ -234,7 +234,7 @@ TEST(all_vectors)
 		eoi(0);
 	}
 	EXPECT_EQ(apic_get(0, APIC_PPR), 0);
-	EXPECT_EQ(world.apic[0].isr_words, 0);
+	EXPECT_EQ(world.apic[0].isr_top, -1);
 	world_fini();
 }
 
@@ -255,13 +255,47 @@ TEST(one_vector_waits_once)
 	world_fini();
 }
 
+TEST(what_holds_back)
+{
+	struct fonda_lapic *apic = &world.apic[0];
+	bool tpr_blocked = false;
+
+	start(1);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), FONDA_IRQ_NONE);
+	ipi(0, 0, SELF | 0x41);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), 0x41);
+	EXPECT_TRUE(apic_irr(0, 0x41));
+	apic_set(0, APIC_TPR, 0x3f);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), 0x41);
+	EXPECT_FALSE(tpr_blocked);
+	apic_set(0, APIC_TPR, 0x40);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), -1);
+	EXPECT_TRUE(tpr_blocked);
+	/* What is in service does, too: a lower TPR would be of no use. */
+	apic_set(0, APIC_TPR, 0);
+	apic_take(0);
+	ipi(0, 0, SELF | 0x4f);
+	apic_set(0, APIC_TPR, 0x50);
+	tpr_blocked = false;
+	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), -1);
+	EXPECT_FALSE(tpr_blocked);
+	EXPECT_TRUE(apic_irr(0, 0x4f));
+	/* Switched off, nothing is let through. */
+	apic_set(0, APIC_TPR, 0);
+	eoi(0);
+	lapic_set_base(apic, 0xfee00100, false);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), FONDA_IRQ_NONE);
+	world_fini();
+}
+
 TEST(one_more_while_the_first_is_offered)
 {
 	struct fonda_lapic *apic = &world.apic[0];
+	bool tpr_blocked;
 
 	start(1);
 	ipi(0, 0, SELF | 0x41);
-	lapic_offer(apic, 0x41);
+	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), 0x41);
 	/* The guest may be in its handler already: this is another interrupt. */
 	ipi(0, 0, SELF | 0x41);
 	EXPECT_EQ(world.raises[0], 2);
@@ -272,7 +306,7 @@ TEST(one_more_while_the_first_is_offered)
 	eoi(0);
 	/* It was not: they are one. */
 	ipi(0, 0, SELF | 0x42);
-	lapic_offer(apic, 0x42);
+	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), 0x42);
 	ipi(0, 0, SELF | 0x42);
 	lapic_withdraw(apic, 0x42);
 	EXPECT_EQ(apic_take(0), 0x42);
@@ -382,8 +416,7 @@ TEST(init_resets_all_but_id_and_mode)
 	apic_set(1, APIC_TMICT, 1000);
 	ipi(0, 7, 0x61);
 	ipi(0, 7, 0x62);
-	lapic_offer(apic, 0x62);
-	lapic_take(apic, 0x62);
+	EXPECT_EQ(apic_take(1), 0x62);
 	lapic_reset(apic, true);
 	EXPECT_EQ(apic_get(1, APIC_ID), 0x07000000);
 	EXPECT_EQ(apic_get(1, APIC_TPR), 0);
@@ -391,7 +424,7 @@ TEST(init_resets_all_but_id_and_mode)
 	EXPECT_EQ(apic_get(1, APIC_SVR), 0xff);
 	EXPECT_EQ(apic->isr_top, -1);
 	EXPECT_FALSE(apic->timer.active);
-	EXPECT_EQ(lapic_highest_irr(apic), -1);
+	EXPECT_EQ(apic_waits(1), -1);
 	ipi(0, 7, 0x500);
 	EXPECT_EQ(apic->events, FONDA_LAPIC_INIT);
 	/* Power-up takes the id back as well. */
@@ -587,27 +620,26 @@ TEST(x2apic_messages)
 	start_x2(3);
 	EXPECT_EQ(x2_set(0, APIC_ICR, 2ull << 32 | 0x41), 0);
 	EXPECT_EQ(x2_get(0, APIC_ICR), 2ull << 32 | 0x41);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[2]), 0x41);
+	EXPECT_EQ(apic_waits(2), 0x41);
 	EXPECT_EQ(x2_set(0, 0x3f0, 0x42), 0);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[0]), 0x42);
-	lapic_offer(&world.apic[0], 0x42);
-	lapic_take(&world.apic[0], 0x42);
+	EXPECT_EQ(apic_waits(0), 0x42);
+	EXPECT_EQ(apic_take(0), 0x42);
 	EXPECT_EQ(x2_get(0, APIC_ISR + 0x20), 4);
 	EXPECT_EQ(x2_set(0, APIC_EOI, 0), 0);
 	EXPECT_EQ(x2_get(0, APIC_ISR + 0x20), 0);
 	/* Logical: cluster 0, members 1 and 2. */
 	EXPECT_EQ(x2_set(0, APIC_ICR, 6ull << 32 | 0x851), 0);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[0]), -1);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[1]), 0x51);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[2]), 0x51);
+	EXPECT_EQ(apic_waits(0), -1);
+	EXPECT_EQ(apic_waits(1), 0x51);
+	EXPECT_EQ(apic_waits(2), 0x51);
 	EXPECT_EQ(x2_set(0, APIC_ICR, 0x10001ull << 32 | 0x861), 0);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[0]), -1);
+	EXPECT_EQ(apic_waits(0), -1);
 	/* 255 is an id like others, 0xffffffff is everybody. */
 	EXPECT_EQ(x2_set(0, APIC_ICR, 0xffull << 32 | 0x71), 0);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[1]), 0x51);
+	EXPECT_EQ(apic_waits(1), 0x51);
 	EXPECT_EQ(x2_set(0, APIC_ICR, 0xffffffffull << 32 | 0x81), 0);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[0]), 0x81);
-	EXPECT_EQ(lapic_highest_irr(&world.apic[2]), 0x81);
+	EXPECT_EQ(apic_waits(0), 0x81);
+	EXPECT_EQ(apic_waits(2), 0x81);
 	world_fini();
 }
 
@@ -825,7 +857,7 @@ TEST(state_goes_out_and_in)
 	memset(&state, 0xff, sizeof(state));
 	EXPECT_EQ(lapic_set_state(apic, &state), 0);
 	EXPECT_EQ(apic->isr_top, 255);
-	EXPECT_EQ(lapic_highest_irr(apic), 255);
+	EXPECT_EQ(apic_waits(1), 255);
 	EXPECT_EQ(apic_get(1, APIC_VERSION), 0x00050014);
 	world_fini();
 }

@@ -9,12 +9,12 @@ static struct fonda_pic pic;
 
 static void raise(unsigned int line)
 {
-	pic_set_line(&pic, FONDA_IRQ_USER, line, true);
+	pic_set_line(&pic, line, true);
 }
 
 static void lower(unsigned int line)
 {
-	pic_set_line(&pic, FONDA_IRQ_USER, line, false);
+	pic_set_line(&pic, line, false);
 }
 
 static void pulse(unsigned int line)
@@ -108,7 +108,7 @@ TEST(icw1_clears_mask_and_edges)
 TEST(edge_is_latched_once)
 {
 	setup();
-	EXPECT_EQ(pic_set_line(&pic, FONDA_IRQ_USER, 1, true), 1);
+	EXPECT_EQ(pic_set_line(&pic, 1, true), 1);
 	EXPECT_EQ(pic_read(&pic, 0x20), 0x02);
 	EXPECT_EQ(inta(), 0x09);
 	EXPECT_EQ(pic_read(&pic, 0x20), 0);
@@ -116,10 +116,10 @@ TEST(edge_is_latched_once)
 	/* Still high, but no new edge. */
 	EXPECT_EQ(inta(), -1);
 	lower(1);
-	EXPECT_EQ(pic_set_line(&pic, FONDA_IRQ_USER, 1, true), 1);
+	EXPECT_EQ(pic_set_line(&pic, 1, true), 1);
 	lower(1);
 	/* Merges with the one that waits. */
-	EXPECT_EQ(pic_set_line(&pic, FONDA_IRQ_USER, 1, true), 0);
+	EXPECT_EQ(pic_set_line(&pic, 1, true), 0);
 	EXPECT_EQ(inta(), 0x09);
 	eoi(0x20);
 	EXPECT_EQ(inta(), -1);
@@ -163,18 +163,6 @@ TEST(elcr_takes_a_high_line_along)
 	EXPECT_EQ(inta(), 0x0f);
 }
 
-TEST(a_line_is_high_while_one_source_holds_it)
-{
-	setup();
-	pic_write(&pic, 0x4d0, 0x20);
-	pic_set_line(&pic, FONDA_IRQ_USER, 5, true);
-	pic_set_line(&pic, FONDA_IRQ_RESAMPLE, 5, true);
-	pic_set_line(&pic, FONDA_IRQ_USER, 5, false);
-	EXPECT_TRUE(pic.output);
-	pic_set_line(&pic, FONDA_IRQ_RESAMPLE, 5, false);
-	EXPECT_FALSE(pic.output);
-}
-
 TEST(fully_nested)
 {
 	setup();
@@ -201,7 +189,7 @@ TEST(mask)
 {
 	setup();
 	pic_write(&pic, 0x21, 0x02);
-	EXPECT_LT(pic_set_line(&pic, FONDA_IRQ_USER, 1, true), 0);
+	EXPECT_LT(pic_set_line(&pic, 1, true), 0);
 	EXPECT_FALSE(pic.output);
 	/* It waits behind the mask. */
 	pic_write(&pic, 0x21, 0);

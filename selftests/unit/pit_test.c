@@ -368,8 +368,8 @@ TEST(a_tick_that_merges_is_in_flight)
 {
 	start();
 	/* Somebody else's edge waits on line 0. */
-	pic_set_line(&world.pic, FONDA_IRQ_USER, 0, true);
-	pic_set_line(&world.pic, FONDA_IRQ_USER, 0, false);
+	pic_set_line(&world.pic, 0, true);
+	pic_set_line(&world.pic, 0, false);
 	program(0, 2, 11932);
 	world_advance(25000000);
 	EXPECT_EQ(world.pit.pending, 1);

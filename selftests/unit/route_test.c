@@ -68,6 +68,29 @@ TEST(status_adds_up)
 	world_fini();
 }
 
+TEST(a_pin_is_high_while_somebody_holds_it)
+{
+	start(1);
+	/* Level-triggered at both chips. */
+	pic_write(&world.pic, 0x4d1, 0x04);
+	ioapic_write(&world.ioapic, 0, 0x10 + 2 * 10);
+	ioapic_write(&world.ioapic, 0x10, 0x8045);
+	EXPECT_EQ(set(10, true), 2);
+	EXPECT_EQ(apic_take(0), 0x45);
+	EXPECT_EQ(fonda_gsi_set(&world.chip, FONDA_IRQ_RESAMPLE, 10, true), 0);
+	EXPECT_EQ(set(10, false), 2);
+	EXPECT_TRUE(world.pic.output);
+	apic_set(0, APIC_EOI, 0);
+	EXPECT_EQ(apic_take(0), 0x45);
+	EXPECT_EQ(fonda_gsi_set(&world.chip, FONDA_IRQ_RESAMPLE, 10, false), 2);
+	EXPECT_FALSE(world.pic.output);
+	apic_set(0, APIC_EOI, 0);
+	EXPECT_EQ(apic_take(0), -1);
+	/* To let go twice is to let go. */
+	EXPECT_EQ(set(10, false), 1);
+	world_fini();
+}
+
 TEST(pic_output_is_announced_once)
 {
 	start(1);

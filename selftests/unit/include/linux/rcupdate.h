@@ -8,7 +8,10 @@
 
 #define rcu_read_lock()			do { } while (0)
 #define rcu_read_unlock()		do { } while (0)
+#define rcu_read_lock_sched()		do { } while (0)
+#define rcu_read_unlock_sched()		do { } while (0)
 #define rcu_dereference(p)		READ_ONCE(p)
+#define rcu_dereference_sched(p)	READ_ONCE(p)
 #define rcu_dereference_protected(p, c)	(p)
 #define rcu_assign_pointer(p, v)	WRITE_ONCE(p, v)
 #define rcu_replace_pointer(p, v, c) ({					\
