@@ -47,21 +47,16 @@ struct fonda_vm *fonda_vm_create(void)
 	ret = fonda_hardware_get();
 	if (ret)
 		goto out_irq;
-	ret = fonda_backend->vm_init(vm);
-	if (ret)
-		goto out_hardware;
 	/* Last: from here on the memory manager calls us. */
 	ret = fonda_mmu_init(vm);
 	if (ret)
-		goto out_backend;
+		goto out_hardware;
 
 	mutex_lock(&fonda_vms_lock);
 	list_add_tail(&vm->list, &fonda_vms);
 	mutex_unlock(&fonda_vms_lock);
 	return vm;
 
-out_backend:
-	fonda_backend->vm_fini(vm);
 out_hardware:
 	fonda_hardware_put();
 out_irq:
@@ -93,7 +88,6 @@ static void destroy(struct fonda_vm *vm)
 	fonda_mmu_fini(vm);
 	for (i = 0; i < vm->nr_vcpus; i++)
 		fonda_vcpu_destroy(vm->vcpus[i]);
-	fonda_backend->vm_fini(vm);
 	fonda_hardware_put();
 	fonda_irq_fini(vm);
 	fonda_io_fini(vm);
