@@ -240,7 +240,8 @@ TEST(irqfd_raises_an_msi)
 	tvm_start(&t, 0);
 	for (i = 1; i <= 100; i++) {
 		kick_event(fd);
-		TVM_AWAIT(IRQS(&t, 0x71) == i);
+		TVM_AWAIT(IRQS(&t, 0x71) >= i);
+		ASSERT_EQ(IRQS(&t, 0x71), i);
 	}
 	/* The route may change under the irqfd. */
 	set_msi_route(&t, 30, 0x72);

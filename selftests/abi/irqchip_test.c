@@ -323,7 +323,8 @@ TEST_TIMEOUT(routes_change_while_interrupts_flow, 60)
 	ASSERT_EQ(pthread_create(&thread, NULL, swap_routes, &t), 0);
 	for (i = 1; i <= 200; i++) {
 		tvm_irq_line(&t, 40, 1);
-		TVM_AWAIT(IRQS(&t, 0x70) == i);
+		TVM_AWAIT(IRQS(&t, 0x70) >= i);
+		ASSERT_EQ(IRQS(&t, 0x70), i);
 	}
 	ASSERT_EQ(pthread_join(thread, NULL), 0);
 	EXPECT_EQ(IRQS(&t, 0x7f), 0);

@@ -96,7 +96,8 @@ TEST(counters_of_a_vm)
 	EXPECT_EQ(counter(&t, "msr"), 50);
 	EXPECT_EQ(counter(&t, "mmio"), 50);
 	EXPECT_EQ(counter(&t, "pio"), 51);		/* and the report */
-	EXPECT_EQ(counter(&t, "user_exits"), 101);
+	/* The scheduler may ask for more. */
+	EXPECT_GE(counter(&t, "user_exits"), 101);
 	EXPECT_GT(counter(&t, "page_fault"), 0);
 
 	/* Gone with the VM, and so is what somebody still reads. */

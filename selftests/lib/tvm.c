@@ -41,6 +41,13 @@ bool tvm_is_stock(void)
 	return !strcmp(tvm_dev_path(), "/dev/kvm");
 }
 
+bool tvm_in_tcg(void)
+{
+	struct cpuid_regs r = cpuid(0x40000000, 0);
+
+	return r.ebx == 0x54474354 && r.ecx == 0x43544743;	/* "TCGTCGTC" */
+}
+
 int tvm_open(void)
 {
 	int dev = open(tvm_dev_path(), O_RDWR | O_CLOEXEC);
@@ -496,9 +503,21 @@ static void __attribute__((noreturn)) report_stuck(struct tvm *t, unsigned int i
 {
 	struct kvm_mp_state mp = { 0 };
 	struct kvm_regs regs = { 0 };
+	struct kvm_lapic_state lapic;
+	uint32_t irr[8], isr[8], n;
 
 	ioctl(t->vcpu[i].fd, KVM_GET_REGS, &regs);
 	ioctl(t->vcpu[i].fd, KVM_GET_MP_STATE, &mp);
+	if (!ioctl(t->vcpu[i].fd, KVM_GET_LAPIC, &lapic)) {
+		for (n = 0; n < 8; n++) {
+			isr[n] = *(uint32_t *)(lapic.regs + APIC_ISR + 0x10 * n);
+			irr[n] = *(uint32_t *)(lapic.regs + APIC_IRR + 0x10 * n);
+		}
+		tap_diag("IRR %08x%08x%08x%08x%08x%08x%08x%08x", irr[7], irr[6], irr[5],
+			 irr[4], irr[3], irr[2], irr[1], irr[0]);
+		tap_diag("ISR %08x%08x%08x%08x%08x%08x%08x%08x", isr[7], isr[6], isr[5],
+			 isr[4], isr[3], isr[2], isr[1], isr[0]);
+	}
 	FAIL("out of time: vCPU %u at rip %#llx rsp %#llx rflags %#llx rax %#llx, "
 	     "mp_state %u, exit_reason %u", i, regs.rip, regs.rsp, regs.rflags, regs.rax,
 	     mp.mp_state, t->vcpu[i].run->exit_reason);

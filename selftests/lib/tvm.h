@@ -52,6 +52,8 @@ struct tvm {
 const char *tvm_dev_path(void);
 /* True on the reference device, where a test may meet its known defects. */
 bool tvm_is_stock(void);
+/* True where the processor is QEMU's emulation, which does not check all. */
+bool tvm_in_tcg(void);
 int tvm_open(void);
 size_t tvm_run_size(int dev);
 /* The supported CPUID table; the caller frees it. */
