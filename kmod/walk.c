@@ -85,8 +85,9 @@ static u64 reserved_bits(const struct walk *w, bool leaf)
 		rsvd |= GENMASK_ULL(51, phys_bits);
 	if (w->format == PAE)
 		rsvd |= GENMASK_ULL(62, 52);
+	/* PTE_A is reserved, too, but emulated processors set it. */
 	if (is_pae_pdpte(w, w->level))
-		return rsvd | PTE_NX | GENMASK_ULL(8, 5) | GENMASK_ULL(2, 1);
+		return rsvd | PTE_NX | GENMASK_ULL(8, 6) | GENMASK_ULL(2, 1);
 	if (!(w->p->efer & FONDA_EFER_NXE))
 		rsvd |= PTE_NX;
 	if (leaf && w->level > 1)

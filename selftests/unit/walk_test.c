@@ -248,7 +248,7 @@ TEST(reserved_bits_fault)
 		u64 bits;
 		bool reserved;
 	} cases[] = {
-		{ PAE, 0, 2, true }, { PAE, 0, 4, true }, { PAE, 0, 0x20, true },
+		{ PAE, 0, 2, true }, { PAE, 0, 4, true }, { PAE, 0, 0x40, true },
 		{ PAE, 0, 0x100, true }, { PAE, 0, NX, true }, { PAE, 0, 0x18, false },
 		{ PAE, 0, 0xe00, false }, { PAE, 1, 1ull << 40, true },
 		{ PAE, 2, 1ull << 52, true }, { PAE, 2, 1ull << 62, true },
