@@ -51,12 +51,9 @@ static void free_cpu_pages(void)
 	for_each_possible_cpu(cpu) {
 		struct svm_cpu *sc = per_cpu_ptr(&svm_cpus, cpu);
 
-		if (sc->hsave)
-			__free_page(sc->hsave);
-		if (sc->host)
-			__free_page(sc->host);
-		sc->hsave = NULL;
-		sc->host = NULL;
+		if (sc->pages)
+			__free_pages(sc->pages, 1);
+		sc->pages = NULL;
 	}
 }
 
@@ -66,15 +63,13 @@ static int alloc_cpu_pages(void)
 
 	for_each_possible_cpu(cpu) {
 		struct svm_cpu *sc = per_cpu_ptr(&svm_cpus, cpu);
-		int node = cpu_to_node(cpu);
 
-		sc->hsave = alloc_pages_node(node, GFP_KERNEL | __GFP_ZERO, 0);
-		sc->host = alloc_pages_node(node, GFP_KERNEL | __GFP_ZERO, 0);
-		if (!sc->hsave || !sc->host) {
+		sc->pages = alloc_pages_node(cpu_to_node(cpu), GFP_KERNEL | __GFP_ZERO, 1);
+		if (!sc->pages) {
 			free_cpu_pages();
 			return -ENOMEM;
 		}
-		sc->host_pa = page_to_phys(sc->host);
+		sc->host_pa = page_to_phys(sc->pages + 1);
 	}
 	return 0;
 }
@@ -175,7 +170,7 @@ static int svm_cpu_enable(void)
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
-	wrmsrq(MSR_VM_HSAVE_PA, page_to_phys(sc->hsave));
+	wrmsrq(MSR_VM_HSAVE_PA, page_to_phys(sc->pages));
 	/* Every vCPU that comes here takes a new ASID. */
 	sc->asid_generation++;
 	sc->next_asid = svm_max_asid + 1;
@@ -199,39 +194,18 @@ static void svm_cpu_disable(void)
 /* "MSR Intercepts": two bits an MSR (read, write) in three ranges of 2 KiB. */
 static int msrpm_bit(u32 msr)
 {
-	if (msr <= 0x1fff)
-		return msr * 2;
-	if (msr >= 0xc0000000 && msr <= 0xc0001fff)
-		return 0x800 * 8 + (msr & 0x1fff) * 2;
-	if (msr >= 0xc0010000 && msr <= 0xc0011fff)
-		return 0x1000 * 8 + (msr & 0x1fff) * 2;
-	return -1;
-}
-
-static void direct_msr(struct svm_vcpu *svm, u32 msr, bool read, bool write)
-{
-	int bit = msrpm_bit(msr);
-
-	if (read)
-		__clear_bit(bit, svm->msrpm);
-	else
-		__set_bit(bit, svm->msrpm);
-	if (write)
-		__clear_bit(bit + 1, svm->msrpm);
-	else
-		__set_bit(bit + 1, svm->msrpm);
+	return (msr >= 0xc0000000 ? 0x800 * 8 : 0) + (msr & 0x1fff) * 2;
 }
 
 static void update_msr_intercepts(struct svm_vcpu *svm)
 {
-	struct fonda_vcpu *vcpu = &svm->vcpu;
-	int i;
+	int i, write;
 
 	memset(svm->msrpm, 0xff, MSRPM_PAGES * PAGE_SIZE);
 	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
-		direct_msr(svm, direct_msrs[i],
-			   fonda_msr_filter_allows(vcpu, direct_msrs[i], false),
-			   fonda_msr_filter_allows(vcpu, direct_msrs[i], true));
+		for (write = 0; write < 2; write++)
+			if (fonda_msr_filter_allows(&svm->vcpu, direct_msrs[i], write))
+				__clear_bit(msrpm_bit(direct_msrs[i]) + write, svm->msrpm);
 	svm_dirty(svm, CLEAN_PERMISSION_MAPS);
 }
 
@@ -314,20 +288,10 @@ static void svm_vcpu_free(struct fonda_vcpu *vcpu)
 
 static __always_inline struct vmcb_seg *vmcb_segment(struct vmcb *vmcb, enum fonda_seg seg)
 {
-	static const u16 offset[FONDA_NR_SEGS] = {
-		[FONDA_SEG_ES] = offsetof(struct vmcb, es),
-		[FONDA_SEG_CS] = offsetof(struct vmcb, cs),
-		[FONDA_SEG_SS] = offsetof(struct vmcb, ss),
-		[FONDA_SEG_DS] = offsetof(struct vmcb, ds),
-		[FONDA_SEG_FS] = offsetof(struct vmcb, fs),
-		[FONDA_SEG_GS] = offsetof(struct vmcb, gs),
-		[FONDA_SEG_LDTR] = offsetof(struct vmcb, ldtr),
-		[FONDA_SEG_TR] = offsetof(struct vmcb, tr),
-		[FONDA_SEG_GDTR] = offsetof(struct vmcb, gdtr),
-		[FONDA_SEG_IDTR] = offsetof(struct vmcb, idtr),
-	};
+	/* LDTR, TR, GDTR and IDTR stand in another order there. */
+	static const u8 place[FONDA_NR_SEGS] = { 0, 1, 2, 3, 4, 5, 7, 9, 6, 8 };
 
-	return (void *)vmcb + offset[seg];
+	return &vmcb->es + place[seg];
 }
 
 static __always_inline void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
@@ -340,23 +304,15 @@ static __always_inline void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg 
 	s->limit = v->limit;
 	s->selector = v->selector;
 	s->attr = v->attr;
-	switch (seg) {
-	case FONDA_SEG_CS:
-		/* Some processors do not store the granularity of CS. */
-		if (s->limit > 0xfffff)
-			s->attr |= FONDA_SEG_G;
-		break;
-	case FONDA_SEG_SS:
-		/* The processor keeps SS's DPL in the CPL field alone. */
+	/* Some processors do not store the granularity of CS. */
+	if (seg == FONDA_SEG_CS && s->limit > 0xfffff)
+		s->attr |= FONDA_SEG_G;
+	/* The processor keeps SS's DPL in the CPL field alone. */
+	if (seg == FONDA_SEG_SS)
 		s->attr = (s->attr & ~(3 << 5)) | vmcb->cpl << 5;
-		break;
-	case FONDA_SEG_TR:
-		/* Always busy, whatever VMSAVE stored. */
+	/* Always busy, whatever VMSAVE stored. */
+	if (seg == FONDA_SEG_TR)
 		s->attr |= 2;
-		break;
-	default:
-		break;
-	}
 }
 
 static __always_inline void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
@@ -368,9 +324,7 @@ static __always_inline void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg 
 	v->base = s->base;
 	v->limit = s->limit;
 	v->selector = s->selector;
-	v->attr = s->attr & 0xfff;
-	if (!(s->attr & FONDA_SEG_P))
-		v->attr = 0;
+	v->attr = s->attr & FONDA_SEG_P ? s->attr & 0xfff : 0;
 	if (seg == FONDA_SEG_SS)
 		/* "CPL": the processor takes it from here, not from CS. */
 		svm->vmcb->cpl = FONDA_SEG_DPL(s->attr);
@@ -547,33 +501,52 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	write_reg(vcpu, reg, val);
 }
 
-static void svm_get_sregs(struct fonda_vcpu *vcpu, struct fonda_sregs *s)
+static void svm_get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 {
+	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+	struct fonda_segment s;
 	int seg;
 
 	/* Unrolled, so that tables and switches vanish. */
-#pragma GCC unroll 16
-	for (seg = 0; seg < FONDA_NR_SEGS; seg++)
-		get_segment(vcpu, seg, &s->seg[seg]);
-	s->cr0 = read_reg(vcpu, FONDA_REG_CR0);
-	s->cr2 = read_reg(vcpu, FONDA_REG_CR2);
-	s->cr3 = read_reg(vcpu, FONDA_REG_CR3);
-	s->cr4 = read_reg(vcpu, FONDA_REG_CR4);
-	s->efer = read_reg(vcpu, FONDA_REG_EFER);
+#pragma GCC unroll 8
+	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_TR; seg++) {
+		get_segment(vcpu, seg, &s);
+		fonda_segment_to_kvm(&s, fonda_sregs_segment(sregs, seg));
+	}
+	sregs->gdt.base = vmcb->gdtr.base;
+	sregs->gdt.limit = vmcb->gdtr.limit;
+	sregs->idt.base = vmcb->idtr.base;
+	sregs->idt.limit = vmcb->idtr.limit;
+	sregs->cr0 = read_reg(vcpu, FONDA_REG_CR0);
+	sregs->cr2 = vmcb->cr2;
+	sregs->cr3 = vmcb->cr3;
+	sregs->cr4 = vmcb->cr4;
+	sregs->efer = read_reg(vcpu, FONDA_REG_EFER);
 }
 
-static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct fonda_sregs *s)
+static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
 {
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+	struct fonda_segment s;
 	int seg;
 
-#pragma GCC unroll 16
-	for (seg = 0; seg < FONDA_NR_SEGS; seg++)
-		set_segment(vcpu, seg, &s->seg[seg]);
-	write_reg(vcpu, FONDA_REG_CR0, s->cr0);
-	write_reg(vcpu, FONDA_REG_CR2, s->cr2);
-	write_reg(vcpu, FONDA_REG_CR3, s->cr3);
-	write_reg(vcpu, FONDA_REG_CR4, s->cr4);
-	write_reg(vcpu, FONDA_REG_EFER, s->efer);
+#pragma GCC unroll 8
+	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_TR; seg++) {
+		fonda_segment_from_kvm(&s, fonda_sregs_segment((void *)sregs, seg));
+		set_segment(vcpu, seg, &s);
+	}
+	vmcb->gdtr.base = sregs->gdt.base;
+	vmcb->gdtr.limit = sregs->gdt.limit;
+	vmcb->idtr.base = sregs->idt.base;
+	vmcb->idtr.limit = sregs->idt.limit;
+	set_guest_cr0(svm, sregs->cr0 | X86_CR0_ET);
+	vmcb->cr2 = sregs->cr2;
+	vmcb->cr3 = sregs->cr3;
+	vmcb->cr4 = sregs->cr4;
+	vmcb->efer = sregs->efer | EFER_SVME;
+	svm->flush = true;
+	svm_dirty(svm, CLEAN_CR | CLEAN_CR2);
 }
 
 /* "Processor Initialization State" of the manual; INIT keeps what it says. */

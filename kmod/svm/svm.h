@@ -28,9 +28,8 @@ extern struct svm_features svm_features;
 
 /* What one processor needs, allocated for every possible CPU. */
 struct svm_cpu {
-	struct page *hsave;	/* VM_HSAVE_PA: the processor's own */
-	struct page *host;	/* target of our VMSAVE */
-	hpa_t host_pa;
+	struct page *pages;	/* two: VM_HSAVE_PA's own, the target of our VMSAVE */
+	hpa_t host_pa;		/* of the second */
 	u64 asid_generation;
 	u32 next_asid;
 	bool enabled;
