@@ -352,63 +352,85 @@ void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t
 		push(vcpu, vcpu->dirty_ring, slot->id, offset);
 }
 
-/* Entries given back that fall into one word of a slot's pages. */
-struct batch {
-	struct fonda_vm *vm;
-	u32 slot;		/* hostile, as is the page number */
-	u64 first;
-	unsigned long want;
-	bool changed;
+/* Where the pages are that entries given back speak of: in one table. */
+struct leaves {
+	u64 head;	/* flags and slot of such an entry, as one number */
+	u64 first;	/* the first page of the slot that the table maps ... */
+	u64 nr;		/* ... and how many; 0: none of them is mapped */
+	u64 *leaf;	/* of the first */
 };
 
-static void protect_batch(struct batch *b)
+/* What user space wrote is not believed; a slot may be gone or log no more. */
+static struct leaves find_leaves(struct fonda_vm *vm, u64 head, u64 page)
 {
-	struct fonda_memslots *slots = rcu_dereference_protected(b->vm->slots, true);
+	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
+	struct leaves l = { .head = head };
 	struct fonda_memslot *slot;
+	u32 id = head >> 32;
+	gfn_t first, end;
 
-	if (!b->want || b->slot >= FONDA_MEM_SLOTS)
-		return;
-	slot = fonda_slots_by_id(slots, b->slot);
-	/* The slot may be gone, or have ended to log, since the entry was made. */
-	if (!slot || !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES) || b->first >= slot->npages)
-		return;
-	b->changed |= collect(b->vm, slot, b->first, min(b->first + 64, slot->npages),
-			      NULL, &b->want);
+	cond_resched_rwlock_read(&vm->mmu.lock);
+	slot = id < FONDA_MEM_SLOTS ? fonda_slots_by_id(slots, id) : NULL;
+	if (!slot || !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES) || page >= slot->npages)
+		return l;
+	first = (slot->base_gfn + page) & -FONDA_LEVEL_PAGES(2);
+	end = min(first + FONDA_LEVEL_PAGES(2), slot->base_gfn + slot->npages);
+	first = max(first, slot->base_gfn);
+	l.leaf = fonda_table_small_leaf(&vm->mmu.table, first);
+	l.first = first - slot->base_gfn;
+	l.nr = l.leaf ? end - first : 0;
+	return l;
 }
 
-static u32 reset_ring(struct batch *b, struct fonda_dirty_ring *ring)
+/*
+ * Take back @nr entries, or as many of them as user space gave; how many. The
+ * loop is kept to a dozen instructions: it runs for every page that is written.
+ */
+static u32 reset_entries(struct fonda_vm *vm, struct kvm_dirty_gfn *entries, u32 nr)
 {
-	u32 index = ring->reset_index, end = READ_ONCE(ring->dirty_index), nr = 0;
+	struct kvm_dirty_gfn *entry = entries, *end = entries + nr;
+	u64 mask = fonda_dirty_mask(vm);
+	struct leaves l = { };
 
-	for (; index != end; index++, nr++) {
-		struct kvm_dirty_gfn *entry = ring_entry(ring, index);
-		u32 slot;
-		u64 page;
+	for (; entry != end; entry++) {
+		u64 head = smp_load_acquire((u64 *)&entry->flags);
+		u64 page = READ_ONCE(entry->offset) - l.first;
 
-		if (!(smp_load_acquire(&entry->flags) & KVM_DIRTY_GFN_F_RESET))
-			break;
-		slot = READ_ONCE(entry->slot);
-		page = READ_ONCE(entry->offset);
-		WRITE_ONCE(entry->flags, 0);
-		if (page - b->first >= 64 || slot != b->slot) {
-			protect_batch(b);
-			b->slot = slot;
-			b->first = page & ~63ULL;
-			b->want = 0;
+		if (unlikely(head != l.head || page >= l.nr)) {
+			if (!(head & KVM_DIRTY_GFN_F_RESET))
+				break;
+			page = READ_ONCE(entry->offset);
+			l = find_leaves(vm, head, page);
+			page -= l.first;
+			if (page >= l.nr)
+				goto next;
 		}
-		b->want |= 1UL << (page & 63);
+		atomic64_and(~mask, (atomic64_t *)&l.leaf[page]);
+next:
+		WRITE_ONCE(entry->flags, 0);
 	}
-	protect_batch(b);
-	b->want = 0;
+	return entry - entries;
+}
+
+static u32 reset_ring(struct fonda_vm *vm, struct fonda_dirty_ring *ring)
+{
+	u32 index = ring->reset_index, made = READ_ONCE(ring->dirty_index) - index;
+	u32 before_wrap = min(made, ring->size - (index & (ring->size - 1)));
+	u32 nr;
+
+	read_lock(&vm->mmu.lock);
+	nr = reset_entries(vm, ring_entry(ring, index), before_wrap);
+	if (nr == before_wrap)
+		nr += reset_entries(vm, ring->entries, made - nr);
+	read_unlock(&vm->mmu.lock);
 	/* The vCPU may use the entries from here on. */
-	smp_store_release(&ring->reset_index, index);
+	smp_store_release(&ring->reset_index, index + nr);
 	return nr;
 }
 
 /* KVM_RESET_DIRTY_RINGS: how many entries came back. -EINVAL without rings. */
 long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg)
 {
-	struct batch b = { .vm = vm };
 	struct fonda_vcpu *vcpu;
 	long nr = 0;
 	int i;
@@ -416,11 +438,9 @@ long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg)
 	if (!vm->dirty_ring_size)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
-	fonda_for_each_vcpu(i, vcpu, vm) {
-		nr += reset_ring(&b, vcpu->dirty_ring);
-		cond_resched();
-	}
-	if (b.changed)
+	fonda_for_each_vcpu(i, vcpu, vm)
+		nr += reset_ring(vm, vcpu->dirty_ring);
+	if (nr)
 		fonda_vm_flush_tlbs(vm);
 	mutex_unlock(&vm->slots_lock);
 	return nr;

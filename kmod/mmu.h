@@ -211,6 +211,8 @@ void fonda_table_free_list(struct fonda_table *t, u64 *list);
  */
 bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
 			 const struct fonda_dirty_sink *sink, const unsigned long *want);
+/* The entry of @gfn if it is in a table of small leaves, else NULL. */
+u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn);
 /* Was a page of the range accessed? Forget it if @clear. */
 bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear);
 
