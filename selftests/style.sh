@@ -138,7 +138,7 @@ rule "every source names its licence and says what it is for" < <(
 			echo "$file: no SPDX-License-Identifier on the first line"
 		# The small headers that stand in for the kernel's explain nothing.
 		case $file in selftests/unit/include/*) continue ;; esac
-		sed -n 2,3p "$file" | grep -q '/\*\|^ \*\|^//' ||
+		sed -n 2,8p "$file" | grep -q '/\*\|^ \*\|^//' ||
 			echo "$file: no comment at the top"
 	done
 )
@@ -168,7 +168,9 @@ else
 	cp -R Kbuild kmod include "$work/tree"
 	find "$work/tree" \( -name '*.o' -o -name '.*.cmd' -o -name '*.ko' \) -delete
 	rule "gcc and sparse have nothing to say about kmod" < <(
-		make -C "$kdir" M="$work/tree" W=1 C=2 modules >"$work/build" 2>&1 ||
+		# Debian's sparse does not know __has_include; 6.1 has none of what
+		# is asked for.
+		make -C "$kdir" M="$work/tree" W=1 C=2 CF='-D"__has_include(x)=0"' modules >"$work/build" 2>&1 ||
 			echo "the build failed"
 		grep -E 'warning:|error:|Error [0-9]|objtool' "$work/build" | sort -u | head -n 60
 	)

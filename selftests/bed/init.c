@@ -166,7 +166,8 @@ static void dump_log(int fd, const char *mark)
 	n = klogctl(KLOG_READ_ALL, buf, size);
 	buf[n > 0 ? n : 0] = '\0';
 	for (s = buf; mark && (s = strstr(s, mark)); s += strlen(mark))
-		from = s;
+		from = s + strlen(mark);
+	from += *from == '\n';
 	write_all(fd, from, strlen(from));
 	free(buf);
 }
@@ -176,7 +177,8 @@ static void mark_log(const char *mark)
 {
 	char line[256];
 
-	snprintf(line, sizeof(line), "<7>%s", mark);
+	/* Without a newline, it stays invisible until the next message. */
+	snprintf(line, sizeof(line), "<7>%s\n", mark);
 	write_file("/dev/kmsg", line);
 }
 

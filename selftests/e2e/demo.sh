@@ -46,6 +46,7 @@ new_disk "$tmp/disk.img"
 
 echo "Starting a guest with $cpus CPUs, $memory, and a disk on $FONDA_DEV"
 start=$(now_cs)
+verbose=	# a kernel that boots is something to see
 limit_s=$((240 * scale))
 { (vmm demo --name demo --cpus "$cpus" --memory "$memory" --disk "$tmp/disk.img")
 	echo $? >"$tmp/status"; } | tee "$tmp/log" | watch_console

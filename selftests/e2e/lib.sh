@@ -52,14 +52,14 @@ new_disk() {
 }
 
 # vmm TASK [OPTION]...: fonda run with the test guest, as the program that this
-# shell becomes. $more is added to the guest's kernel parameters; $limit_s is the
-# longest time it may take.
+# shell becomes. $more is added to the guest's kernel parameters, "quiet" unless
+# $verbose; $limit_s is the longest time it may take.
 vmm() {
 	local task=$1
 	shift
 	exec ${limit_s:+timeout -s KILL "$limit_s"} fonda run --device "$FONDA_DEV" \
 		--kernel "$GUEST_DIR/vmlinuz" --initrd "$GUEST_DIR/initrd" \
-		--append "console=ttyS0 quiet panic=-1 task=$task token=${token-none} ${more-}" \
+		--append "console=ttyS0 ${verbose-quiet} panic=-1 task=$task token=${token-none} ${more-}" \
 		"$@" </dev/null 2>&1
 }
 

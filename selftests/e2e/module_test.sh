@@ -44,7 +44,8 @@ done
 modprobe kvm_amd
 insmod "$module"
 FONDA_DEV=/dev/kvm
-(vmm busy --cpus 1 --memory 128M --disk "$GUEST_DIR/disk.img") >"$tmp/kvm.log" &
+new_disk "$tmp/kvm.img"
+(vmm busy --cpus 1 --memory 128M --disk "$tmp/kvm.img") >"$tmp/kvm.log" &
 pid=$!
 wait_for "$tmp/kvm.log" busy 120 || miss "a guest on KVM" "$tmp/kvm.log"
 
