@@ -35,12 +35,6 @@ enum fonda_reg {
 	FONDA_REG_CPL,		/* read only */
 };
 
-/* What KVM_GET_SREGS and KVM_SET_SREGS are about. */
-struct fonda_sregs {
-	struct fonda_segment seg[FONDA_NR_SEGS];
-	u64 cr0, cr2, cr3, cr4, efer;
-};
-
 struct fonda_backend {
 	const char *name;
 
@@ -80,9 +74,9 @@ struct fonda_backend {
 			    struct fonda_segment *s);
 	void (*set_segment)(struct fonda_vcpu *vcpu, enum fonda_seg seg,
 			    const struct fonda_segment *s);
-	/* The same for all of these at once, in the time of a few. */
-	void (*get_sregs)(struct fonda_vcpu *vcpu, struct fonda_sregs *s);
-	void (*set_sregs)(struct fonda_vcpu *vcpu, const struct fonda_sregs *s);
+	/* The same for all segments, CR0, CR2 to CR4 and EFER at once. */
+	void (*get_sregs)(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs);
+	void (*set_sregs)(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs);
 
 	/* CPUID, CR4, guest debugging, MSR filters or TSC offset have changed:
 	 * recompute the intercepts and what else depends on them. */

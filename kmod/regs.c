@@ -72,49 +72,6 @@ long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
 /* -- segment and control registers ------------------------------------------ */
 
 /*
- * struct kvm_segment has a byte for each attribute. One multiplication moves
- * bits 7 to 11 (P, AVL, L, D/B, G) to their bytes, another brings them back:
- * the factors are such that no two of the 25 partial products share a bit.
- */
-#define TYPE_BYTE	offsetof(struct kvm_segment, type)
-#define FLAG_BYTES	0x0101010001000100ull
-#define SPREAD_FLAGS	(BIT_ULL(1) | BIT_ULL(48) | BIT_ULL(31) | BIT_ULL(14) | BIT_ULL(37))
-#define GATHER_FLAGS	(BIT_ULL(51) | BIT_ULL(4) | BIT_ULL(21) | BIT_ULL(38) | BIT_ULL(15))
-
-static_assert(offsetof(struct kvm_segment, present) == TYPE_BYTE + 1);
-static_assert(offsetof(struct kvm_segment, dpl) == TYPE_BYTE + 2);
-static_assert(offsetof(struct kvm_segment, db) == TYPE_BYTE + 3);
-static_assert(offsetof(struct kvm_segment, s) == TYPE_BYTE + 4);
-static_assert(offsetof(struct kvm_segment, l) == TYPE_BYTE + 5);
-static_assert(offsetof(struct kvm_segment, g) == TYPE_BYTE + 6);
-static_assert(offsetof(struct kvm_segment, avl) == TYPE_BYTE + 7);
-
-static __always_inline void to_kvm(const struct fonda_segment *s, struct kvm_segment *k)
-{
-	u64 attr = s->attr;
-
-	k->base = s->base;
-	k->limit = s->limit;
-	k->selector = s->selector;
-	put_unaligned((attr & 0xf) | (attr & 0x60) << 11 | (attr & 0x10) << 28 |
-		      ((attr & 0xf80) * SPREAD_FLAGS & FLAG_BYTES), (u64 *)&k->type);
-	k->unusable = ~attr >> 7 & 1;
-}
-
-static __always_inline void from_kvm(struct fonda_segment *s, const struct kvm_segment *k)
-{
-	u64 bytes = get_unaligned((const u64 *)&k->type);
-
-	s->base = k->base;
-	s->limit = k->limit;
-	s->selector = k->selector;
-	s->attr = (bytes & 0xf) | (bytes >> 11 & 0x60) | (bytes >> 28 & 0x10) |
-		  (bytes & FLAG_BYTES) * GATHER_FLAGS >> 59 << 7;
-	if (k->unusable)
-		s->attr &= ~FONDA_SEG_P;
-}
-
-/*
  * struct kvm_sregs and kvm_sregs2 agree up to apic_base; so does what is done
  * with that part.
  */
@@ -122,28 +79,9 @@ static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs
 
 static void get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 {
-	struct fonda_sregs s;
-
-	fonda_backend->get_sregs(vcpu, &s);
-	to_kvm(&s.seg[FONDA_SEG_CS], &sregs->cs);
-	to_kvm(&s.seg[FONDA_SEG_DS], &sregs->ds);
-	to_kvm(&s.seg[FONDA_SEG_ES], &sregs->es);
-	to_kvm(&s.seg[FONDA_SEG_FS], &sregs->fs);
-	to_kvm(&s.seg[FONDA_SEG_GS], &sregs->gs);
-	to_kvm(&s.seg[FONDA_SEG_SS], &sregs->ss);
-	to_kvm(&s.seg[FONDA_SEG_TR], &sregs->tr);
-	to_kvm(&s.seg[FONDA_SEG_LDTR], &sregs->ldt);
-	sregs->gdt.base = s.seg[FONDA_SEG_GDTR].base;
-	sregs->gdt.limit = s.seg[FONDA_SEG_GDTR].limit;
-	sregs->idt.base = s.seg[FONDA_SEG_IDTR].base;
-	sregs->idt.limit = s.seg[FONDA_SEG_IDTR].limit;
-	sregs->cr0 = s.cr0;
-	sregs->cr2 = s.cr2;
-	sregs->cr3 = s.cr3;
-	sregs->cr4 = s.cr4;
+	fonda_backend->get_sregs(vcpu, sregs);
 	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
 		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
-	sregs->efer = s.efer;
 	sregs->apic_base = vcpu->lapic.base;
 }
 
@@ -178,32 +116,13 @@ static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
 
 static int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
 {
-	struct fonda_sregs s;
-
 	if (!sregs_valid(vcpu, sregs))
 		return -EINVAL;
 	if (sregs->apic_base != vcpu->lapic.base &&
 	    fonda_lapic_write_msr(vcpu, MSR_IA32_APICBASE, sregs->apic_base, true))
 		return -EINVAL;
 
-	from_kvm(&s.seg[FONDA_SEG_CS], &sregs->cs);
-	from_kvm(&s.seg[FONDA_SEG_DS], &sregs->ds);
-	from_kvm(&s.seg[FONDA_SEG_ES], &sregs->es);
-	from_kvm(&s.seg[FONDA_SEG_FS], &sregs->fs);
-	from_kvm(&s.seg[FONDA_SEG_GS], &sregs->gs);
-	from_kvm(&s.seg[FONDA_SEG_SS], &sregs->ss);
-	from_kvm(&s.seg[FONDA_SEG_TR], &sregs->tr);
-	from_kvm(&s.seg[FONDA_SEG_LDTR], &sregs->ldt);
-	s.seg[FONDA_SEG_GDTR] = (struct fonda_segment){
-		.base = sregs->gdt.base, .limit = sregs->gdt.limit };
-	s.seg[FONDA_SEG_IDTR] = (struct fonda_segment){
-		.base = sregs->idt.base, .limit = sregs->idt.limit };
-	s.cr0 = sregs->cr0 | X86_CR0_ET;
-	s.cr2 = sregs->cr2;
-	s.cr3 = sregs->cr3;
-	s.cr4 = sregs->cr4;
-	s.efer = sregs->efer;
-	fonda_backend->set_sregs(vcpu, &s);
+	fonda_backend->set_sregs(vcpu, sregs);
 	if (vcpu->in_kernel_apic)
 		lapic_set_tpr(&vcpu->lapic, sregs->cr8);
 	else

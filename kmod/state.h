@@ -21,6 +21,7 @@
 #include <linux/sched.h>
 #include <linux/types.h>
 
+#include "compat.h"
 #include "types.h"
 
 /* All of this file: features of this machine. After hardware_setup(). */
@@ -134,6 +135,73 @@ static inline u64 fonda_merge_dr6(u64 dr6, u64 payload)
  */
 int fonda_sync_regs_in(struct fonda_vcpu *vcpu);
 void fonda_sync_regs_out(struct fonda_vcpu *vcpu);
+
+/*
+ * For the backends' get_sregs and set_sregs.
+ *
+ * struct kvm_segment has a byte for each attribute. One multiplication moves
+ * bits 7 to 11 (P, AVL, L, D/B, G) to their bytes, another brings them back:
+ * the factors are such that no two of the 25 partial products share a bit.
+ */
+#define KVM_SEG_TYPE_BYTE	offsetof(struct kvm_segment, type)
+#define KVM_SEG_FLAG_BYTES	0x0101010001000100ull
+#define KVM_SEG_SPREAD_FLAGS	\
+	(BIT_ULL(1) | BIT_ULL(48) | BIT_ULL(31) | BIT_ULL(14) | BIT_ULL(37))
+#define KVM_SEG_GATHER_FLAGS	\
+	(BIT_ULL(51) | BIT_ULL(4) | BIT_ULL(21) | BIT_ULL(38) | BIT_ULL(15))
+
+static_assert(offsetof(struct kvm_segment, present) == KVM_SEG_TYPE_BYTE + 1);
+static_assert(offsetof(struct kvm_segment, dpl) == KVM_SEG_TYPE_BYTE + 2);
+static_assert(offsetof(struct kvm_segment, db) == KVM_SEG_TYPE_BYTE + 3);
+static_assert(offsetof(struct kvm_segment, s) == KVM_SEG_TYPE_BYTE + 4);
+static_assert(offsetof(struct kvm_segment, l) == KVM_SEG_TYPE_BYTE + 5);
+static_assert(offsetof(struct kvm_segment, g) == KVM_SEG_TYPE_BYTE + 6);
+static_assert(offsetof(struct kvm_segment, avl) == KVM_SEG_TYPE_BYTE + 7);
+
+/* Where @seg is, except the descriptor tables, which look different. */
+static __always_inline struct kvm_segment *fonda_sregs_segment(struct kvm_sregs2 *sregs,
+							       enum fonda_seg seg)
+{
+	static const u16 offset[] = {
+		[FONDA_SEG_ES] = offsetof(struct kvm_sregs2, es),
+		[FONDA_SEG_CS] = offsetof(struct kvm_sregs2, cs),
+		[FONDA_SEG_SS] = offsetof(struct kvm_sregs2, ss),
+		[FONDA_SEG_DS] = offsetof(struct kvm_sregs2, ds),
+		[FONDA_SEG_FS] = offsetof(struct kvm_sregs2, fs),
+		[FONDA_SEG_GS] = offsetof(struct kvm_sregs2, gs),
+		[FONDA_SEG_LDTR] = offsetof(struct kvm_sregs2, ldt),
+		[FONDA_SEG_TR] = offsetof(struct kvm_sregs2, tr),
+	};
+
+	return (void *)sregs + offset[seg];
+}
+
+static __always_inline void fonda_segment_to_kvm(const struct fonda_segment *s,
+						 struct kvm_segment *k)
+{
+	u64 attr = s->attr;
+
+	k->base = s->base;
+	k->limit = s->limit;
+	k->selector = s->selector;
+	put_unaligned((attr & 0xf) | (attr & 0x60) << 11 | (attr & 0x10) << 28 |
+		      ((attr & 0xf80) * KVM_SEG_SPREAD_FLAGS & KVM_SEG_FLAG_BYTES), (u64 *)&k->type);
+	k->unusable = ~attr >> 7 & 1;
+}
+
+static __always_inline void fonda_segment_from_kvm(struct fonda_segment *s,
+						   const struct kvm_segment *k)
+{
+	u64 bytes = get_unaligned((const u64 *)&k->type);
+
+	s->base = k->base;
+	s->limit = k->limit;
+	s->selector = k->selector;
+	s->attr = (bytes & 0xf) | (bytes >> 11 & 0x60) | (bytes >> 28 & 0x10) |
+		  (bytes & KVM_SEG_FLAG_BYTES) * KVM_SEG_GATHER_FLAGS >> 59 << 7;
+	if (k->unusable)
+		s->attr &= ~FONDA_SEG_P;
+}
 
 long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg);
