@@ -33,6 +33,16 @@
 #endif
 #include <asm/nospec-branch.h>
 
+/*
+ * Debian's kernels zero every variable on the stack. This one is filled before
+ * it is read, and on a path that is counted in instructions.
+ */
+#if __has_attribute(__uninitialized__)
+#define fonda_uninitialized	__attribute__((__uninitialized__))
+#else
+#define fonda_uninitialized
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 static inline void hrtimer_setup(struct hrtimer *timer,
 				 enum hrtimer_restart (*fn)(struct hrtimer *),

@@ -358,7 +358,7 @@ static __always_inline long call_handler(const struct ioctl_entry *e, struct fon
 static __always_inline long copy_and_call(const struct ioctl_entry *e, struct fonda_vm *vm,
 					  struct fonda_vcpu *vcpu, unsigned long arg)
 {
-	u64 stack[FIO_STACK_BYTES / 8];
+	u64 stack[FIO_STACK_BYTES / 8] fonda_uninitialized;
 	unsigned int size = _IOC_SIZE(e->cmd);
 	void *buf = stack, __user *uarg = (void __user *)arg;
 	long ret;

@@ -485,9 +485,9 @@ int fonda_sync_regs_in(struct fonda_vcpu *vcpu)
 {
 	struct kvm_sync_regs *shared = &vcpu->run->s.regs;
 	u64 dirty = READ_ONCE(vcpu->run->kvm_dirty_regs);
-	struct kvm_vcpu_events events;
-	struct kvm_sregs sregs;
-	struct kvm_regs regs;
+	struct kvm_vcpu_events events fonda_uninitialized;
+	struct kvm_sregs sregs fonda_uninitialized;
+	struct kvm_regs regs fonda_uninitialized;
 	long ret;
 
 	if (likely(!(dirty | READ_ONCE(vcpu->run->kvm_valid_regs))))

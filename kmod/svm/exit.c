@@ -51,23 +51,36 @@ int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
  */
 static int decode(struct svm_vcpu *svm, enum fonda_exit_op op, struct fonda_exit_insn *insn)
 {
+	/* Without prefixes, as nearly all are, the first bytes say it all. */
+	static const struct { u8 len; u32 mask, code; } usual[FONDA_OP_MWAITX + 1] = {
+		[FONDA_OP_CPUID]	= { 2, 0x00ffff, 0xa20f },
+		[FONDA_OP_RDMSR]	= { 2, 0x00ffff, 0x320f },
+		[FONDA_OP_WRMSR]	= { 2, 0x00ffff, 0x300f },
+		[FONDA_OP_HLT]		= { 1, 0x0000ff, 0xf4 },
+		[FONDA_OP_WBINVD]	= { 2, 0x00ffff, 0x090f },
+		[FONDA_OP_VMMCALL]	= { 3, 0xffffff, 0xd9010f },
+	};
 	struct fonda_paging paging;
-	u8 code[FONDA_INSN_MAX];
+	union { u8 byte[FONDA_INSN_MAX]; u32 first; } code fonda_uninitialized;
 	gva_t rip;
 	int nr, bits;
 
 	bits = get_code(svm, &paging, &rip);
-	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code);
+	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code.byte);
 	if (nr < 0)
 		return nr == -EAGAIN ? FONDA_RETRY_SLEEPING : FONDA_RESUME_GUEST;
-	*insn = fonda_decode_exit(code, nr, bits);
+	if (likely(usual[op].len && nr >= 4 && (code.first & usual[op].mask) == usual[op].code)) {
+		insn->len = usual[op].len;
+		return 0;
+	}
+	*insn = fonda_decode_exit(code.byte, nr, bits);
 	return insn->op == op ? 0 : FONDA_RESUME_GUEST;
 }
 
 /* Only its length: 0 with *@len, or a code as decode() answers. */
 static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op op, int *len)
 {
-	struct fonda_exit_insn insn;
+	struct fonda_exit_insn insn fonda_uninitialized;
 	int ret;
 
 	if (svm_features.nrip_save) {
