@@ -90,6 +90,19 @@ static hva_t hva_of(struct fonda_vcpu *vcpu, gpa_t gpa)
 	return slot ? fonda_slot_hva(slot, gpa >> PAGE_SHIFT) + offset_in_page(gpa) : 0;
 }
 
+/* Where the code is. The processor has checked the rights when it fetched it. */
+static int walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip,
+		     gpa_t *gpa, struct fonda_walk_path *path)
+{
+	struct fonda_paging readable = *p;
+	u32 error;
+	int ret;
+
+	readable.cr4 &= ~(u64)(X86_CR4_SMEP | X86_CR4_SMAP);
+	ret = fonda_walk_path(vcpu, &readable, rip, FONDA_ACCESS_READ, gpa, &error, path);
+	return ret == FONDA_WALK_FAULT ? -ENOENT : ret;
+}
+
 /* Keep the page of @rip, if it and its tables are in memory. */
 static bool keep_page(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip)
 {
@@ -103,7 +116,7 @@ static bool keep_page(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva
 		return false;
 	page->generation = 0;
 	rip &= PAGE_MASK;
-	if (fonda_walk_code(vcpu, p, rip, &gpa, &path))
+	if (walk_code(vcpu, p, rip, &gpa, &path))
 		return false;
 	for (i = 0; i < path.nr; i++) {
 		page->level[i].where = hva_of(vcpu, path.where[i]);
@@ -125,17 +138,12 @@ static bool keep_page(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva
 static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip,
 		       u8 *code, int len)
 {
-	struct fonda_paging readable = *p;
+	struct fonda_walk_path path;
 	gpa_t gpa;
-	u32 error;
 	int ret;
 
-	/* The processor has checked the rights when it fetched the instruction. */
-	readable.cr4 &= ~(u64)(X86_CR4_SMEP | X86_CR4_SMAP);
-	ret = fonda_walk(vcpu, &readable, rip, FONDA_ACCESS_READ, &gpa, &error);
-	if (unlikely(ret))
-		return ret == FONDA_WALK_FAULT ? -ENOENT : ret;
-	return fonda_read_guest(vcpu, gpa, code, len);
+	ret = walk_code(vcpu, p, rip, &gpa, &path);
+	return ret ? ret : fonda_read_guest(vcpu, gpa, code, len);
 }
 
 int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code)

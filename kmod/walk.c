@@ -19,8 +19,6 @@
 /* How often the tables may change under a walk before the guest tries anew. */
 #define MAX_RESTARTS	8
 
-#define MAX_LEVELS	5
-
 enum format { LEGACY, PAE, LONG };
 
 struct walk {
@@ -28,9 +26,7 @@ struct walk {
 	enum format format;
 	int level;		/* of the entry: 1 is the last */
 	int entry_bytes;
-	int nr;			/* entries passed, root first */
-	gpa_t where[MAX_LEVELS];
-	u64 entry[MAX_LEVELS];
+	struct fonda_walk_path path;
 	u64 rights;		/* PTE_W, PTE_U, PTE_NX of all of them */
 };
 
@@ -142,17 +138,18 @@ static gpa_t leaf_address(const struct walk *w, u64 entry, gva_t gva)
 /* Accessed in every entry that has it, dirty in the last one. */
 static int set_accessed(struct fonda_vcpu *vcpu, const struct walk *w, bool write)
 {
-	int i, ret, level = w->level + w->nr - 1;
+	const struct fonda_walk_path *path = &w->path;
+	int i, ret, level = w->level + path->nr - 1;
 
-	for (i = 0; i < w->nr; i++, level--) {
+	for (i = 0; i < path->nr; i++, level--) {
 		u64 bits = PTE_A;
 
-		if (write && i == w->nr - 1)
+		if (write && i == path->nr - 1)
 			bits |= PTE_D;
-		if (is_pae_pdpte(w, level) || (w->entry[i] & bits) == bits)
+		if (is_pae_pdpte(w, level) || (path->entry[i] & bits) == bits)
 			continue;
-		ret = fonda_walk_cmpxchg(vcpu, w->where[i], w->entry[i],
-					 w->entry[i] | bits, w->entry_bytes);
+		ret = fonda_walk_cmpxchg(vcpu, path->where[i], path->entry[i],
+					 path->entry[i] | bits, w->entry_bytes);
 		if (ret)
 			return ret;
 	}
@@ -162,7 +159,7 @@ static int set_accessed(struct fonda_vcpu *vcpu, const struct walk *w, bool writ
 static void begin(struct walk *w, const struct fonda_paging *p)
 {
 	w->p = p;
-	w->nr = 0;
+	w->path.nr = 0;
 	w->rights = PTE_W | PTE_U;
 	w->entry_bytes = 8;
 	if (p->efer & FONDA_EFER_LMA) {
@@ -183,18 +180,19 @@ static int walk_once(struct fonda_vcpu *vcpu, struct walk *w, gva_t gva,
 		     u32 access, gpa_t *gpa, u32 *error)
 {
 	gpa_t table = w->p->cr3 & GENMASK_ULL(51, w->format == PAE ? 5 : 12);
+	struct fonda_walk_path *path = &w->path;
 	u64 entry, index;
 	bool leaf;
 	int ret;
 
 	for (;; w->level--) {
 		index = gva >> level_shift(w) & ((1 << index_bits(w)) - 1);
-		w->where[w->nr] = table + index * w->entry_bytes;
+		path->where[path->nr] = table + index * w->entry_bytes;
 		entry = 0;
-		ret = fonda_walk_read(vcpu, w->where[w->nr], &entry, w->entry_bytes);
+		ret = fonda_walk_read(vcpu, path->where[path->nr], &entry, w->entry_bytes);
 		if (ret)
 			return ret;
-		w->entry[w->nr++] = entry;
+		path->entry[path->nr++] = entry;
 
 		*error = error_code(w, access, 0);
 		if (!(entry & PTE_P))
@@ -221,49 +219,31 @@ static int walk_once(struct fonda_vcpu *vcpu, struct walk *w, gva_t gva,
 	return set_accessed(vcpu, w, access & FONDA_ACCESS_WRITE);
 }
 
-int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
-	       u32 access, gpa_t *gpa, u32 *error)
+int fonda_walk_path(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+		    u32 access, gpa_t *gpa, u32 *error, struct fonda_walk_path *path)
 {
-	struct walk w;
-	int i, ret;
+	struct walk w = { .path.nr = 0 };
+	int i, ret = 0;
 
 	if (!(p->efer & FONDA_EFER_LMA))
 		gva = (u32)gva;
-	if (!(p->cr0 & X86_CR0_PG)) {
-		*gpa = gva;
-		return 0;
-	}
-	for (i = 0; i < MAX_RESTARTS; i++) {
+	*gpa = gva;
+	for (i = 0; p->cr0 & X86_CR0_PG; i++) {
 		begin(&w, p);
 		ret = walk_once(vcpu, &w, gva, access, gpa, error);
 		if (ret != -ESTALE)
-			return ret;
+			break;
+		if (i == MAX_RESTARTS)
+			return -EAGAIN;
 	}
-	return -EAGAIN;
+	*path = w.path;
+	return ret;
 }
 
-int fonda_walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
-		    gpa_t *gpa, struct fonda_walk_path *path)
+int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+	       u32 access, gpa_t *gpa, u32 *error)
 {
-	u64 entry = p->cr3, offset;
-	int shift, ret;
+	struct fonda_walk_path path;
 
-	path->nr = 0;
-	for (shift = p->cr4 & X86_CR4_LA57 ? 48 : 39; ; shift -= 9) {
-		gpa_t where = (entry & GENMASK_ULL(51, 12)) | (gva >> shift & 0x1ff) << 3;
-
-		ret = fonda_walk_read(vcpu, where, &entry, 8);
-		if (ret)
-			return ret;
-		path->where[path->nr] = where;
-		path->entry[path->nr++] = entry;
-		if (!(entry & PTE_P))
-			return FONDA_WALK_FAULT;
-		/* A large page; where there is none, the processor has faulted. */
-		if (shift == 12 || (entry & PTE_PS))
-			break;
-	}
-	offset = (1ULL << shift) - 1;
-	*gpa = (entry & GENMASK_ULL(51, 12) & ~offset) | (gva & offset);
-	return 0;
+	return fonda_walk_path(vcpu, p, gva, access, gpa, error, &path);
 }

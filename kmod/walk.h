@@ -37,28 +37,24 @@ struct fonda_paging {
  * Translate @gva for @access (FONDA_ACCESS_*), checking every right and setting
  * accessed and dirty bits. 0; FONDA_WALK_FAULT: the guest gets a #PF with
  * *@error; -EAGAIN: another processor keeps changing the tables, or a table
- * must not be touched in this context; -EFAULT: a table is not in memory.
+ * must not be touched in this context; -EINTR; -EFAULT: a table is not in memory.
  * Protection keys and supervisor shadow stacks are not offered to guests.
  */
 int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
 	       u32 access, gpa_t *gpa, u32 *error);
 
-/* The entries that a walk has passed, root first. */
+/* The entries that a walk has passed, root first, as it found them. */
 struct fonda_walk_path {
 	int nr;
 	gpa_t where[5];
 	u64 entry[5];
 };
 
-/*
- * In long mode, where is the instruction at @gva, which the processor has just
- * fetched? It has checked all rights and set the bits, so that only the address
- * is left to find. Fills in @path; errors as fonda_walk().
- */
-int fonda_walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
-		    gpa_t *gpa, struct fonda_walk_path *path);
+/* The same, and tells the way. */
+int fonda_walk_path(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+		    u32 access, gpa_t *gpa, u32 *error, struct fonda_walk_path *path);
 
-/* @len is 4 or 8. 0, -EAGAIN or -EFAULT as above. */
+/* @len is 4 or 8. 0, -EAGAIN, -EINTR or -EFAULT as above. */
 int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len);
 /* Also -ESTALE: the entry is not @old any more. */
 int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int len);

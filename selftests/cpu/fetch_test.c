@@ -109,7 +109,8 @@ TEST(tables_that_move)
 			new[CODE >> shift & 511] = (copy + 0x1000) | RIGHTS | TVM_PTE_U;
 		}
 		for (i = 0; i < ROUNDS; i++) {
-			upper[CODE >> shifts[level] & 511] = i & 1 ? TABLE | RIGHTS | TVM_PTE_U : old;
+			upper[CODE >> shifts[level] & 511] =
+				i & 1 ? TABLE | RIGHTS | TVM_PTE_U : old;
 			ASSERT_EQ(tvm_go(&t), i & 1 ? 'B' : 'A');
 		}
 		tvm_fini(&t);

@@ -144,7 +144,8 @@ static int small_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int co
 }
 
 static const struct emulate_ops small_ops = {
-	.cpl = small_cpl, .segment = small_segment, .translate = small_translate, .is_ram = small_is_ram,
+	.cpl = small_cpl, .segment = small_segment, .translate = small_translate,
+	.is_ram = small_is_ram,
 	.read = small_read, .write = small_write, .pio = small_pio,
 };
 
@@ -867,7 +868,8 @@ TEST(port_permission_is_checked)
 	struct small *s = small_create(32);
 	struct fonda_segment *tr = &s->seg[FONDA_SEG_TR];
 
-	*tr = (struct fonda_segment){ .base = 0x8000, .limit = 0x68 + 0x40, .attr = FONDA_SEG_P | 0xb };
+	*tr = (struct fonda_segment){
+		.base = 0x8000, .limit = 0x68 + 0x40, .attr = FONDA_SEG_P | 0xb };
 	s->mem[0x8066] = 0x68;			/* offset of the bitmap */
 	s->gpr[DX] = 0x1f0;
 	s->gpr[SI] = 0x2000;
