@@ -444,7 +444,7 @@ static void pages_under_load(uint8_t *mem, int fd)
 	for (v = 0; v < 2; v++)
 		ASSERT_EQ(pthread_create(&thread[v], NULL, run_through_faults, &t.vcpu[v]), 0);
 	lap = &G(&t, laps)[0];
-	for (i = 0; i < 150; i++) {
+	for (i = 0; i < 60; i++) {
 		size_t at = (i * 7919 % (LOAD_PAGES - 64)) * PAGE;
 		uint64_t before = lap[i & 1];
 
@@ -494,7 +494,7 @@ static void pages_under_load(uint8_t *mem, int fd)
 	tvm_fini(&t);
 }
 
-TEST_TIMEOUT(anonymous_pages_change_under_load, 90)
+TEST_TIMEOUT(anonymous_pages_change_under_load, 120)
 {
 	uint8_t *mem = map(LOAD_PAGES * PAGE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
@@ -502,7 +502,7 @@ TEST_TIMEOUT(anonymous_pages_change_under_load, 90)
 	pages_under_load(mem, -1);
 }
 
-TEST_TIMEOUT(shared_pages_change_under_load, 90)
+TEST_TIMEOUT(shared_pages_change_under_load, 120)
 {
 	int fd = memfd_create("guest", MFD_CLOEXEC);
 
