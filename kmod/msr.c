@@ -45,28 +45,130 @@
 	 ARCH_CAP_PSDP_NO | ARCH_CAP_FB_CLEAR | ARCH_CAP_RRSBA |	\
 	 ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO)
 
-struct msr_desc {
-	u32 first, last;
-	u32 feature;	/* FONDA_HAS_* that the guest needs, or NO_FEATURE */
-	u32 where;	/* offset in struct fonda_vcpu, or enum fonda_reg */
-	u64 value;	/* what it reads as, or the bits that may be set */
-	bool saved;	/* part of a vCPU's state: KVM_GET_MSR_INDEX_LIST */
-	/*
-	 * @i counts from first. @host: for an ioctl. 0, MSR_INVALID,
-	 * MSR_UNKNOWN; set also FONDA_RETRY_SLEEPING, with no effect yet.
-	 */
-	int (*get)(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val);
-	int (*set)(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host);
+/* What an MSR reads as. */
+enum msr_kept {
+	VALUE,		/* always desc.bits */
+	FIELD,		/* u64 at desc.where in struct fonda_vcpu */
+	REG,		/* the backend's register desc.where */
+	BASE,		/* of FS and GS */
+	LAPIC,		/* the local APIC's */
+	BANK,		/* machine-check banks */
+	TSC,
+	WALL_CLOCK,
+	NOTHING,	/* it is for writing */
 };
 
-#define NO_FEATURE	~0u
+/* Which writes are accepted, and what else they do. */
+enum msr_rule {
+	READONLY,	/* user space may write what it has read */
+	IGNORED,
+	HOST,		/* user space restores it, the guest cannot change it */
+	BITS,		/* those in desc.bits may be set */
+	ADDRESS,	/* canonical ones */
+	COMMAND,	/* bits in desc.bits are a command to the processor */
+	TYPES,		/* the bits in desc.bits are memory types */
+	/* And for one MSR each: */
+	SET_TSC, SET_TSC_ADJUST, SET_SYSTEM_TIME, SET_WALL_CLOCK, SET_STEAL_TIME,
+	SET_APIC, SET_EFER, SET_TSC_AUX, SET_SPEC_CTRL, SET_MICROCODE, SET_MISC_ENABLE,
+	SET_DEBUGCTL, SET_HWCR, SET_MTRR, SET_MCG_CTL, SET_BANK,
+};
 
-/* -- the ways to keep one --------------------------------------------------- */
+struct msr_desc {
+	u32 first, last;
+	u8 kept;	/* enum msr_kept */
+	u8 rule;	/* enum msr_rule */
+	u8 feature;	/* FONDA_HAS_* that the guest needs, or ANY */
+	bool saved;	/* part of a vCPU's state: KVM_GET_MSR_INDEX_LIST */
+	u32 where;
+	u64 bits;
+};
 
-static int get_value(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+#define ANY		0xff
+#define SAVED		true
+#define ALL		(~0ull)
+#define WORD		0xffffffffull
+#define IN(m)		offsetof(struct fonda_vcpu, m)
+#define HAS(f)		FONDA_HAS_##f
+#define ONE(msr)	msr, msr
+
+/* Sorted. */
+static const struct msr_desc msrs[] = {
+	{ ONE(MSR_IA32_TSC), TSC, SET_TSC, ANY, SAVED },
+	{ ONE(MSR_KVM_WALL_CLOCK), WALL_CLOCK, SET_WALL_CLOCK, ANY, SAVED },
+	{ ONE(MSR_KVM_SYSTEM_TIME), FIELD, SET_SYSTEM_TIME, ANY, SAVED, IN(clock.system_time) },
+	{ ONE(MSR_IA32_PLATFORM_ID), VALUE, READONLY, ANY },
+	{ ONE(MSR_IA32_APICBASE), LAPIC, SET_APIC, ANY },
+	{ ONE(MSR_IA32_EBL_CR_POWERON), VALUE, READONLY, ANY },
+	/* Locked, without VMX. */
+	{ ONE(MSR_IA32_FEAT_CTL), VALUE, READONLY, ANY, .bits = FEAT_CTL_LOCKED },
+	{ ONE(MSR_IA32_TSC_ADJUST), FIELD, SET_TSC_ADJUST, HAS(TSC_ADJUST), SAVED,
+	  IN(clock.tsc_adjust) },
+	{ ONE(MSR_IA32_SPEC_CTRL), FIELD, SET_SPEC_CTRL, HAS(SPEC_CTRL), SAVED,
+	  IN(msrs.spec_ctrl) },
+	{ ONE(MSR_IA32_PRED_CMD), NOTHING, COMMAND, HAS(IBPB), .bits = PRED_CMD_IBPB },
+	{ ONE(MSR_IA32_UCODE_WRITE), NOTHING, IGNORED, ANY },
+	{ ONE(MSR_IA32_UCODE_REV), FIELD, SET_MICROCODE, ANY, SAVED, IN(msrs.microcode_rev) },
+	{ ONE(MSR_PLATFORM_INFO), VALUE, READONLY, ANY },
+	{ ONE(MSR_MTRRcap), VALUE, READONLY, ANY, .bits = MTRR_CAP },
+	{ ONE(MSR_IA32_ARCH_CAPABILITIES), FIELD, HOST, HAS(ARCH_CAPABILITIES), SAVED,
+	  IN(msrs.arch_capabilities) },
+	{ ONE(MSR_IA32_FLUSH_CMD), NOTHING, COMMAND, HAS(FLUSH_L1D), .bits = L1D_FLUSH },
+	{ ONE(MSR_MISC_FEATURES_ENABLES), VALUE, READONLY, ANY },
+	{ ONE(MSR_IA32_SYSENTER_CS), REG, BITS, ANY, SAVED, FONDA_REG_SYSENTER_CS, WORD },
+	{ MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, REG, ADDRESS, ANY, SAVED,
+	  FONDA_REG_SYSENTER_ESP },
+	{ ONE(MSR_IA32_MCG_CAP), FIELD, READONLY, ANY, false, IN(msrs.mcg_cap) },
+	{ ONE(MSR_IA32_MCG_STATUS), FIELD, BITS, ANY, SAVED, IN(msrs.mcg_status), ALL },
+	{ ONE(MSR_IA32_MCG_CTL), FIELD, SET_MCG_CTL, ANY, false, IN(msrs.mcg_ctl) },
+	{ ONE(MSR_IA32_MISC_ENABLE), FIELD, SET_MISC_ENABLE, ANY, SAVED, IN(msrs.misc_enable) },
+	{ ONE(MSR_IA32_DEBUGCTLMSR), REG, SET_DEBUGCTL, ANY, SAVED, FONDA_REG_DEBUGCTL },
+	{ MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, VALUE, READONLY, ANY },
+	{ MTRRphysBase_MSR(0), MTRRphysMask_MSR(FONDA_MTRR_VARIABLE - 1), FIELD, SET_MTRR, ANY,
+	  SAVED, IN(msrs.mtrr_variable) },
+	{ ONE(MSR_MTRRfix64K_00000), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_fixed[0]), ALL },
+	{ MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000, FIELD, TYPES, ANY, SAVED,
+	  IN(msrs.mtrr_fixed[1]), ALL },
+	{ MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000, FIELD, TYPES, ANY, SAVED,
+	  IN(msrs.mtrr_fixed[3]), ALL },
+	{ ONE(MSR_IA32_CR_PAT), REG, TYPES, ANY, SAVED, FONDA_REG_PAT, ALL },
+	{ ONE(MSR_MTRRdefType), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_default), 0xff },
+	{ MSR_IA32_MC0_CTL, MSR_IA32_MCx_MISC(FONDA_MCE_BANKS - 1), BANK, SET_BANK, ANY },
+	{ ONE(MSR_IA32_TSC_DEADLINE), LAPIC, SET_APIC, HAS(TSC_DEADLINE), SAVED },
+	{ MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, LAPIC, SET_APIC, ANY },
+	{ ONE(MSR_KVM_WALL_CLOCK_NEW), WALL_CLOCK, SET_WALL_CLOCK, ANY, SAVED },
+	{ ONE(MSR_KVM_SYSTEM_TIME_NEW), FIELD, SET_SYSTEM_TIME, ANY, SAVED,
+	  IN(clock.system_time) },
+	{ ONE(MSR_KVM_STEAL_TIME), FIELD, SET_STEAL_TIME, ANY, SAVED, IN(clock.steal_msr) },
+	{ ONE(MSR_EFER), REG, SET_EFER, ANY, false, FONDA_REG_EFER },
+	{ ONE(MSR_STAR), REG, BITS, HAS(SYSCALL), SAVED, FONDA_REG_STAR, ALL },
+	{ MSR_LSTAR, MSR_CSTAR, REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_LSTAR },
+	{ ONE(MSR_SYSCALL_MASK), REG, BITS, HAS(LM), SAVED, FONDA_REG_SFMASK, WORD },
+	{ MSR_FS_BASE, MSR_GS_BASE, BASE, ADDRESS, HAS(LM) },
+	{ ONE(MSR_KERNEL_GS_BASE), REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_KERNEL_GS_BASE },
+	{ ONE(MSR_TSC_AUX), FIELD, SET_TSC_AUX, HAS(TSC_AUX), SAVED, IN(msrs.tsc_aux) },
+	/* Guests on AMD look at these unasked, whatever CPUID says. */
+	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, VALUE, IGNORED, ANY },
+	{ ONE(MSR_AMD64_SYSCFG), VALUE, READONLY, ANY },
+	{ ONE(MSR_K7_HWCR), FIELD, SET_HWCR, ANY, SAVED, IN(msrs.hwcr) },
+	{ ONE(MSR_AMD64_NB_CFG), VALUE, IGNORED, ANY },
+	{ ONE(MSR_AMD64_PATCH_LOADER), NOTHING, IGNORED, ANY },
+	{ ONE(MSR_K8_INT_PENDING_MSG), VALUE, IGNORED, ANY },
+	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), VALUE, IGNORED, ANY },
+	{ MSR_K8_TSEG_ADDR, MSR_VM_HSAVE_PA, VALUE, READONLY, ANY },
+	{ MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, FIELD, HOST, HAS(OSVW), SAVED,
+	  IN(msrs.osvw) },
+	{ ONE(MSR_AMD64_DC_CFG), VALUE, IGNORED, ANY },
+	/* LFENCE serializes. */
+	{ ONE(MSR_AMD64_DE_CFG), VALUE, READONLY, ANY, .bits = BIT(1) },
+	{ ONE(MSR_AMD64_BU_CFG2), VALUE, IGNORED, ANY },
+};
+
+/* Registers of a machine-check bank, in the order of their MSRs. */
+enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC, BANK_REGS };
+
+static u32 nr_banks(struct fonda_vcpu *vcpu)
 {
-	*val = d->value;
-	return 0;
+	return vcpu->msrs.mcg_cap & MCG_BANKCNT_MASK;
 }
 
 static u64 *field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i)
@@ -74,150 +176,62 @@ static u64 *field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i)
 	return (void *)vcpu + d->where + i * sizeof(u64);
 }
 
-static int get_field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	*val = *field(vcpu, d, i);
-	return 0;
-}
-
-static int get_reg(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	*val = fonda_backend->read_reg(vcpu, d->where + i);
-	return 0;
-}
-
-static int get_nothing(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	return MSR_INVALID;
-}
-
-/* Only user space may write it, and only what it has read. */
-static int set_readonly(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			bool host)
-{
-	u64 old;
-
-	return host && !d->get(vcpu, d, i, &old) && val == old ? 0 : MSR_INVALID;
-}
-
-static int set_ignored(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		       bool host)
-{
-	return 0;
-}
-
-static int set_field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		     bool host)
-{
-	if (val & ~d->value)
-		return MSR_INVALID;
-	*field(vcpu, d, i) = val;
-	return 0;
-}
-
-/* State that user space restores and the guest cannot change. */
-static int set_by_host(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		       bool host)
-{
-	return host ? set_field(vcpu, d, i, val, host) : MSR_INVALID;
-}
-
-static int set_reg(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
-{
-	if (val & ~d->value)
-		return MSR_INVALID;
-	fonda_backend->write_reg(vcpu, d->where + i, val);
-	return 0;
-}
-
-static int set_address(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		       bool host)
-{
-	if (!fonda_is_canonical(vcpu, val))
-		return MSR_INVALID;
-	fonda_backend->write_reg(vcpu, d->where + i, val);
-	return 0;
-}
-
-/* FS_BASE and GS_BASE. */
-static int get_base(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+/* @i counts from desc.first. 0, MSR_INVALID or MSR_UNKNOWN. */
+static int load(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
 {
 	struct fonda_segment s;
 
-	fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
-	*val = s.base;
-	return 0;
+	switch (d->kept) {
+	case VALUE:
+		*val = d->bits;
+		return 0;
+	case FIELD:
+		*val = *field(vcpu, d, i);
+		return 0;
+	case REG:
+		*val = fonda_backend->read_reg(vcpu, d->where + i);
+		return 0;
+	case BASE:
+		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
+		*val = s.base;
+		return 0;
+	case LAPIC:
+		return fonda_lapic_read_msr(vcpu, d->first + i, val);
+	case BANK:
+		if (i >= nr_banks(vcpu) * BANK_REGS)
+			return MSR_UNKNOWN;
+		*val = vcpu->msrs.mce_banks[i];
+		return 0;
+	case TSC:
+		*val = fonda_guest_tsc(vcpu);
+		return 0;
+	case WALL_CLOCK:
+		*val = READ_ONCE(vcpu->vm->clock.wall_clock);
+		return 0;
+	default:
+		return MSR_INVALID;
+	}
 }
 
-static int set_base(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+/* A value that was checked, into what has no rules of its own. */
+static int store(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val)
 {
 	struct fonda_segment s;
 
-	if (!fonda_is_canonical(vcpu, val))
-		return MSR_INVALID;
-	fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
-	s.base = val;
-	fonda_backend->set_segment(vcpu, FONDA_SEG_FS + i, &s);
+	if (d->kept == REG) {
+		fonda_backend->write_reg(vcpu, d->where + i, val);
+	} else if (d->kept == BASE) {
+		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
+		s.base = val;
+		fonda_backend->set_segment(vcpu, FONDA_SEG_FS + i, &s);
+	} else {
+		*field(vcpu, d, i) = val;
+	}
 	return 0;
-}
-
-/* IA32_APIC_BASE, IA32_TSC_DEADLINE and the x2APIC's registers. */
-static int get_lapic(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	return fonda_lapic_read_msr(vcpu, d->first + i, val);
-}
-
-static int set_lapic(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		     bool host)
-{
-	return fonda_lapic_write_msr(vcpu, d->first + i, val, host);
-}
-
-/* -- registers with rules of their own -------------------------------------- */
-
-static int get_tsc(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	*val = fonda_guest_tsc(vcpu);
-	return 0;
-}
-
-static int set_tsc(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
-{
-	return fonda_set_tsc(vcpu, val, host);
-}
-
-static int set_tsc_adjust(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			  bool host)
-{
-	return fonda_set_tsc_adjust(vcpu, val, host);
-}
-
-static int set_system_time(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			   bool host)
-{
-	return fonda_set_system_time(vcpu, val);
-}
-
-static int get_wall_clock(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	*val = READ_ONCE(vcpu->vm->clock.wall_clock);
-	return 0;
-}
-
-static int set_wall_clock(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			  bool host)
-{
-	return fonda_set_wall_clock(vcpu, val, host);
-}
-
-static int set_steal_time(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			  bool host)
-{
-	return fonda_set_steal_time(vcpu, val);
 }
 
 /* "Extended Feature Enable Register (EFER)" */
-static int set_efer(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+static int set_efer(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	u64 old = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
 
@@ -234,8 +248,7 @@ static int set_efer(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u6
 	return 0;
 }
 
-static int set_tsc_aux(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		       bool host)
+static int set_tsc_aux(struct fonda_vcpu *vcpu, u64 val)
 {
 	/* AMD drops the upper half, Intel refuses it. */
 	if (val >> 32 && !fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES))
@@ -246,147 +259,30 @@ static int set_tsc_aux(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i,
 	return 0;
 }
 
-static int set_spec_ctrl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			 bool host)
-{
-	if (val & ~(u64)vcpu->cpuid.spec_ctrl)
-		return MSR_INVALID;
-	vcpu->msrs.spec_ctrl = val;
-	return 0;
-}
-
-/* PRED_CMD and FLUSH_CMD: commands to this processor. */
-static int set_command(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		       bool host)
-{
-	if (val & ~d->value)
-		return MSR_INVALID;
-	if (val && !host)
-		wrmsrq(d->first, val);
-	return 0;
-}
-
-/* The guest's attempts to load microcode are none; IBM PC firmware makes them. */
-static int set_microcode_rev(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			     bool host)
-{
-	if (host)
-		vcpu->msrs.microcode_rev = val;
-	return 0;
-}
-
-static int set_misc_enable(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			   bool host)
-{
-	const u64 readonly = MSR_IA32_MISC_ENABLE_EMON | MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
-			     MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
-
-	if (!host && (val ^ vcpu->msrs.misc_enable) & readonly)
-		return MSR_INVALID;
-	vcpu->msrs.misc_enable = val;
-	return 0;
-}
-
-/* Branch records are not virtualized: the bit that asks for them stays 0. */
-static int set_debugctl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			bool host)
-{
-	if (val & ~(u64)(DEBUGCTLMSR_LBR | DEBUGCTLMSR_BTF))
-		return MSR_INVALID;
-	fonda_backend->write_reg(vcpu, FONDA_REG_DEBUGCTL, val & DEBUGCTLMSR_BTF);
-	return 0;
-}
-
-/* "Hardware Configuration Register (HWCR)" */
-static int set_hwcr(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
-{
-	/* Firmware sets these, about caches, FERR and IGNNE; they mean nothing here. */
-	val &= ~(u64)(BIT(3) | BIT(6) | BIT(8));
-	return set_field(vcpu, d, i, val, host);
-}
-
-/* -- memory types ----------------------------------------------------------- */
-
-/* Every byte of @types is one of UC, WC, WT, WP, WB, or of @more. */
-static bool types_valid(u64 types, u8 more)
+/* Every byte of @types is one of UC, WC, WT, WP, WB; @pat has UC- as well. */
+static bool types_valid(u64 types, bool pat)
 {
 	const u8 valid = BIT(MTRR_TYPE_UNCACHABLE) | BIT(MTRR_TYPE_WRCOMB) |
 			 BIT(MTRR_TYPE_WRTHROUGH) | BIT(MTRR_TYPE_WRPROT) |
-			 BIT(MTRR_TYPE_WRBACK) | more;
-	int i;
+			 BIT(MTRR_TYPE_WRBACK) | (pat ? BIT(7) : 0);
 
-	for (i = 0; i < 8; i++, types >>= 8)
+	for (; types; types >>= 8)
 		if ((types & 0xf8) || !(valid & BIT(types & 7)))
 			return false;
 	return true;
 }
 
-static int set_pat(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
-{
-	/* 7 is UC-, which MTRRs have not. */
-	if (!types_valid(val, BIT(7)))
-		return MSR_INVALID;
-	fonda_backend->write_reg(vcpu, FONDA_REG_PAT, val);
-	return 0;
-}
-
-static int set_mtrr_default(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			    bool host)
-{
-	if (!types_valid(val & 0xff, 0))
-		return MSR_INVALID;
-	return set_field(vcpu, d, i, val, host);
-}
-
-static int set_mtrr_fixed(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			  bool host)
-{
-	if (!types_valid(val, 0))
-		return MSR_INVALID;
-	return set_field(vcpu, d, i, val, host);
-}
-
 /* Pairs of base and mask. ("Variable Range MTRRs") */
-static int set_mtrr_variable(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			     bool host)
+static bool mtrr_valid(struct fonda_vcpu *vcpu, u32 i, u64 val)
 {
 	u64 address = GENMASK_ULL(vcpu->cpuid.phys_bits - 1, 12);
 
-	if (i & 1 ? val & ~(address | BIT(11)) :
-		    val & ~(address | 0xff) || !types_valid(val & 0xff, 0))
-		return MSR_INVALID;
-	*field(vcpu, d, i) = val;
-	return 0;
+	if (i & 1)
+		return !(val & ~(address | BIT(11)));
+	return !(val & ~(address | 0xff)) && types_valid(val & 0xff, false);
 }
 
-/* -- machine checks --------------------------------------------------------- */
-
-/* Registers of a bank, in the order of their MSRs. */
-enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC, BANK_REGS };
-
-static u32 nr_banks(struct fonda_vcpu *vcpu)
-{
-	return vcpu->msrs.mcg_cap & MCG_BANKCNT_MASK;
-}
-
-static int set_mcg_ctl(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-		       bool host)
-{
-	if (!(vcpu->msrs.mcg_cap & MCG_CTL_P) || (val && ~val && !host))
-		return MSR_INVALID;
-	vcpu->msrs.mcg_ctl = val;
-	return 0;
-}
-
-static int get_bank(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	if (i >= nr_banks(vcpu) * BANK_REGS)
-		return MSR_UNKNOWN;
-	*val = vcpu->msrs.mce_banks[i];
-	return 0;
-}
-
-static int set_bank(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+static int set_bank(struct fonda_vcpu *vcpu, u32 i, u64 val, bool host)
 {
 	/* Linux clears bit 10 of an AMD bank, and other systems bit 0. */
 	const u64 free_bits = BIT(10) | BIT(0);
@@ -396,13 +292,146 @@ static int set_bank(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u6
 
 	if (i >= nr_banks(vcpu) * BANK_REGS)
 		return MSR_UNKNOWN;
-	if (!host && i % BANK_REGS == BANK_CTL && val && ~(val | free_bits))
-		return MSR_INVALID;
-	if (!host && i % BANK_REGS == BANK_STATUS && val && !status_writable)
+	if (!host && val &&
+	    ((i % BANK_REGS == BANK_CTL && ~(val | free_bits)) ||
+	     (i % BANK_REGS == BANK_STATUS && !status_writable)))
 		return MSR_INVALID;
 	vcpu->msrs.mce_banks[i] = val;
 	return 0;
 }
+
+/* Can the guest, or user space, write @val there? Those without side effects. */
+static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val, bool host)
+{
+	const u64 readonly = MSR_IA32_MISC_ENABLE_EMON | MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
+			     MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
+
+	switch (d->rule) {
+	case HOST:
+		return host;
+	case BITS:
+		return !(*val & ~d->bits);
+	case ADDRESS:
+		return fonda_is_canonical(vcpu, *val);
+	case TYPES:
+		/* MTRRdefType has two flags beside its type. */
+		return types_valid(*val & d->bits, d->kept == REG) &&
+		       !(*val & ~d->bits & ~0xc00ull);
+	case SET_SPEC_CTRL:
+		return !(*val & ~(u64)vcpu->cpuid.spec_ctrl);
+	case SET_MISC_ENABLE:
+		return host || !((*val ^ vcpu->msrs.misc_enable) & readonly);
+	case SET_DEBUGCTL:
+		/* Branch records are not virtualized: asking for them does nothing. */
+		*val &= ~(u64)DEBUGCTLMSR_LBR;
+		return !(*val & ~(u64)DEBUGCTLMSR_BTF);
+	case SET_HWCR:
+		/* Firmware sets these, about caches, FERR and IGNNE: no meaning here. */
+		*val &= ~(u64)(BIT(3) | BIT(6) | BIT(8));
+		return !(*val & ~(u64)(BIT(18) | BIT(24)));
+	case SET_MTRR:
+		return mtrr_valid(vcpu, i, *val);
+	case SET_MCG_CTL:
+		return vcpu->msrs.mcg_cap & MCG_CTL_P && (host || !*val || !~*val);
+	default:
+		return false;
+	}
+}
+
+/* Also FONDA_RETRY_SLEEPING, when nothing has been done yet. */
+static int check_and_store(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
+			   bool host)
+{
+	u64 old;
+
+	switch (d->rule) {
+	case READONLY:
+		return host && !load(vcpu, d, i, &old) && val == old ? 0 : MSR_INVALID;
+	case IGNORED:
+		return 0;
+	case COMMAND:
+		if (val & ~d->bits)
+			return MSR_INVALID;
+		if (val && !host)
+			wrmsrq(d->first, val);
+		return 0;
+	case SET_TSC:
+		return fonda_set_tsc(vcpu, val, host);
+	case SET_TSC_ADJUST:
+		return fonda_set_tsc_adjust(vcpu, val, host);
+	case SET_SYSTEM_TIME:
+		return fonda_set_system_time(vcpu, val);
+	case SET_WALL_CLOCK:
+		return fonda_set_wall_clock(vcpu, val, host);
+	case SET_STEAL_TIME:
+		return fonda_set_steal_time(vcpu, val);
+	case SET_APIC:
+		return fonda_lapic_write_msr(vcpu, d->first + i, val, host);
+	case SET_EFER:
+		return set_efer(vcpu, val, host);
+	case SET_TSC_AUX:
+		return set_tsc_aux(vcpu, val);
+	case SET_MICROCODE:
+		/* The guest's attempts to load some are ignored, as firmware's are. */
+		if (host)
+			vcpu->msrs.microcode_rev = val;
+		return 0;
+	case SET_BANK:
+		return set_bank(vcpu, i, val, host);
+	default:
+		if (!is_valid(vcpu, d, i, &val, host))
+			return MSR_INVALID;
+		return store(vcpu, d, i, val);
+	}
+}
+
+static __always_inline const struct msr_desc *find(u32 msr)
+{
+	u32 nr = ARRAY_SIZE(msrs), half;
+	const struct msr_desc *d = msrs;
+
+	/* The last one that does not begin behind @msr. */
+	for (; nr > 1; nr -= half) {
+		half = nr / 2;
+		if (d[half].first <= msr)
+			d += half;
+	}
+	return d->first <= msr && msr <= d->last ? d : NULL;
+}
+
+static __always_inline bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
+{
+	if (d->feature == ANY)
+		return true;
+	/* User space may restore MSRs before it sets the CPUID that has them. */
+	return host ? fonda_supported(d->feature) : fonda_guest_has(vcpu, d->feature);
+}
+
+/* The processor may speculate past find(); this must not lead it astray. */
+static __always_inline u32 index_in(const struct msr_desc *d, u32 msr)
+{
+	return array_index_nospec(msr - d->first, d->last - d->first + 1);
+}
+
+static int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
+{
+	const struct msr_desc *d = find(msr);
+
+	if (!d || !available(vcpu, d, host))
+		return MSR_UNKNOWN;
+	return load(vcpu, d, index_in(d, msr), val);
+}
+
+static int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
+{
+	const struct msr_desc *d = find(msr);
+
+	if (!d || !available(vcpu, d, host))
+		return MSR_UNKNOWN;
+	return check_and_store(vcpu, d, index_in(d, msr), val, host);
+}
+
+/* -- machine checks --------------------------------------------------------- */
 
 long fonda_dev_x86_get_mce_cap_supported(void *arg)
 {
@@ -461,153 +490,6 @@ long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg)
 		fonda_queue_exception(vcpu, X86_TRAP_MC);
 	}
 	return 0;
-}
-
-/* -- the table -------------------------------------------------------------- */
-
-#define ALL		(~0ull)
-#define WORD		0xffffffffull
-#define IN(m)		offsetof(struct fonda_vcpu, m)
-
-/* first, last, feature, where, value, saved, get, set. Sorted. */
-#define ANY		NO_FEATURE
-#define HAS(f)		FONDA_HAS_##f
-#define M(msr, ...)	{ msr, msr, __VA_ARGS__ }
-#define R(...)		{ __VA_ARGS__ }
-
-static const struct msr_desc msrs[] = {
-	M(MSR_IA32_TSC,			ANY, 0, 0, true, get_tsc, set_tsc),
-	M(MSR_KVM_WALL_CLOCK,		ANY, 0, 0, true, get_wall_clock, set_wall_clock),
-	M(MSR_KVM_SYSTEM_TIME,		ANY, IN(clock.system_time), 0, true,
-	  get_field, set_system_time),
-	M(MSR_IA32_PLATFORM_ID,		ANY, 0, 0, false, get_value, set_readonly),
-	M(MSR_IA32_APICBASE,		ANY, 0, 0, false, get_lapic, set_lapic),
-	M(MSR_IA32_EBL_CR_POWERON,	ANY, 0, 0, false, get_value, set_readonly),
-	/* Locked, without VMX. */
-	M(MSR_IA32_FEAT_CTL,		ANY, 0, FEAT_CTL_LOCKED, false, get_value, set_readonly),
-	M(MSR_IA32_TSC_ADJUST,		HAS(TSC_ADJUST), IN(clock.tsc_adjust), 0, true,
-	  get_field, set_tsc_adjust),
-	M(MSR_IA32_SPEC_CTRL,		HAS(SPEC_CTRL), IN(msrs.spec_ctrl), 0, true,
-	  get_field, set_spec_ctrl),
-	M(MSR_IA32_PRED_CMD,		HAS(IBPB), 0, PRED_CMD_IBPB, false,
-	  get_nothing, set_command),
-	M(MSR_IA32_UCODE_WRITE,		ANY, 0, 0, false, get_nothing, set_ignored),
-	M(MSR_IA32_UCODE_REV,		ANY, IN(msrs.microcode_rev), 0, true,
-	  get_field, set_microcode_rev),
-	M(MSR_PLATFORM_INFO,		ANY, 0, 0, false, get_value, set_readonly),
-	M(MSR_MTRRcap,			ANY, 0, MTRR_CAP, false, get_value, set_readonly),
-	M(MSR_IA32_ARCH_CAPABILITIES,	HAS(ARCH_CAPABILITIES), IN(msrs.arch_capabilities), ALL,
-	  true, get_field, set_by_host),
-	M(MSR_IA32_FLUSH_CMD,		HAS(FLUSH_L1D), 0, L1D_FLUSH, false,
-	  get_nothing, set_command),
-	M(MSR_MISC_FEATURES_ENABLES,	ANY, 0, 0, false, get_value, set_readonly),
-	M(MSR_IA32_SYSENTER_CS,		ANY, FONDA_REG_SYSENTER_CS, WORD, true, get_reg, set_reg),
-	R(MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, ANY, FONDA_REG_SYSENTER_ESP, 0, true,
-	  get_reg, set_address),
-	M(MSR_IA32_MCG_CAP,		ANY, IN(msrs.mcg_cap), 0, false, get_field, set_readonly),
-	M(MSR_IA32_MCG_STATUS,		ANY, IN(msrs.mcg_status), ALL, true,
-	  get_field, set_field),
-	M(MSR_IA32_MCG_CTL,		ANY, IN(msrs.mcg_ctl), 0, false, get_field, set_mcg_ctl),
-	M(MSR_IA32_MISC_ENABLE,		ANY, IN(msrs.misc_enable), 0, true,
-	  get_field, set_misc_enable),
-	M(MSR_IA32_DEBUGCTLMSR,		ANY, FONDA_REG_DEBUGCTL, 0, true, get_reg, set_debugctl),
-	R(MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, ANY, 0, 0, false,
-	  get_value, set_readonly),
-	R(MTRRphysBase_MSR(0), MTRRphysMask_MSR(FONDA_MTRR_VARIABLE - 1), ANY,
-	  IN(msrs.mtrr_variable), 0, true, get_field, set_mtrr_variable),
-	M(MSR_MTRRfix64K_00000,		ANY, IN(msrs.mtrr_fixed[0]), ALL, true,
-	  get_field, set_mtrr_fixed),
-	R(MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000, ANY, IN(msrs.mtrr_fixed[1]), ALL, true,
-	  get_field, set_mtrr_fixed),
-	R(MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000, ANY, IN(msrs.mtrr_fixed[3]), ALL, true,
-	  get_field, set_mtrr_fixed),
-	M(MSR_IA32_CR_PAT,		ANY, FONDA_REG_PAT, 0, true, get_reg, set_pat),
-	M(MSR_MTRRdefType,		ANY, IN(msrs.mtrr_default), 0xcff, true,
-	  get_field, set_mtrr_default),
-	R(MSR_IA32_MC0_CTL, MSR_IA32_MCx_MISC(FONDA_MCE_BANKS - 1), ANY, 0, 0, false,
-	  get_bank, set_bank),
-	M(MSR_IA32_TSC_DEADLINE,	HAS(TSC_DEADLINE), 0, 0, true, get_lapic, set_lapic),
-	R(MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, ANY, 0, 0, false,
-	  get_lapic, set_lapic),
-
-	M(MSR_KVM_WALL_CLOCK_NEW,	ANY, 0, 0, true, get_wall_clock, set_wall_clock),
-	M(MSR_KVM_SYSTEM_TIME_NEW,	ANY, IN(clock.system_time), 0, true,
-	  get_field, set_system_time),
-	M(MSR_KVM_STEAL_TIME,		ANY, IN(clock.steal_msr), 0, true,
-	  get_field, set_steal_time),
-
-	M(MSR_EFER,			ANY, FONDA_REG_EFER, 0, false, get_reg, set_efer),
-	M(MSR_STAR,			HAS(SYSCALL), FONDA_REG_STAR, ALL, true, get_reg, set_reg),
-	R(MSR_LSTAR, MSR_CSTAR,		HAS(LM), FONDA_REG_LSTAR, 0, true, get_reg, set_address),
-	M(MSR_SYSCALL_MASK,		HAS(LM), FONDA_REG_SFMASK, WORD, true, get_reg, set_reg),
-	R(MSR_FS_BASE, MSR_GS_BASE,	HAS(LM), 0, 0, false, get_base, set_base),
-	M(MSR_KERNEL_GS_BASE,		HAS(LM), FONDA_REG_KERNEL_GS_BASE, 0, true,
-	  get_reg, set_address),
-	M(MSR_TSC_AUX,			HAS(TSC_AUX), IN(msrs.tsc_aux), 0, true,
-	  get_field, set_tsc_aux),
-
-	/* Guests on AMD look at these unasked, whatever CPUID says. */
-	R(MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, ANY, 0, 0, false, get_value, set_ignored),
-	M(MSR_AMD64_SYSCFG,		ANY, 0, 0, false, get_value, set_readonly),
-	M(MSR_K7_HWCR,			ANY, IN(msrs.hwcr), BIT(18) | BIT(24), true,
-	  get_field, set_hwcr),
-	M(MSR_AMD64_NB_CFG,		ANY, 0, 0, false, get_value, set_ignored),
-	M(MSR_AMD64_PATCH_LOADER,	ANY, 0, 0, false, get_nothing, set_ignored),
-	M(MSR_K8_INT_PENDING_MSG,	ANY, 0, 0, false, get_value, set_ignored),
-	M(MSR_FAM10H_MMIO_CONF_BASE,	ANY, 0, 0, false, get_value, set_ignored),
-	R(MSR_K8_TSEG_ADDR, MSR_VM_HSAVE_PA, ANY, 0, 0, false, get_value, set_readonly),
-	R(MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, HAS(OSVW), IN(msrs.osvw), ALL, true,
-	  get_field, set_by_host),
-	M(MSR_AMD64_DC_CFG,		ANY, 0, 0, false, get_value, set_ignored),
-	/* LFENCE serializes. */
-	M(MSR_AMD64_DE_CFG,		ANY, 0, BIT(1), false, get_value, set_readonly),
-	M(MSR_AMD64_BU_CFG2,		ANY, 0, 0, false, get_value, set_ignored),
-};
-
-static __always_inline const struct msr_desc *find(u32 msr)
-{
-	u32 nr = ARRAY_SIZE(msrs), half;
-	const struct msr_desc *d = msrs;
-
-	/* The last one that does not begin behind @msr. */
-	for (; nr > 1; nr -= half) {
-		half = nr / 2;
-		if (d[half].first <= msr)
-			d += half;
-	}
-	return d->first <= msr && msr <= d->last ? d : NULL;
-}
-
-static __always_inline bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
-{
-	if (d->feature == NO_FEATURE)
-		return true;
-	/* User space may restore MSRs before it sets the CPUID that has them. */
-	return host ? fonda_supported(d->feature) : fonda_guest_has(vcpu, d->feature);
-}
-
-/* The processor may speculate past find(); @i must not lead it astray. */
-static __always_inline u32 index_in(const struct msr_desc *d, u32 msr)
-{
-	return array_index_nospec(msr - d->first, d->last - d->first + 1);
-}
-
-static __always_inline int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
-{
-	const struct msr_desc *d = find(msr);
-
-	if (!d || !available(vcpu, d, host))
-		return MSR_UNKNOWN;
-	return d->get(vcpu, d, index_in(d, msr), val);
-}
-
-static __always_inline int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
-{
-	const struct msr_desc *d = find(msr);
-
-	if (!d || !available(vcpu, d, host))
-		return MSR_UNKNOWN;
-	return d->set(vcpu, d, index_in(d, msr), val, host);
 }
 
 /* -- power-up --------------------------------------------------------------- */
@@ -913,7 +795,7 @@ static int get_feature_msr(u32 msr, u64 *val)
 	if (msr == MSR_IA32_UCODE_REV)
 		*val = host_microcode_rev();
 	else if (msr == MSR_AMD64_DE_CFG)
-		*val = find(msr)->value;
+		*val = find(msr)->bits;
 	else if (msr == MSR_IA32_ARCH_CAPABILITIES && nr_feature_msrs() == 3)
 		*val = host_arch_capabilities();
 	else
