@@ -381,8 +381,7 @@ static u8 exit_group7(u8 modrm, bool rep)
 	return without[modrm & 63];
 }
 
-/* After 0f, the instructions that are no longer. */
-static const u8 exit_plain[256] = {
+const u8 fonda_exit_two_bytes[256] = {
 	[0x06] = FONDA_OP_CLTS, [0x08] = FONDA_OP_INVD,
 	[0x09] = FONDA_OP_WBINVD,	/* and WBNOINVD, with f3 */
 	[0x30] = FONDA_OP_WRMSR, FONDA_OP_RDTSC, FONDA_OP_RDMSR, FONDA_OP_RDPMC,
@@ -419,21 +418,17 @@ static void exit_two_byte(struct fonda_exit_insn *i, struct cursor *c,
 		i->reg |= (p->rex & 4) << 1;
 		break;
 	default:
-		i->op = exit_plain[b];
+		i->op = fonda_exit_two_bytes[b];
 		break;
 	}
 }
 
-struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits)
+struct fonda_exit_insn fonda_decode_exit_any(const u8 *code, int nr, int bits)
 {
 	struct cursor c = { .code = code, .nr = min(nr, FONDA_INSN_MAX) };
 	struct fonda_exit_insn i = { 0 };
 	struct prefixes p;
 	u8 b;
-
-	/* What exits most has no prefix and no operand. */
-	if (likely(nr >= 2 && code[0] == 0x0f && exit_plain[code[1]]))
-		return (struct fonda_exit_insn){ .op = exit_plain[code[1]], .len = 2 };
 
 	b = next_opcode(&c, &p, bits);
 	switch (b) {

@@ -8,6 +8,8 @@
 #ifndef FONDA_EMULATE_H
 #define FONDA_EMULATE_H
 
+#include <linux/compiler.h>
+
 #include "types.h"
 
 /* The longest instruction, in bytes. */
@@ -44,12 +46,24 @@ struct fonda_exit_insn {
 	u8 has_imm;
 };
 
+struct fonda_exit_insn fonda_decode_exit_any(const u8 *code, int nr, int bits);
+/* By their second byte, those that are 0f and another one. */
+extern const u8 fonda_exit_two_bytes[256];
+
 /*
  * Decode the @nr bytes at @code as one of the instructions above in a code
  * segment of @bits (16, 32, 64). FONDA_OP_UNKNOWN when it is none of them or
  * longer than @nr. (AMD64 APM volume 3, "Instruction Formats".)
  */
-struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits);
+static __always_inline struct fonda_exit_insn
+fonda_decode_exit(const u8 *code, int nr, int bits)
+{
+	/* What exits most has no prefix and no operand. */
+	if (likely(nr >= 2 && code[0] == 0x0f && fonda_exit_two_bytes[code[1]]))
+		return (struct fonda_exit_insn){
+			.op = fonda_exit_two_bytes[code[1]], .len = 2 };
+	return fonda_decode_exit_any(code, nr, bits);
+}
 
 /* Base and index of an effective address beside the general registers. */
 #define FONDA_REG_NONE		16

@@ -146,24 +146,27 @@ static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gv
 	return ret ? ret : fonda_read_guest(vcpu, gpa, code, len);
 }
 
-int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code)
+static noinline int fetch_anyhow(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
+				 gva_t rip, u8 *code)
 {
-	int room = PAGE_SIZE - offset_in_page(rip), ret;
+	int len = min_t(int, FONDA_INSN_MAX, PAGE_SIZE - offset_in_page(rip)), ret;
 
-	if (likely(room >= FONDA_INSN_MAX)) {
-		if (likely(fetch_kept(vcpu, p, rip, code)))
-			return FONDA_INSN_MAX;
-		if (keep_page(vcpu, p, rip) && fetch_kept(vcpu, p, rip, code))
-			return FONDA_INSN_MAX;
-		ret = fetch_piece(vcpu, p, rip, code, FONDA_INSN_MAX);
-		return ret ? ret : FONDA_INSN_MAX;
-	}
-	ret = fetch_piece(vcpu, p, rip, code, room);
-	if (ret)
-		return ret;
+	if (len == FONDA_INSN_MAX && keep_page(vcpu, p, rip) && fetch_kept(vcpu, p, rip, code))
+		return len;
+	ret = fetch_piece(vcpu, p, rip, code, len);
+	if (ret || len == FONDA_INSN_MAX)
+		return ret ? ret : len;
 	/* The next page need not be there: the instruction may end before it. */
-	ret = fetch_piece(vcpu, p, rip + room, code + room, FONDA_INSN_MAX - room);
+	ret = fetch_piece(vcpu, p, rip + len, code + len, FONDA_INSN_MAX - len);
 	if (ret == -EAGAIN)
 		return ret;
-	return ret ? room : FONDA_INSN_MAX;
+	return ret ? len : FONDA_INSN_MAX;
+}
+
+int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code)
+{
+	if (likely(offset_in_page(rip) <= PAGE_SIZE - FONDA_INSN_MAX &&
+		   fetch_kept(vcpu, p, rip, code)))
+		return FONDA_INSN_MAX;
+	return fetch_anyhow(vcpu, p, rip, code);
 }
