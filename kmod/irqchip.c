@@ -64,7 +64,7 @@ void lapic_raise(struct fonda_lapic *apic)
 {
 	struct fonda_vcpu *vcpu = vcpu_of(apic);
 
-	/* IRR was set by a locked instruction: nothing_waits() relies on it. */
+	/* IRR was set by a locked instruction: fonda_irq_offer() relies on it. */
 	WRITE_ONCE(vcpu->irq_pending, true);
 	fonda_vcpu_kick(vcpu);
 }
@@ -789,18 +789,23 @@ unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector)
 
 /* -- what a vCPU takes ------------------------------------------------------ */
 
-/* Does something want to be taken as an ExtINT, and could it? */
-static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
+/* Does something want to be taken as an ExtINT? */
+static __always_inline bool extint_asked(struct fonda_vcpu *vcpu)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 
-	if (chip->mode == FONDA_IRQCHIP_KERNEL ? !READ_ONCE(chip->pic->output) :
-						 READ_ONCE(vcpu->ext_irq) < 0)
-		return false;
-	return !vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic);
+	return chip->mode == FONDA_IRQCHIP_KERNEL ? READ_ONCE(chip->pic->output) :
+						    READ_ONCE(vcpu->ext_irq) >= 0;
 }
 
-static int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pic *pic))
+/* And would it be let through? */
+static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
+{
+	return unlikely(extint_asked(vcpu)) &&
+	       (!vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic));
+}
+
+static noinline int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pic *pic))
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	unsigned long flags;
@@ -814,54 +819,51 @@ static int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pi
 	return vector;
 }
 
-static void nothing_waits(struct fonda_vcpu *vcpu)
-{
-	bool unused;
-
-	WRITE_ONCE(vcpu->irq_pending, false);
-	/*
-	 * Who raises one sets it, then irq_pending. Either we see it now, or
-	 * irq_pending is set after we cleared it.
-	 */
-	smp_mb();
-	if (extint_waits(vcpu) ||
-	    (vcpu->in_kernel_apic && lapic_peek(&vcpu->lapic, &unused) != FONDA_IRQ_NONE))
-		WRITE_ONCE(vcpu->irq_pending, true);
-}
-
 int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 {
-	int vector = FONDA_IRQ_NONE;
-
-	if (unlikely(extint_waits(vcpu)))
+	if (extint_waits(vcpu))
 		return extint_vector(vcpu, pic_peek);
-	if (likely(vcpu->in_kernel_apic))
-		vector = lapic_peek(&vcpu->lapic, tpr_blocked);
-	if (vector == FONDA_IRQ_NONE)
-		nothing_waits(vcpu);
-	return vector;
+	return likely(vcpu->in_kernel_apic) ? lapic_peek(&vcpu->lapic, tpr_blocked) : -1;
 }
 
+/*
+ * Once the highest vector is offered, or held back by one in service, all others
+ * have to wait for an EOI: end_of_interrupt() has irq_pending set again. The task
+ * priority may change without that.
+ */
 int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 {
 	struct fonda_lapic *apic = &vcpu->lapic;
-	int vector = FONDA_IRQ_NONE;
+	int vector = -1;
 
+	/*
+	 * Who raises an interrupt makes it visible, then sets irq_pending.
+	 * Either we see it now, or irq_pending is set after we cleared it.
+	 */
+	smp_store_mb(vcpu->irq_pending, false);
 	apic->offered_ext = extint_waits(vcpu);
-	if (unlikely(apic->offered_ext))
+	if (unlikely(apic->offered_ext)) {
+		WRITE_ONCE(vcpu->irq_pending, true);
 		return extint_vector(vcpu, pic_offer);
+	}
 	if (likely(vcpu->in_kernel_apic))
 		vector = lapic_offer(apic, tpr_blocked);
-	if (vector == FONDA_IRQ_NONE)
-		nothing_waits(vcpu);
+	if (unlikely(*tpr_blocked))
+		WRITE_ONCE(vcpu->irq_pending, true);
 	return vector;
 }
 
-static void settle_pic(struct fonda_irqchip *chip, int vector, bool taken)
+static noinline void settle_extint(struct fonda_vcpu *vcpu, int vector, bool taken)
 {
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	unsigned long flags;
 	u32 acked = 0;
 
+	if (chip->mode != FONDA_IRQCHIP_KERNEL) {
+		if (taken)
+			WRITE_ONCE(vcpu->ext_irq, -1);
+		return;
+	}
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if (taken) {
 		pic_intack(chip->pic, vector);
@@ -877,18 +879,12 @@ static void settle_pic(struct fonda_irqchip *chip, int vector, bool taken)
 
 void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
 {
-	struct fonda_lapic *apic = &vcpu->lapic;
-
-	if (unlikely(apic->offered_ext)) {
-		if (vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL)
-			settle_pic(&vcpu->vm->irqchip, vector, taken);
-		else if (taken)
-			WRITE_ONCE(vcpu->ext_irq, -1);
-	} else if (likely(taken)) {
-		lapic_take(apic, vector);
-	} else {
-		lapic_withdraw(apic, vector);
-	}
+	if (unlikely(vcpu->lapic.offered_ext))
+		settle_extint(vcpu, vector, taken);
+	else if (likely(taken))
+		lapic_take(&vcpu->lapic, vector);
+	else
+		lapic_withdraw(&vcpu->lapic, vector);
 }
 
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)

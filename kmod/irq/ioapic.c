@@ -44,19 +44,23 @@ static int service(struct fonda_ioapic *ioapic, unsigned int pin)
 {
 	u64 rte = ioapic->rte[pin];
 	bool level = level_triggered(rte);
-	struct fonda_irq_msg msg;
 	int ret;
 
 	if (rte & RTE_MASKED || (level && rte & RTE_REMOTE_IRR))
 		return -1;
-	msg = (struct fonda_irq_msg){
-		.dest = RTE_DEST(rte),
-		.vector = RTE_VECTOR(rte),
-		.mode = RTE_MODE(rte),
-		.logical = rte & RTE_LOGICAL,
-		.level = level,
-	};
-	ret = fonda_irq_deliver(ioapic->chip, &msg, NULL);
+	if (likely(!(rte & RTE_LOGICAL) && RTE_MODE(rte) == FONDA_DM_FIXED)) {
+		ret = fonda_irq_deliver_fixed(ioapic->chip, RTE_DEST(rte), RTE_VECTOR(rte), level);
+	} else {
+		const struct fonda_irq_msg msg = {
+			.dest = RTE_DEST(rte),
+			.vector = RTE_VECTOR(rte),
+			.mode = RTE_MODE(rte),
+			.logical = rte & RTE_LOGICAL,
+			.level = level,
+		};
+
+		ret = fonda_irq_deliver(ioapic->chip, &msg, NULL);
+	}
 	if (level && ret >= 0)
 		ioapic->rte[pin] |= RTE_REMOTE_IRR;
 	return ret;

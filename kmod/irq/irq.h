@@ -17,6 +17,7 @@
 #define FONDA_IRQ_H
 
 #include <linux/bits.h>
+#include <linux/errno.h>
 #include <linux/hrtimer.h>
 #include <linux/kvm.h>
 #include <linux/list.h>
@@ -161,8 +162,6 @@ void pit_set_reinject(struct fonda_pit *pit, bool on);
 void pit_get_state(struct fonda_pit *pit, struct kvm_pit_state2 *state);
 void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state);
 
-#define FONDA_IRQ_NONE		(-2)	/* nothing waits at all */
-
 /* lapic.c: the local APIC. Bits of events: */
 #define FONDA_LAPIC_INIT	(1 << 0)
 #define FONDA_LAPIC_SIPI	(1 << 1)	/* sipi_vector is valid */
@@ -221,8 +220,8 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg);
 int lapic_accept_fixed(struct fonda_lapic *apic, u8 vector, bool level);
 /*
- * The highest vector that waits in IRR and that priorities let through, -1:
- * they hold it back, or FONDA_IRQ_NONE. *tpr_blocked: only the task priority.
+ * The highest vector that waits in IRR and that priorities let through, or -1.
+ * *tpr_blocked is set when only the task priority holds it back.
  */
 int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
 /*
@@ -231,8 +230,15 @@ int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
  * interrupt.
  */
 int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked);
-void lapic_take(struct fonda_lapic *apic, u8 vector);
 void lapic_withdraw(struct fonda_lapic *apic, u8 vector);
+
+static inline void lapic_take(struct fonda_lapic *apic, u8 vector)
+{
+	apic->regs[(0x100 + (vector / 32) * 16) / 4] |= 1u << vector % 32;
+	/* Only a higher one can interrupt the one in service. */
+	apic->isr_top = vector;
+}
+
 bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
 
 /* The task priority class: what CR8 holds. */
@@ -309,9 +315,15 @@ void fonda_apic_map_move(struct fonda_irqchip *chip, struct fonda_lapic *apic,
  */
 int fonda_irq_deliver(struct fonda_irqchip *chip, const struct fonda_irq_msg *msg,
 		      struct fonda_lapic *from);
+/* The same of what nearly all messages of devices are: a vector for one APIC. */
+int fonda_irq_deliver_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector, bool level);
 int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data);
+
 /* 0, or -EINVAL: bits that no message can have. */
-int fonda_msi_check(const struct fonda_irqchip *chip, u64 address);
+static inline int fonda_msi_check(const struct fonda_irqchip *chip, u64 address)
+{
+	return chip->x2apic_format && address & 0xff00000000ULL ? -EINVAL : 0;
+}
 
 /*
  * Build a table of @nr entries, already in @routes->entry; -EINVAL. Publish
@@ -345,7 +357,7 @@ void lapic_timer_start(struct fonda_lapic *apic, u64 expires_ns);
 bool lapic_timer_cancel(struct fonda_lapic *apic);
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc);
 void lapic_raise(struct fonda_lapic *apic);	/* something waits in IRR */
-void lapic_recheck(struct fonda_lapic *apic);	/* own thread: ExtINT may pass now */
+void lapic_recheck(struct fonda_lapic *apic);	/* own thread: something may pass now */
 void lapic_send_event(struct fonda_lapic *apic);	/* INIT or SIPI arrived */
 void lapic_send_nmi(struct fonda_lapic *apic);
 /* May the guest suppress EOI broadcasts and write to the IOAPIC instead? */
@@ -380,10 +392,11 @@ void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init);
 
 /*
  * Only when vcpu->irq_pending: the vector to offer to the guest now, or -1.
- * *tpr_blocked: something waits that only the task priority holds back. Clears
- * irq_pending when nothing at all waits. vcpu->lapic.offered_ext says that the
- * vector is an ExtINT, to which priorities do not apply. Each offer is settled
- * before the next question: did the guest take it, or not?
+ * *tpr_blocked is set when something waits that only the task priority holds
+ * back. Clears irq_pending unless it is worth asking again before something
+ * else happens. vcpu->lapic.offered_ext says that the vector is an ExtINT, to
+ * which priorities do not apply. Each offer is settled before the next
+ * question: did the guest take it, or not?
  */
 int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked);
 void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);

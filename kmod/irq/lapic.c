@@ -146,10 +146,8 @@ static __always_inline int find_vector(struct fonda_lapic *apic, bool *tpr_block
 	int vector, in_service;
 
 	if (unlikely(!apic->enabled))
-		return FONDA_IRQ_NONE;
+		return -1;
 	vector = highest_vector(&apic->regs[REG_IRR / 4]);
-	if (vector < 0)
-		return FONDA_IRQ_NONE;
 	/* A whole class is held back; -1, nothing in service, stays -1. */
 	in_service = apic->isr_top | 0xf;
 	if (vector <= in_service)
@@ -178,13 +176,7 @@ int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked)
 void lapic_withdraw(struct fonda_lapic *apic, u8 vector)
 {
 	set_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
-}
-
-void lapic_take(struct fonda_lapic *apic, u8 vector)
-{
-	apic->regs[(REG_ISR + (vector / 32) * 16) / 4] |= 1u << vector % 32;
-	/* Only a higher one can interrupt the one in service. */
-	apic->isr_top = vector;
+	lapic_recheck(apic);
 }
 
 static void end_of_interrupt(struct fonda_lapic *apic)
@@ -198,6 +190,9 @@ static void end_of_interrupt(struct fonda_lapic *apic)
 	bit = 1u << vector % 32;
 	*isr &= ~bit;
 	apic->isr_top = highest_vector(&apic->regs[REG_ISR / 4]);
+	/* What this one held back. */
+	if (highest_vector(&apic->regs[REG_IRR / 4]) >= 0)
+		lapic_recheck(apic);
 
 	/* "Signaling Interrupt Servicing Completion" */
 	if (test_bit(vector, apic->chip->eoi_vectors) ||

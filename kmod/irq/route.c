@@ -97,8 +97,9 @@ static bool is_target(struct fonda_irqchip *chip, const struct fonda_irq_msg *ms
  * The slow way: ask every local APIC. Lowest priority is arbitrated by the
  * vector, so that one interrupt keeps going to one processor.
  */
-static int deliver_search(struct fonda_irqchip *chip, const struct fonda_irq_msg *msg,
-			  struct fonda_lapic *from)
+static noinline int deliver_search(struct fonda_irqchip *chip,
+				   const struct fonda_irq_msg *msg,
+				   struct fonda_lapic *from)
 {
 	struct fonda_lapic *apic;
 	int i, nr = 0, chosen = -1, ret = -1;
@@ -163,12 +164,38 @@ int fonda_irq_deliver(struct fonda_irqchip *chip, const struct fonda_irq_msg *ms
 #define MSI_MODE(data)	(((data) >> 8) & 7)
 #define MSI_LEVEL	BIT(15)
 
-int fonda_msi_check(const struct fonda_irqchip *chip, u64 address)
+static noinline int search_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector, bool level)
 {
-	return chip->x2apic_format && address & 0xff00000000ULL ? -EINVAL : 0;
+	const struct fonda_irq_msg msg = {
+		.dest = dest, .vector = vector, .mode = FONDA_DM_FIXED, .level = level,
+	};
+
+	return deliver_search(chip, &msg, NULL);
 }
 
-static int deliver_any_msi(struct fonda_irqchip *chip, u32 dest, u64 address, u32 data)
+static __always_inline int deliver_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector,
+					 bool level)
+{
+	struct fonda_lapic *apic;
+	int ret = -1;
+
+	rcu_read_lock_sched();
+	apic = lookup(chip, dest);
+	if (unlikely(apic == FONDA_APIC_SHARED))
+		ret = search_fixed(chip, dest, vector, level);
+	else if (likely(apic))
+		ret = lapic_accept_fixed(apic, vector, level);
+	rcu_read_unlock_sched();
+	return ret;
+}
+
+int fonda_irq_deliver_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector, bool level)
+{
+	return deliver_fixed(chip, dest, vector, level);
+}
+
+static noinline int deliver_other_msi(struct fonda_irqchip *chip, u32 dest, u64 address,
+				      u32 data)
 {
 	struct fonda_irq_msg msg = {
 		.dest = dest,
@@ -184,26 +211,20 @@ static int deliver_any_msi(struct fonda_irqchip *chip, u32 dest, u64 address, u3
 	return fonda_irq_deliver(chip, &msg, NULL);
 }
 
-int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data)
+static __always_inline int deliver_msi(struct fonda_irqchip *chip, u64 address, u32 data)
 {
 	u32 dest = (address >> 12) & 0xff;
-	struct fonda_lapic *apic;
-	int ret = -1;
 
 	if (chip->x2apic_format)
 		dest |= (address >> 32) & 0xffffff00;
 	if (unlikely(address & MSI_LOGICAL || MSI_MODE(data) != FONDA_DM_FIXED))
-		return deliver_any_msi(chip, dest, address, data);
+		return deliver_other_msi(chip, dest, address, data);
+	return deliver_fixed(chip, dest, data, data & MSI_LEVEL);
+}
 
-	/* Nearly all: a vector for one processor. */
-	rcu_read_lock_sched();
-	apic = lookup(chip, dest);
-	if (unlikely(apic == FONDA_APIC_SHARED))
-		ret = deliver_any_msi(chip, dest, address, data);
-	else if (apic)
-		ret = lapic_accept_fixed(apic, data, data & MSI_LEVEL);
-	rcu_read_unlock_sched();
-	return ret;
+int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data)
+{
+	return deliver_msi(chip, address, data);
 }
 
 /* -- the routing table ------------------------------------------------------ */
@@ -375,8 +396,8 @@ static __always_inline int set_pin(struct fonda_irqchip *chip, int source,
 }
 
 /* All pins of a GSI whose first entry is @e. As fonda_gsi_set(). */
-static int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes, int source,
-		    const struct kvm_irq_routing_entry *e, bool high)
+static __always_inline int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes,
+				    int source, const struct kvm_irq_routing_entry *e, bool high)
 {
 	bool had_output = chip->pic->output;
 	int ret = -1;
@@ -394,10 +415,11 @@ static int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes, int
 	return ret;
 }
 
-static int send_msi(struct fonda_irqchip *chip, const struct kvm_irq_routing_entry *e)
+static __always_inline int send_msi(struct fonda_irqchip *chip,
+				    const struct kvm_irq_routing_entry *e)
 {
-	return fonda_msi_deliver(chip, (u64)e->u.msi.address_hi << 32 | e->u.msi.address_lo,
-				 e->u.msi.data);
+	return deliver_msi(chip, (u64)e->u.msi.address_hi << 32 | e->u.msi.address_lo,
+			   e->u.msi.data);
 }
 
 /* Device models repeat themselves: without the lock, would it change anything? */

@@ -261,7 +261,7 @@ TEST(what_holds_back)
 	bool tpr_blocked = false;
 
 	start(1);
-	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), FONDA_IRQ_NONE);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), -1);
 	ipi(0, 0, SELF | 0x41);
 	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), 0x41);
 	EXPECT_TRUE(apic_irr(0, 0x41));
@@ -280,11 +280,15 @@ TEST(what_holds_back)
 	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), -1);
 	EXPECT_FALSE(tpr_blocked);
 	EXPECT_TRUE(apic_irr(0, 0x4f));
-	/* Switched off, nothing is let through. */
+	/* Its end is the moment to look again. */
+	EXPECT_EQ(world.rechecks[0], 0);
 	apic_set(0, APIC_TPR, 0);
 	eoi(0);
+	EXPECT_EQ(world.rechecks[0], 1);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), 0x4f);
+	/* Switched off, nothing is let through. */
 	lapic_set_base(apic, 0xfee00100, false);
-	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), FONDA_IRQ_NONE);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), -1);
 	world_fini();
 }
 
@@ -309,6 +313,7 @@ TEST(one_more_while_the_first_is_offered)
 	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), 0x42);
 	ipi(0, 0, SELF | 0x42);
 	lapic_withdraw(apic, 0x42);
+	EXPECT_GT(world.rechecks[0], 0);
 	EXPECT_EQ(apic_take(0), 0x42);
 	eoi(0);
 	EXPECT_EQ(apic_take(0), -1);
