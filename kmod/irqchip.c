@@ -256,139 +256,80 @@ struct fonda_irqchip_devs {
 	struct fonda_io_dev speaker;
 };
 
-/* An access that reaches over the end is somebody else's. */
-static bool is_inside(const struct fonda_io_dev *dev, gpa_t addr, int len)
+static bool is_pit(gpa_t port)
 {
-	return addr - dev->base + len <= dev->len;
+	return port == 0x61 || port - 0x40 < 4;
 }
 
-static int pic_io_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-		       void *data)
+/* An access that reaches over the end is somebody else's. */
+static int chip_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+		     void *data)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	unsigned long flags;
 	u8 *bytes = data;
+	u64 val;
 	int i;
 
-	if (!is_inside(dev, addr, len))
+	if (addr - dev->base + len > dev->len)
 		return -EOPNOTSUPP;
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	for (i = 0; i < len; i++)
-		bytes[i] = pic_read(chip->pic, addr + i);
+	if (dev->base == FONDA_IOAPIC_BASE) {
+		val = ioapic_read(chip->ioapic, addr - dev->base);
+		memcpy(data, &val, min_t(int, len, sizeof(val)));
+	} else {
+		for (i = 0; i < len; i++, addr++)
+			bytes[i] = is_pit(addr) ? pit_read(chip->pit, addr) :
+						  pic_read(chip->pic, addr);
+	}
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return 0;
 }
 
-static int pic_io_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-			const void *data)
+static int chip_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+		      const void *data)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	const u8 *bytes = data;
 	unsigned long flags;
 	bool had_output;
-	u32 acked;
+	u32 acked, val = 0;
 	int i;
 
-	if (!is_inside(dev, addr, len))
+	if (addr - dev->base + len > dev->len)
 		return -EOPNOTSUPP;
+	memcpy(&val, data, min_t(int, len, sizeof(val)));
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	had_output = chip->pic->output;
-	for (i = 0; i < len; i++)
-		pic_write(chip->pic, addr + i, bytes[i]);
+	if (dev->base == FONDA_IOAPIC_BASE)
+		ioapic_write(chip->ioapic, addr - dev->base, val);
+	else if (is_pit(addr))
+		for (i = 0; i < len; i++)
+			pit_write(chip->pit, addr + i, bytes[i]);
+	else
+		for (i = 0; i < len; i++)
+			pic_write(chip->pic, addr + i, bytes[i]);
 	acked = pic_take_acked(chip->pic);
 	if (chip->pic->output && !had_output)
 		fonda_pic_output(chip);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 
-	for (; acked; acked &= acked - 1) {
-		unsigned int line = __ffs(acked);
-
-		notify_acked(chip, line / 8, line % 8);
-	}
+	for (; acked; acked &= acked - 1)
+		notify_acked(chip, __ffs(acked) / 8, __ffs(acked) % 8);
 	return 0;
 }
 
-static int pit_io_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-		       void *data)
-{
-	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	unsigned long flags;
-	u8 *bytes = data;
-	int i;
-
-	if (!is_inside(dev, addr, len))
-		return -EOPNOTSUPP;
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	for (i = 0; i < len; i++)
-		bytes[i] = pit_read(chip->pit, addr + i);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	return 0;
-}
-
-static int pit_io_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-			const void *data)
-{
-	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	const u8 *bytes = data;
-	unsigned long flags;
-	int i;
-
-	if (!is_inside(dev, addr, len))
-		return -EOPNOTSUPP;
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	for (i = 0; i < len; i++)
-		pit_write(chip->pit, addr + i, bytes[i]);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	return 0;
-}
-
-static int ioapic_io_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-			  void *data)
-{
-	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	unsigned long flags;
-	u64 val;
-
-	if (!is_inside(dev, addr, len))
-		return -EOPNOTSUPP;
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	val = ioapic_read(chip->ioapic, addr - dev->base);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	memcpy(data, &val, min_t(int, len, sizeof(val)));
-	return 0;
-}
-
-static int ioapic_io_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-			   const void *data)
-{
-	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	unsigned long flags;
-	u32 val = 0;
-
-	if (!is_inside(dev, addr, len))
-		return -EOPNOTSUPP;
-	memcpy(&val, data, min_t(int, len, sizeof(val)));
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	ioapic_write(chip->ioapic, addr - dev->base, val);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	return 0;
-}
-
-static const struct fonda_io_ops pic_io_ops = { .read = pic_io_read, .write = pic_io_write };
-static const struct fonda_io_ops pit_io_ops = { .read = pit_io_read, .write = pit_io_write };
-static const struct fonda_io_ops ioapic_io_ops = {
-	.read = ioapic_io_read, .write = ioapic_io_write
-};
+static const struct fonda_io_ops chip_io_ops = { .read = chip_read, .write = chip_write };
 
 static const struct fonda_irqchip_devs devs_template = {
 	.pic = {
-		{ .ops = &pic_io_ops, .base = 0x20, .len = 2 },
-		{ .ops = &pic_io_ops, .base = 0xa0, .len = 2 },
-		{ .ops = &pic_io_ops, .base = 0x4d0, .len = 2 },
+		{ .ops = &chip_io_ops, .base = 0x20, .len = 2 },
+		{ .ops = &chip_io_ops, .base = 0xa0, .len = 2 },
+		{ .ops = &chip_io_ops, .base = 0x4d0, .len = 2 },
 	},
-	.ioapic = { .ops = &ioapic_io_ops, .base = FONDA_IOAPIC_BASE, .len = 0x100 },
-	.pit = { .ops = &pit_io_ops, .base = 0x40, .len = 4 },
-	.speaker = { .ops = &pit_io_ops, .base = 0x61, .len = 1 },
+	.ioapic = { .ops = &chip_io_ops, .base = FONDA_IOAPIC_BASE, .len = 0x100 },
+	.pit = { .ops = &chip_io_ops, .base = 0x40, .len = 4 },
+	.speaker = { .ops = &chip_io_ops, .base = 0x61, .len = 1 },
 };
 
 /* -- creation --------------------------------------------------------------- */
