@@ -114,17 +114,33 @@ static struct fonda_memslot *logging_slot(struct fonda_vm *vm, u32 id)
 	return slot && slot->dirty_bitmap ? slot : ERR_PTR(-ENOENT);
 }
 
+/*
+ * What the log forgets must have been forgotten by the processors: leaves whose
+ * bit was @collected, and leaves that somebody removes, who sets bits in the
+ * bitmap but has not flushed yet. After the bits were taken.
+ */
+static void flush_taken(struct fonda_vm *vm, bool collected)
+{
+	smp_mb();
+	if (collected || atomic_read(&vm->mmu.flushes_pending))
+		fonda_vm_flush_tlbs(vm);
+}
+
 /* Copy the bitmap out and clear it. If that fails it keeps all it has. */
-static int take_bitmap(unsigned long *bitmap, unsigned long nr, void __user *to)
+static int take_bitmap(struct fonda_vm *vm, unsigned long *bitmap, unsigned long nr,
+		       bool collected, void __user *to)
 {
 	unsigned long *copy, i;
 	int ret = 0;
 
 	copy = kvmalloc_array(nr, sizeof(*copy), GFP_KERNEL_ACCOUNT);
-	if (!copy)
+	if (!copy) {
+		flush_taken(vm, collected);
 		return -ENOMEM;
+	}
 	for (i = 0; i < nr; i++)
 		copy[i] = READ_ONCE(bitmap[i]) ? xchg(&bitmap[i], 0) : 0;
+	flush_taken(vm, collected);
 	if (copy_to_user(to, copy, nr * sizeof(*copy))) {
 		ret = -EFAULT;
 		for (i = 0; i < nr; i++)
@@ -138,14 +154,17 @@ static int get_log(struct fonda_vm *vm, const struct kvm_dirty_log *log)
 {
 	struct fonda_memslot *slot = logging_slot(vm, log->slot);
 	unsigned long nr;
+	bool collected;
 
 	if (IS_ERR(slot))
 		return PTR_ERR(slot);
 	nr = bitmap_longs(slot->npages);
-	if (collect(vm, slot, 0, slot->npages, slot->dirty_bitmap, NULL))
-		fonda_vm_flush_tlbs(vm);
+	collected = collect(vm, slot, 0, slot->npages, slot->dirty_bitmap, NULL);
 	if (!(vm->dirty_log_flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE))
-		return take_bitmap(slot->dirty_bitmap, nr, log->dirty_bitmap);
+		return take_bitmap(vm, slot->dirty_bitmap, nr, collected, log->dirty_bitmap);
+	/* Nothing is taken: the bits stay until they are cleared by hand. */
+	if (collected)
+		fonda_vm_flush_tlbs(vm);
 	if (copy_to_user(log->dirty_bitmap, slot->dirty_bitmap, nr * sizeof(long)))
 		return -EFAULT;
 	return 0;
@@ -191,8 +210,7 @@ static int clear_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log)
 	for (i = 0; i < nr; i++)
 		if (want[i] & atomic_long_read(&bitmap[i]))
 			atomic_long_andnot(want[i], &bitmap[i]);
-	if (collect(vm, slot, first, first + npages, NULL, want))
-		fonda_vm_flush_tlbs(vm);
+	flush_taken(vm, collect(vm, slot, first, first + npages, NULL, want));
 	kvfree(want);
 	return 0;
 }

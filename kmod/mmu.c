@@ -48,7 +48,7 @@ static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m
 {
 	unsigned long flags;
 	bool found = false;
-	u64 val, pat;
+	u64 val, pat, offset;
 	pgd_t pgd;
 	p4d_t p4d;
 	pud_t pud;
@@ -64,27 +64,23 @@ static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m
 	pud = READ_ONCE(*pud_offset(&p4d, hva));
 	m->level = 3;
 	val = pud_val(pud);
-	m->hpa = (hpa_t)pud_pfn(pud) << PAGE_SHIFT;
 	if (pud_leaf(pud) || !pud_present(pud))
 		goto leaf;
 	pmd = READ_ONCE(*pmd_offset(&pud, hva));
 	m->level = 2;
 	val = pmd_val(pmd);
-	m->hpa = (hpa_t)pmd_pfn(pmd) << PAGE_SHIFT;
-	if (!pmd_leaf(pmd) && pmd_present(pmd)) {
-		pte_t pte = READ_ONCE(*pte_offset_kernel(&pmd, hva));
-
-		m->level = 1;
-		val = pte_val(pte);
-		m->hpa = (hpa_t)pte_pfn(pte) << PAGE_SHIFT;
-	}
+	if (pmd_leaf(pmd) || !pmd_present(pmd))
+		goto leaf;
+	m->level = 1;
+	val = pte_val(READ_ONCE(*pte_offset_kernel(&pmd, hva)));
 leaf:
 	/* The bits that decide are the same ones at each level. */
 	found = pte_access_permitted(__pte(val), m->write);
 	if (!found)
 		goto out;
 	m->writable = m->write || pte_access_permitted(__pte(val), true);
-	m->hpa += hva & (FONDA_LEVEL_SIZE(m->level) - 1) & PAGE_MASK;
+	offset = FONDA_LEVEL_SIZE(m->level) - 1;
+	m->hpa = (val & PTE_PFN_MASK & ~offset) | (hva & offset & PAGE_MASK);
 	pat = m->level == 1 ? _PAGE_PAT : _PAGE_PAT_LARGE;
 	if (val & (_PAGE_PCD | pat))
 		m->memtype = FONDA_MEM_UC;
@@ -255,37 +251,39 @@ struct removal {
 	struct fonda_vm *vm;
 	bool may_yield;
 	bool removed;
-	bool flush;
 	u64 *free;		/* tables */
 };
 
+/*
+ * flushes_pending counts those between here and the end of their flush, so that
+ * whoever finds a leaf gone, or the bit of a removed one in a slot's bitmap,
+ * knows that a processor may still use it.
+ */
 static void begin_removal(struct removal *r, struct fonda_vm *vm, bool may_yield)
 	__acquires(&vm->mmu.lock)
 {
 	*r = (struct removal){ .vm = vm, .may_yield = may_yield };
 	write_lock(&vm->mmu.lock);
+	atomic_inc(&vm->mmu.flushes_pending);
 }
 
 /*
  * After it returns the guest cannot reach what was removed, not even what
  * somebody else has removed and has not flushed yet: then the caller found
- * nothing to remove, and must wait for the flush all the same.
+ * nothing to remove, and must flush all the same.
  */
 static void end_removal(struct removal *r)
 	__releases(&r->vm->mmu.lock)
 {
 	struct fonda_mmu *mmu = &r->vm->mmu;
-	bool flush;
+	bool flush = r->removed || atomic_read(&mmu->flushes_pending) > 1;
 
-	if (r->removed)
-		atomic_inc(&mmu->flushes_pending);
-	flush = atomic_read(&mmu->flushes_pending);
 	write_unlock(&mmu->lock);
-
 	if (flush)
 		fonda_vm_flush_tlbs(r->vm);
-	if (r->removed)
-		atomic_dec(&mmu->flushes_pending);
+	/* What is seen to be zero was flushed. */
+	smp_mb__before_atomic();
+	atomic_dec(&mmu->flushes_pending);
 	fonda_table_free_list(&mmu->table, r->free);
 }
 

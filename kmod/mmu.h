@@ -100,7 +100,9 @@ struct fonda_mmu_format {
 	u64 large;		/* tells a leaf from a table above level 1 */
 	u64 accessed;		/* 0: the processor does not maintain it */
 	u64 dirty;		/* 0: the same */
-	u64 split;		/* a bit that the processor ignores, for ourselves */
+	/* Bits of an entry that points to a table, which the processor ignores. */
+	u64 split;		/* it was made by splitting a large leaf */
+	u64 cooling;		/* see fonda_table_collect() */
 	u64 memtype[3];		/* by enum fonda_memtype */
 	u8 max_level;		/* the largest leaf: 1: 4K, 2: 2M, 3: 1G */
 };
@@ -155,7 +157,7 @@ struct fonda_mapping {
 };
 
 /*
- * Who may run at once: map, walk, collect and age of several callers; zap and
+ * Who may run at once: map, collect and age of several callers; zap and
  * unsplit exclude everything. mmu.c has the lock.
  */
 int fonda_table_init(struct fonda_table *t, const struct fonda_mmu_format *format);
@@ -172,15 +174,6 @@ void fonda_table_drain(struct fonda_mmu_cache *cache);
  */
 bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 		     const struct fonda_mapping *m);
-
-/*
- * Calls @fn for the leaves in [start, end): @nr entries of one table that
- * follow each other, from that of @gfn. At level 1 some of them may be absent;
- * above, @nr is 1, @gfn is where the leaf begins, and it may reach beyond the
- * range. A result other than 0 ends the walk and is returned.
- */
-typedef int (*fonda_table_fn)(void *ctx, u64 *entry, gfn_t gfn, u32 nr, int level);
-int fonda_table_walk(struct fonda_table *t, gfn_t start, gfn_t end, fonda_table_fn fn, void *ctx);
 
 /* Where written pages of a slot are noted, and by which bit they are known. */
 struct fonda_dirty_sink {
@@ -207,7 +200,12 @@ void fonda_table_free_list(struct fonda_table *t, u64 *list);
  * the bit is cleared, and large leaves lose the write permission, since they
  * are split when written next. @want, if not NULL, has a bit for every page
  * from @start (a multiple of 64 from the slot's base) and limits it to those.
- * Returns whether an entry was changed, so that the processors must forget.
+ * Returns whether an entry was changed, so that the processors must forget what
+ * they have cached before the next time.
+ *
+ * A table in which no page was written loses the write permission as a whole:
+ * it is `cooling` until it has been looked at once more, for what processors
+ * wrote before they forgot, and is passed over from then until a write faults.
  */
 bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
 			 const struct fonda_dirty_sink *sink, const unsigned long *want);
@@ -231,7 +229,7 @@ struct fonda_mmu {
 	 * they cover together. Under lock for write. */
 	unsigned int nr_invalidating;
 	hva_t invalid_start, invalid_end;
-	/* Somebody has removed leaves and not flushed yet. */
+	/* Those who remove leaves and have not flushed them yet. */
 	atomic_t flushes_pending;
 	struct fonda_memslots *retired;	/* (s) slots replaced, to be freed */
 	u32 nr_retired;			/* (s) */

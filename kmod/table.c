@@ -34,6 +34,7 @@ const struct fonda_mmu_format fonda_npt_format = {
 	.accessed	= BIT_ULL(5),
 	.dirty		= BIT_ULL(6),
 	.split		= BIT_ULL(11),
+	.cooling	= BIT_ULL(52),
 	.memtype	= { 0, BIT_ULL(3), BIT_ULL(3) | BIT_ULL(4) },
 	.max_level	= 3,
 };
@@ -53,6 +54,7 @@ const struct fonda_mmu_format fonda_ept_format = {
 	.accessed	= BIT_ULL(8),
 	.dirty		= BIT_ULL(9),
 	.split		= BIT_ULL(11),
+	.cooling	= BIT_ULL(52),
 	.memtype	= { 6 << 3, 1 << 3, 0 },
 	.max_level	= 3,
 };
@@ -227,6 +229,12 @@ static void count_change(struct fonda_table *t, bool table, bool split, bool was
 	}
 }
 
+/* A table that was not written to for a while is. False: it has changed. */
+static bool warm_up(const struct fonda_mmu_format *f, u64 *entry, u64 old)
+{
+	return cmpxchg64(entry, old, (old | f->write) & ~f->cooling) == old;
+}
+
 bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 		     const struct fonda_mapping *m)
 {
@@ -242,6 +250,8 @@ bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 
 		if (old & f->present) {
 			if (!is_leaf(f, old, level)) {
+				if (m->write && !(old & f->write) && !warm_up(f, entry, old))
+					continue;
 				table = table_of(f, old);
 				level--;
 				continue;
@@ -266,15 +276,19 @@ bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 	}
 }
 
+/*
+ * Called for each entry in use that translates pages of the range: a leaf of
+ * more than a page, or a table of small leaves (level 2). @start and @end are
+ * the part of the range that it translates. Not 0 ends the walk.
+ */
+typedef int (*walk_fn)(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level);
+
 static int walk_level(const struct fonda_mmu_format *f, u64 *table, int level,
-		      gfn_t start, gfn_t end, fonda_table_fn fn, void *ctx)
+		      gfn_t start, gfn_t end, walk_fn fn, void *ctx)
 {
 	u64 *entry = entry_of(table, start, level);
 	int ret = 0;
 	gfn_t next;
-
-	if (level == 1)
-		return fn(ctx, entry, start, end - start, 1);
 
 	for (; start < end && !ret; start = next, entry++) {
 		u64 old = READ_ONCE(*entry);
@@ -282,15 +296,15 @@ static int walk_level(const struct fonda_mmu_format *f, u64 *table, int level,
 		next = min(end, entry_end(start, level));
 		if (!(old & f->present))
 			continue;
-		if (is_leaf(f, old, level))
-			ret = fn(ctx, entry, start & -FONDA_LEVEL_PAGES(level), 1, level);
+		if (level == 2 || is_leaf(f, old, level))
+			ret = fn(ctx, entry, old, start, next, level);
 		else
 			ret = walk_level(f, table_of(f, old), level - 1, start, next, fn, ctx);
 	}
 	return ret;
 }
 
-int fonda_table_walk(struct fonda_table *t, gfn_t start, gfn_t end, fonda_table_fn fn, void *ctx)
+static int walk(struct fonda_table *t, gfn_t start, gfn_t end, walk_fn fn, void *ctx)
 {
 	return walk_level(t->format, t->root, FONDA_ROOT_LEVEL, start, end, fn, ctx);
 }
@@ -405,6 +419,57 @@ static __always_inline u64 collect_word(u64 *entry, unsigned int n, u64 mask, u6
 	return written;
 }
 
+static u64 collect_small(struct collect *c, u64 *entry, gfn_t gfn, u32 nr)
+{
+	u64 mask = c->sink->mask, any = 0;
+
+	while (nr) {
+		u64 page = gfn - c->sink->base_gfn, want = ~0ULL, written = 0;
+		unsigned int shift = page % 64;
+		unsigned int n = min(nr, 64 - shift);
+
+		if (c->want)
+			want = c->want[(gfn - c->start) / 64] >> shift;
+		/* Most often all are wanted: not to ask each saves a fifth. */
+		if (want == ~0ULL)
+			written = collect_word(entry, n, mask, want, true);
+		else if (want)
+			written = collect_word(entry, n, mask, want, false);
+		if (written && c->sink->bitmap)
+			atomic_long_or(written << shift,
+				       (atomic_long_t *)&c->sink->bitmap[page / 64]);
+		any |= written;
+		entry += n;
+		gfn += n;
+		nr -= n;
+	}
+	return any;
+}
+
+static void collect_table(struct collect *c, u64 *entry, u64 old, gfn_t start, gfn_t end)
+{
+	const struct fonda_mmu_format *f = c->f;
+	u64 written, new = old;
+
+	if (!(old & (f->write | f->cooling)))
+		return;
+	written = collect_small(c, entry_of(table_of(f, old), start, 1), start, end - start);
+	if (written)
+		c->changed = true;
+	if (c->want || end - start != FONDA_TABLE_ENTRIES)
+		return;
+
+	if (!(old & f->write)) {
+		new &= ~f->cooling;
+	} else if (!written) {
+		new = (old & ~f->write) | f->cooling;
+		c->changed = true;
+	}
+	/* A write fault that comes first keeps it warm. */
+	if (new != old)
+		cmpxchg64(entry, old, new);
+}
+
 static void collect_large(struct collect *c, u64 *entry, gfn_t gfn, int level)
 {
 	gfn_t first = max(gfn, c->start) - c->start;
@@ -424,37 +489,14 @@ static void collect_large(struct collect *c, u64 *entry, gfn_t gfn, int level)
 		note_leaf(c->sink, gfn, level);
 }
 
-static int collect_run(void *ctx, u64 *entry, gfn_t gfn, u32 nr, int level)
+static int collect_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
 {
 	struct collect *c = ctx;
 
-	if (level > 1) {
-		collect_large(c, entry, gfn, level);
-		return 0;
-	}
-	while (nr) {
-		u64 page = gfn - c->sink->base_gfn, want = ~0ULL, written = 0;
-		u64 mask = c->sink->mask;
-		unsigned int shift = page % 64;
-		unsigned int n = min(nr, 64 - shift);
-
-		if (c->want)
-			want = c->want[(gfn - c->start) / 64] >> shift;
-		/* Most often all are wanted: not to ask each saves a fifth. */
-		if (want == ~0ULL)
-			written = collect_word(entry, n, mask, want, true);
-		else if (want)
-			written = collect_word(entry, n, mask, want, false);
-		if (written) {
-			c->changed = true;
-			if (c->sink->bitmap)
-				atomic_long_or(written << shift,
-					       (atomic_long_t *)&c->sink->bitmap[page / 64]);
-		}
-		entry += n;
-		gfn += n;
-		nr -= n;
-	}
+	if (is_leaf(c->f, old, level))
+		collect_large(c, entry, start & -FONDA_LEVEL_PAGES(level), level);
+	else
+		collect_table(c, entry, old, start, end);
 	return 0;
 }
 
@@ -465,7 +507,7 @@ bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
 		.f = t->format, .sink = sink, .want = want, .start = start, .end = end,
 	};
 
-	fonda_table_walk(t, start, end, collect_run, &c);
+	walk(t, start, end, collect_entry, &c);
 	return c.changed;
 }
 
@@ -485,22 +527,27 @@ u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn)
 }
 
 struct age {
+	const struct fonda_mmu_format *f;
 	u64 mask;
 	bool clear, young;
 };
 
-static int age_run(void *ctx, u64 *entry, gfn_t gfn, u32 nr, int level)
+static int age_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
 {
+	u64 *leaf = entry, *last = entry + 1;
 	struct age *a = ctx;
-	u64 *end = entry + nr;
 
-	for (; entry < end; entry++) {
-		if (!(READ_ONCE(*entry) & a->mask))
+	if (!is_leaf(a->f, old, level)) {
+		leaf = entry_of(table_of(a->f, old), start, 1);
+		last = leaf + (end - start);
+	}
+	for (; leaf < last; leaf++) {
+		if (!(READ_ONCE(*leaf) & a->mask))
 			continue;
 		a->young = true;
 		if (!a->clear)
 			return 1;
-		clear_bits(entry, a->mask);
+		clear_bits(leaf, a->mask);
 	}
 	return 0;
 }
@@ -508,12 +555,12 @@ static int age_run(void *ctx, u64 *entry, gfn_t gfn, u32 nr, int level)
 bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear)
 {
 	/* Without accessed bits what is mapped is young; mmu.c unmaps it. */
-	struct age a = { .mask = t->format->accessed, .clear = clear };
+	struct age a = { .f = t->format, .mask = t->format->accessed, .clear = clear };
 
 	if (!a.mask) {
 		a.mask = t->format->present;
 		a.clear = false;
 	}
-	fonda_table_walk(t, start, end, age_run, &a);
+	walk(t, start, end, age_entry, &a);
 	return a.young;
 }

@@ -87,7 +87,7 @@ static u64 *cpu_access(struct fonda_table *t, gpa_t gpa, bool write, hpa_t *hpa,
 				*level_p = level;
 			return entry;
 		}
-		EXPECT_EQ(new & f->table, f->table);
+		EXPECT_EQ((new | f->write) & f->table, f->table);
 		table = __va(new & f->address);
 	}
 }
@@ -429,6 +429,59 @@ TEST(collecting_what_is_wanted_leaves_the_rest)
 		EXPECT_EQ(bitmap[5], ~(1UL << 63));
 		EXPECT_EQ(count_bits(bitmap, 512), 512 - 5);
 		teardown(&b);
+	}
+}
+
+TEST(a_table_without_writes_is_passed_over_until_one_faults)
+{
+	const struct fonda_mmu_format *f;
+	struct bench b;
+	int by_write;
+
+	for_each_format(f) {
+		for (by_write = 0; by_write < 2; by_write++) {
+			struct fonda_mapping m = {
+				.hpa = GB1, .level = 1, .writable = true, .write = true,
+				.logging = true, .by_write = by_write };
+			unsigned long bitmap[8] = { };
+			struct fonda_dirty_sink sink;
+			u64 *leaf;
+
+			setup(&b, f);
+			map(&b, m);
+			sink = sink_of(&b, bitmap, 0, 512, by_write);
+			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_EQ(bitmap[0], 1);
+			if (by_write)
+				map(&b, m);
+			EXPECT_TRUE(can_write(&b.t, 0));
+			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+
+			/* Nothing was written: the table loses its permission. */
+			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_FALSE(can_write(&b.t, 0));
+
+			/* A processor that has it cached writes until the flush. */
+			leaf = fonda_table_small_leaf(&b.t, 0);
+			atomic64_or(sink.mask, (atomic64_t *)leaf);
+			bitmap[0] = 0;
+			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_EQ(bitmap[0], 1);
+			EXPECT_FALSE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_FALSE(can_write(&b.t, 0));
+
+			/* A read does not warm it, a write does. */
+			m.write = false;
+			map(&b, m);
+			EXPECT_FALSE(can_write(&b.t, 0));
+			m.write = true;
+			map(&b, m);
+			EXPECT_TRUE(can_write(&b.t, 0));
+			bitmap[0] = 0;
+			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_EQ(bitmap[0], 1);
+			teardown(&b);
+		}
 	}
 }
 
