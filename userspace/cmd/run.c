@@ -239,6 +239,8 @@ static void signalled(struct event *ev)
 		return;
 	if (info.ssi_signo == SIGCONT)
 		console_resume(&run->con);
+	else if (info.ssi_signo == SIGUSR2)
+		machine_show(&run->machine);
 	else
 		loop_stop(&run->loop, STOP_SIGNAL);
 }
@@ -265,6 +267,7 @@ static int init_events(struct run *run)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGCONT);
+	sigaddset(&set, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	run->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->signals.fd < 0)

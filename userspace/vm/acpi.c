@@ -271,9 +271,12 @@ static int build_fadt(struct builder *b)
 	return 0;
 }
 
-/* Interrupts whose trigger is not the ISA bus's: the timer, the SCI, PCI's. */
+/*
+ * Interrupts whose trigger is not the ISA bus's: the SCI and PCI's. The timer
+ * needs none: the kernel's default routing wires it to pin 0, where PCs wire
+ * their PIC, and not to pin 2.
+ */
 static const struct madt_override overrides[] = {
-	{ MADT_OVERRIDE, sizeof(struct madt_override), 0, 0, 2, 0 },
 	{ MADT_OVERRIDE, sizeof(struct madt_override), 0, PM_SCI_IRQ, PM_SCI_IRQ, LEVEL_HIGH },
 	{ MADT_OVERRIDE, sizeof(struct madt_override), 0, 5, 5, LEVEL_LOW },
 	{ MADT_OVERRIDE, sizeof(struct madt_override), 0, 6, 6, LEVEL_LOW },
