@@ -2,8 +2,8 @@
 /*
  * Interrupt controllers: the 8259A pair, the IOAPIC, the 8254, the local APIC,
  * and the tables that connect them. The files in irq/ are pure: they see this
- * header and types.h only, and compile on the host as well. irqchip.c and
- * eventfd.c tie them to the VM, the vCPU, the I/O buses, timers and ioctls.
+ * header and types.h only, and compile on the host as well. irqchip.c, apic.c
+ * and eventfd.c tie them to the VM, the vCPU, the I/O buses, timers and ioctls.
  *
  * Interrupts are raised from any context, with interrupts off or in a timer's
  * hard interrupt, so nothing here sleeps unless it says so. chip->lock is a
@@ -349,7 +349,8 @@ int fonda_gsi_pulse(struct fonda_irqchip *chip, int source, u32 gsi);
 int fonda_gsi_pulse_locked(struct fonda_irqchip *chip, int source, u32 gsi);
 
 /*
- * What the pure files need from outside; irqchip.c has it, unit tests stub it.
+ * What the pure files need from outside; irqchip.c and apic.c have it, unit tests
+ * stub it.
  */
 u64 fonda_time_ns(void);			/* the clock of the timers */
 void lapic_timer_start(struct fonda_lapic *apic, u64 expires_ns);
@@ -371,8 +372,12 @@ void pit_timer_start(struct fonda_pit *pit, u64 expires_ns);
 void pit_timer_cancel(struct fonda_pit *pit);	/* the callback may still run */
 u64 fonda_timer_min_ns(void);	/* no periodic timer is faster */
 
+/* irqchip.c, for apic.c; chip->lock is not held. What has come to its end: */
+void fonda_ioapic_end(struct fonda_irqchip *chip, u8 vector);
+void fonda_pic_acked(struct fonda_irqchip *chip, u32 lines);	/* of pic_take_acked() */
+
 /*
- * irqchip.c: for the core.
+ * irqchip.c and apic.c: for the core.
  */
 int fonda_irq_init(struct fonda_vm *vm);	/* -ENOMEM */
 /* No interrupt comes from here any more; after fonda_eventfds_release(). */

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Ties the local APIC of irq/lapic.c to a vCPU: its timer, its MSRs, what it
+ * asks of the vCPU, and what the vCPU asks before an entry: which interrupt is
+ * next, of the local APIC, the PIC or user space?
+ */
+#include <linux/bitops.h>
+#include <linux/hrtimer.h>
+#include <linux/ktime.h>
+#include <asm/apicdef.h>
+#include <asm/msr-index.h>
+
+#include "backend.h"
+
+#define MSR_X2APIC_FIRST	0x800
+#define MSR_X2APIC_LAST		0x8ff
+
+static struct fonda_vcpu *vcpu_of(struct fonda_lapic *apic)
+{
+	return container_of(apic, struct fonda_vcpu, lapic);
+}
+
+/* -- what the local APIC asks of us ----------------------------------------- */
+
+void lapic_raise(struct fonda_lapic *apic)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(apic);
+
+	/* IRR was set by a locked instruction: fonda_irq_offer() relies on it. */
+	WRITE_ONCE(vcpu->irq_pending, true);
+	fonda_vcpu_kick(vcpu);
+}
+
+void lapic_recheck(struct fonda_lapic *apic)
+{
+	WRITE_ONCE(vcpu_of(apic)->irq_pending, true);
+}
+
+void lapic_send_event(struct fonda_lapic *apic)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(apic);
+
+	fonda_request(vcpu, FONDA_REQ_APIC_EVENT);
+	fonda_vcpu_kick(vcpu);
+}
+
+void lapic_send_nmi(struct fonda_lapic *apic)
+{
+	fonda_vcpu_nmi(vcpu_of(apic));
+}
+
+bool lapic_has_directed_eoi(struct fonda_lapic *apic)
+{
+	return apic->chip->mode == FONDA_IRQCHIP_SPLIT &&
+	       fonda_guest_has(vcpu_of(apic), FONDA_HAS_X2APIC);
+}
+
+void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector)
+{
+	if (apic->chip->mode == FONDA_IRQCHIP_KERNEL) {
+		fonda_ioapic_end(apic->chip, vector);
+	} else {
+		/* One exit for each: it is served before the next entry. */
+		apic->eoi_vector = vector;
+		fonda_request(vcpu_of(apic), FONDA_REQ_IOAPIC_EOI);
+	}
+}
+
+static enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
+{
+	struct fonda_lapic *apic = container_of(timer, struct fonda_lapic, timer);
+
+	if (!lapic_timer_expired(apic))
+		return HRTIMER_NORESTART;
+	/* From the time it was due, so that the period does not drift. */
+	hrtimer_forward_now(timer, ns_to_ktime(max(READ_ONCE(apic->period_ns),
+						   fonda_timer_min_ns())));
+	return HRTIMER_RESTART;
+}
+
+void lapic_timer_start(struct fonda_lapic *apic, u64 expires_ns)
+{
+	hrtimer_start(&apic->timer, ns_to_ktime(expires_ns), HRTIMER_MODE_ABS_HARD);
+}
+
+bool lapic_timer_cancel(struct fonda_lapic *apic)
+{
+	return hrtimer_cancel(&apic->timer);
+}
+
+u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
+{
+	return fonda_tsc_deadline_ns(vcpu_of(apic), guest_tsc);
+}
+
+/* -- lifetime --------------------------------------------------------------- */
+
+int fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	struct fonda_lapic *apic = &vcpu->lapic;
+	int ret;
+
+	vcpu->ext_irq = -1;
+	vcpu->in_kernel_apic = chip->mode != FONDA_IRQCHIP_NONE;
+	lapic_init(apic, chip, vcpu->id, bsp);
+	if (!vcpu->in_kernel_apic)
+		return 0;
+	ret = fonda_apic_map_reserve(chip, vcpu->id);
+	if (ret)
+		return ret;
+	apic->regs = (u32 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!apic->regs)
+		return -ENOMEM;
+	hrtimer_setup(&apic->timer, lapic_timer_fn, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	return 0;
+}
+
+void fonda_lapic_publish(struct fonda_vcpu *vcpu)
+{
+	if (vcpu->in_kernel_apic)
+		lapic_publish(&vcpu->lapic);
+}
+
+void fonda_lapic_destroy(struct fonda_vcpu *vcpu)
+{
+	if (!vcpu->in_kernel_apic)
+		return;
+	hrtimer_cancel(&vcpu->lapic.timer);
+	free_page((unsigned long)vcpu->lapic.regs);
+}
+
+void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
+{
+	struct fonda_lapic *apic = &vcpu->lapic;
+
+	if (!vcpu->in_kernel_apic)
+		return;
+	lapic_reset(apic, init);
+	if (lapic_is_bsp(apic) && !(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED))
+		lapic_open_lint0(apic);
+}
+
+unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector)
+{
+	unsigned int events = xchg(&vcpu->lapic.events, 0);
+
+	*sipi_vector = READ_ONCE(vcpu->lapic.sipi_vector);
+	return events;
+}
+
+/* -- what a vCPU takes ------------------------------------------------------ */
+
+/* Does something want to be taken as an ExtINT? */
+static __always_inline bool extint_asked(struct fonda_vcpu *vcpu)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+
+	return chip->mode == FONDA_IRQCHIP_KERNEL ? READ_ONCE(chip->pic->output) :
+						    READ_ONCE(vcpu->ext_irq) >= 0;
+}
+
+/* And would it be let through? */
+static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
+{
+	return unlikely(extint_asked(vcpu)) &&
+	       (!vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic));
+}
+
+static noinline int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pic *pic))
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u8 vector;
+
+	if (chip->mode != FONDA_IRQCHIP_KERNEL)
+		return vcpu->ext_irq;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	vector = from_pic(chip->pic);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return vector;
+}
+
+int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
+{
+	if (extint_waits(vcpu))
+		return extint_vector(vcpu, pic_peek);
+	return likely(vcpu->in_kernel_apic) ? lapic_peek(&vcpu->lapic, tpr_blocked) : -1;
+}
+
+/*
+ * Once the highest vector is offered, or held back by one in service, all others
+ * have to wait for an EOI: end_of_interrupt() has irq_pending set again. The task
+ * priority may change without that.
+ */
+int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
+{
+	struct fonda_lapic *apic = &vcpu->lapic;
+	int vector = -1;
+
+	/*
+	 * Who raises an interrupt makes it visible, then sets irq_pending.
+	 * Either we see it now, or irq_pending is set after we cleared it.
+	 */
+	smp_store_mb(vcpu->irq_pending, false);
+	apic->offered_ext = extint_waits(vcpu);
+	if (unlikely(apic->offered_ext)) {
+		WRITE_ONCE(vcpu->irq_pending, true);
+		return extint_vector(vcpu, pic_offer);
+	}
+	if (likely(vcpu->in_kernel_apic))
+		vector = lapic_offer(apic, tpr_blocked);
+	if (unlikely(*tpr_blocked))
+		WRITE_ONCE(vcpu->irq_pending, true);
+	return vector;
+}
+
+static noinline void settle_extint(struct fonda_vcpu *vcpu, int vector, bool taken)
+{
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	unsigned long flags;
+	u32 acked = 0;
+
+	if (chip->mode != FONDA_IRQCHIP_KERNEL) {
+		if (taken)
+			WRITE_ONCE(vcpu->ext_irq, -1);
+		return;
+	}
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	if (taken) {
+		pic_intack(chip->pic, vector);
+		acked = pic_take_acked(chip->pic);
+	} else {
+		pic_withdraw(chip->pic);
+	}
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	/* With automatic end of interrupt that was its end. */
+	fonda_pic_acked(chip, acked);
+}
+
+void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
+{
+	if (unlikely(vcpu->lapic.offered_ext))
+		settle_extint(vcpu, vector, taken);
+	else if (likely(taken))
+		lapic_take(&vcpu->lapic, vector);
+	else
+		lapic_withdraw(&vcpu->lapic, vector);
+}
+
+bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
+{
+	return vcpu->ext_irq < 0 && vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
+	       (!vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic));
+}
+
+/* -- MSRs ------------------------------------------------------------------- */
+
+static int write_base(struct fonda_vcpu *vcpu, u64 val, bool host)
+{
+	/* "IA32_APIC_BASE MSR": bits 7:0 and 9, and those above MAXPHYADDR. */
+	u64 reserved = 0x2ff | ~(BIT_ULL(vcpu->cpuid.phys_bits) - 1);
+
+	if (!fonda_guest_has(vcpu, FONDA_HAS_X2APIC))
+		reserved |= X2APIC_ENABLE;
+	if (val & reserved)
+		return 1;
+	if (vcpu->in_kernel_apic)
+		return lapic_set_base(&vcpu->lapic, val, host);
+	vcpu->lapic.base = val;
+	return 0;
+}
+
+int fonda_lapic_read_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val)
+{
+	switch (msr) {
+	case MSR_IA32_APICBASE:
+		*val = vcpu->lapic.base;
+		return 0;
+	case MSR_IA32_TSC_DEADLINE:
+		*val = vcpu->in_kernel_apic ? lapic_get_deadline(&vcpu->lapic) : 0;
+		return 0;
+	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+		return lapic_read_x2(&vcpu->lapic, msr, val);
+	default:
+		return 1;
+	}
+}
+
+int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
+{
+	switch (msr) {
+	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+		return lapic_write_x2(&vcpu->lapic, msr, val);
+	case MSR_IA32_TSC_DEADLINE:
+		if (vcpu->in_kernel_apic)
+			lapic_set_deadline(&vcpu->lapic, val);
+		return 0;
+	case MSR_IA32_APICBASE:
+		return write_base(vcpu, val, host);
+	default:
+		return 1;
+	}
+}
+
+/* -- ioctls of a vCPU ------------------------------------------------------- */
+
+long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg)
+{
+	if (!vcpu->in_kernel_apic)
+		return -EINVAL;
+	lapic_get_state(&vcpu->lapic, arg);
+	return 0;
+}
+
+long fonda_vcpu_set_lapic(struct fonda_vcpu *vcpu, void *arg)
+{
+	if (!vcpu->in_kernel_apic)
+		return -EINVAL;
+	return lapic_set_state(&vcpu->lapic, arg);
+}
+
+long fonda_vcpu_interrupt(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_interrupt *interrupt = arg;
+	int mode = vcpu->vm->irqchip.mode;
+
+	if (interrupt->irq >= KVM_NR_INTERRUPTS)
+		return -EINVAL;
+	if (mode == FONDA_IRQCHIP_KERNEL)
+		return -ENXIO;
+	if (mode == FONDA_IRQCHIP_SPLIT && vcpu->ext_irq >= 0)
+		return -EEXIST;
+	WRITE_ONCE(vcpu->ext_irq, interrupt->irq);
+	WRITE_ONCE(vcpu->irq_pending, true);
+	return 0;
+}
