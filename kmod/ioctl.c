@@ -18,7 +18,8 @@
 enum ioctl_copy {
 	FIO_VAL,	/* the argument is a value, or a user pointer */
 	FIO_IN,
-	FIO_OUT,
+	FIO_OUT,	/* zeroed before */
+	FIO_FILL,	/* out; the handler writes every byte */
 	FIO_INOUT,
 };
 
@@ -156,13 +157,6 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 			return -EINVAL;
 		vm->disabled_quirks = arg;
 		return 0;
-	case KVM_CAP_X86_USER_SPACE_MSR:
-		if (arg & ~(u64)(KVM_MSR_EXIT_REASON_INVAL |
-				 KVM_MSR_EXIT_REASON_UNKNOWN |
-				 KVM_MSR_EXIT_REASON_FILTER))
-			return -EINVAL;
-		vm->user_msr_mask = arg;
-		return 0;
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 		vm->exception_payload = arg;
 		return 0;
@@ -249,14 +243,13 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_SET_CLOCK,		FIO_IN,    vm, fonda_vm_set_clock),
 	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_set_tsc_khz),
 	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_get_tsc_khz),
-	E(KVM_X86_SET_MSR_FILTER,	FIO_IN,    vm, fonda_vm_x86_set_msr_filter),
 };
 
 static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_RUN,			FIO_VAL,   vcpu, fonda_vcpu_run),
-	E(KVM_GET_REGS,			FIO_OUT,   vcpu, fonda_vcpu_get_regs),
+	E(KVM_GET_REGS,			FIO_FILL,  vcpu, fonda_vcpu_get_regs),
 	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_set_regs),
-	E(KVM_GET_SREGS,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs),
+	E(KVM_GET_SREGS,		FIO_FILL,  vcpu, fonda_vcpu_get_sregs),
 	E(KVM_SET_SREGS,		FIO_IN,    vcpu, fonda_vcpu_set_sregs),
 	E(KVM_GET_SREGS2,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs2),
 	E(KVM_SET_SREGS2,		FIO_IN,    vcpu, fonda_vcpu_set_sregs2),
@@ -286,7 +279,6 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_get_msrs),
 	E(KVM_SET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_set_msrs),
 	E(KVM_X86_SETUP_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_setup_mce),
-	E(KVM_X86_SET_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_set_mce),
 	E(KVM_SET_VAPIC_ADDR,		FIO_IN,    vcpu, vcpu_set_vapic_addr),
 	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_set_tsc_khz),
 	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_get_tsc_khz),
@@ -374,7 +366,7 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, struct fo
 	ret = -EFAULT;
 	if (e->copy == FIO_OUT)
 		memset(buf, 0, size);
-	else if (copy_from_user(buf, uarg, size))
+	else if (e->copy != FIO_FILL && copy_from_user(buf, uarg, size))
 		goto out_free;
 	ret = call_handler(e, vm, vcpu, buf);
 	if (ret >= 0 && e->copy != FIO_IN && copy_to_user(uarg, buf, size))
@@ -437,8 +429,8 @@ static const u16 plain_caps[] = {
 	KVM_CAP_READONLY_MEM, KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_ENABLE_CAP_VM,
 	KVM_CAP_DISABLE_QUIRKS, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_IMMEDIATE_EXIT,
 	KVM_CAP_GET_MSR_FEATURES, KVM_CAP_COALESCED_PIO, KVM_CAP_EXCEPTION_PAYLOAD,
-	KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SREGS2, KVM_CAP_X86_USER_SPACE_MSR,
-	KVM_CAP_X86_MSR_FILTER, KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXIT_ON_EMULATION_FAILURE,
+	KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SREGS2,
+	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXIT_ON_EMULATION_FAILURE,
 	KVM_CAP_X86_TRIPLE_FAULT_EVENT,
 };
 

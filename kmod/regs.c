@@ -85,11 +85,14 @@ static void get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 	sregs->apic_base = vcpu->lapic.base;
 }
 
-static bool is_canonical(u64 address, u64 cr4)
+/* Adding half of the space brings canonical addresses, and no others, into it. */
+static bool bases_canonical(const struct kvm_sregs2 *s)
 {
-	int shift = cr4 & X86_CR4_LA57 ? 64 - 57 : 64 - 48;
+	int bits = s->cr4 & X86_CR4_LA57 ? 57 : 48;
+	u64 half = BIT_ULL(bits - 1);
 
-	return (s64)(address << shift) >> shift == (s64)address;
+	return !(((s->fs.base + half) | (s->gs.base + half) | (s->tr.base + half) |
+		  (s->ldt.base + half) | (s->gdt.base + half) | (s->idt.base + half)) >> bits);
 }
 
 /* "Consistency checks" of control registers, and what VMRUN demands. */
@@ -108,10 +111,7 @@ static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
 		return !(s->efer & EFER_LMA) && !s->cs.l;
 
 	return s->efer & EFER_LMA && s->cr4 & X86_CR4_PAE &&
-	       !(s->cr3 & ~GENMASK_ULL(c->phys_bits - 1, 0)) &&
-	       is_canonical(s->fs.base, s->cr4) && is_canonical(s->gs.base, s->cr4) &&
-	       is_canonical(s->tr.base, s->cr4) && is_canonical(s->ldt.base, s->cr4) &&
-	       is_canonical(s->gdt.base, s->cr4) && is_canonical(s->idt.base, s->cr4);
+	       !(s->cr3 & ~GENMASK_ULL(c->phys_bits - 1, 0)) && bases_canonical(s);
 }
 
 static int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
@@ -152,17 +152,13 @@ static void set_ext_irq(struct fonda_vcpu *vcpu, int vector)
 long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg)
 {
 	const struct kvm_sregs *sregs = arg;
-	int i, ret;
+	const u64 *bits = sregs->interrupt_bitmap;
+	int ret;
 
 	ret = set_sregs(vcpu, arg);
-	if (ret)
-		return ret;
-	for (i = 0; i < ARRAY_SIZE(sregs->interrupt_bitmap); i++)
-		if (sregs->interrupt_bitmap[i]) {
-			set_ext_irq(vcpu, i * 64 + __ffs64(sregs->interrupt_bitmap[i]));
-			break;
-		}
-	return 0;
+	if (!ret && unlikely(bits[0] | bits[1] | bits[2] | bits[3]))
+		set_ext_irq(vcpu, find_first_bit((const unsigned long *)bits, 256));
+	return ret;
 }
 
 /*

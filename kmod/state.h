@@ -185,8 +185,10 @@ static __always_inline void fonda_segment_to_kvm(const struct fonda_segment *s,
 	k->limit = s->limit;
 	k->selector = s->selector;
 	put_unaligned((attr & 0xf) | (attr & 0x60) << 11 | (attr & 0x10) << 28 |
-		      ((attr & 0xf80) * KVM_SEG_SPREAD_FLAGS & KVM_SEG_FLAG_BYTES), (u64 *)&k->type);
+		      ((attr & 0xf80) * KVM_SEG_SPREAD_FLAGS & KVM_SEG_FLAG_BYTES),
+		      (u64 *)&k->type);
 	k->unusable = ~attr >> 7 & 1;
+	k->padding = 0;
 }
 
 static __always_inline void fonda_segment_from_kvm(struct fonda_segment *s,
@@ -269,12 +271,6 @@ struct fonda_msrs {
 	u64 mtrr_variable[FONDA_MTRR_VARIABLE * 2];	/* base, mask */
 	u64 mcg_cap, mcg_status, mcg_ctl;
 	u64 *mce_banks;		/* (c) CTL, STATUS, ADDR, MISC of each bank */
-
-	/* An access that user space is asked to make. */
-	bool exit_pending;
-	bool exit_write;
-	u8 exit_insn_len;
-	unsigned long exit_rip;
 };
 
 /*
@@ -283,19 +279,6 @@ struct fonda_msrs {
  */
 int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len);
 int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len);
-/*
- * KVM_EXIT_X86_RDMSR or _WRMSR has been answered; part of
- * fonda_complete_user_io(), when vcpu->msrs.exit_pending. A handler.
- */
-int fonda_complete_msr(struct fonda_vcpu *vcpu);
-
-/*
- * May the guest access @msr itself? Any context. After the filter changed, every
- * vCPU gets FONDA_REQ_CONTROLS: call update_controls.
- */
-bool fonda_msr_filter_allows(struct fonda_vcpu *vcpu, u32 msr, bool write);
-struct fonda_msr_filter;
-void fonda_msr_filter_free(struct fonda_vm *vm);
 
 long fonda_dev_get_msrs(void *arg);
 long fonda_dev_get_msr_index_list(void *arg);
@@ -304,8 +287,6 @@ long fonda_dev_x86_get_mce_cap_supported(void *arg);
 long fonda_vcpu_get_msrs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_msrs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg);
 
 /* -- clocks: clock.c -------------------------------------------------------- */
 

@@ -25,8 +25,12 @@ struct svm_features svm_features;
 
 #define MSRPM_PAGES	2
 #define IOPM_PAGES	3
+#define MAP_PAGES	(IOPM_PAGES + MSRPM_PAGES)
 
-/* All ports exit: devices are in user space, or behind fonda_io_read(). */
+/*
+ * The I/O permission map: all ports exit, to user space or fonda_io_read(). The
+ * MSR permission map follows it.
+ */
 static void *iopm;
 
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
@@ -41,6 +45,12 @@ static const u32 direct_msrs[] = {
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
 };
+
+/* "MSR Intercepts": two bits an MSR (read, write) in three ranges of 2 KiB. */
+static int msrpm_bit(u32 msr)
+{
+	return (msr >= 0xc0000000 ? 0x800 * 8 : 0) + (msr & 0x1fff) * 2;
+}
 
 /* -- switching it on -------------------------------------------------------- */
 
@@ -123,7 +133,7 @@ disabled:
 static int svm_hardware_setup(void)
 {
 	u32 edx;
-	int ret;
+	int ret, i;
 
 	ret = check_processor();
 	if (ret)
@@ -140,10 +150,12 @@ static int svm_hardware_setup(void)
 	svm_max_asid = cpuid_ebx(0x8000000a) - 1;
 
 	ret = -ENOMEM;
-	iopm = alloc_pages_exact(IOPM_PAGES * PAGE_SIZE, GFP_KERNEL);
+	iopm = alloc_pages_exact(MAP_PAGES * PAGE_SIZE, GFP_KERNEL);
 	if (!iopm)
 		return ret;
-	memset(iopm, 0xff, IOPM_PAGES * PAGE_SIZE);
+	memset(iopm, 0xff, MAP_PAGES * PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
+		bitmap_clear(iopm + IOPM_PAGES * PAGE_SIZE, msrpm_bit(direct_msrs[i]), 2);
 	ret = alloc_cpu_pages();
 	if (ret)
 		goto out_iopm;
@@ -151,14 +163,14 @@ static int svm_hardware_setup(void)
 	return 0;
 
 out_iopm:
-	free_pages_exact(iopm, IOPM_PAGES * PAGE_SIZE);
+	free_pages_exact(iopm, MAP_PAGES * PAGE_SIZE);
 	return ret;
 }
 
 static void svm_hardware_unsetup(void)
 {
 	free_cpu_pages();
-	free_pages_exact(iopm, IOPM_PAGES * PAGE_SIZE);
+	free_pages_exact(iopm, MAP_PAGES * PAGE_SIZE);
 }
 
 static int svm_cpu_enable(void)
@@ -191,24 +203,6 @@ static void svm_cpu_disable(void)
 
 /* -- the control block ------------------------------------------------------ */
 
-/* "MSR Intercepts": two bits an MSR (read, write) in three ranges of 2 KiB. */
-static int msrpm_bit(u32 msr)
-{
-	return (msr >= 0xc0000000 ? 0x800 * 8 : 0) + (msr & 0x1fff) * 2;
-}
-
-static void update_msr_intercepts(struct svm_vcpu *svm)
-{
-	int i, write;
-
-	memset(svm->msrpm, 0xff, MSRPM_PAGES * PAGE_SIZE);
-	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
-		for (write = 0; write < 2; write++)
-			if (fonda_msr_filter_allows(&svm->vcpu, direct_msrs[i], write))
-				__clear_bit(msrpm_bit(direct_msrs[i]) + write, svm->msrpm);
-	svm_dirty(svm, CLEAN_PERMISSION_MAPS);
-}
-
 static void init_vmcb(struct svm_vcpu *svm)
 {
 	struct vmcb *vmcb = svm->vmcb;
@@ -238,7 +232,7 @@ static void init_vmcb(struct svm_vcpu *svm)
 		vmcb->intercept_misc1 |= INTERCEPT_PAUSE;
 	}
 	vmcb->iopm_base_pa = virt_to_phys(iopm);
-	vmcb->msrpm_base_pa = virt_to_phys(svm->msrpm);
+	vmcb->msrpm_base_pa = virt_to_phys(iopm) + IOPM_PAGES * PAGE_SIZE;
 	vmcb->int_ctl = V_INTR_MASKING;
 	vmcb->nested_ctl = NESTED_PAGING_ENABLE;
 	vmcb->nested_cr3 = fonda_mmu_root_hpa(svm->vcpu.vm);
@@ -255,17 +249,11 @@ static struct fonda_vcpu *svm_vcpu_alloc(struct fonda_vm *vm)
 	if (!svm->vmcb)
 		goto out_svm;
 	svm->vmcb_pa = virt_to_phys(svm->vmcb);
-	svm->msrpm = alloc_pages_exact(MSRPM_PAGES * PAGE_SIZE, GFP_KERNEL_ACCOUNT);
-	if (!svm->msrpm)
-		goto out_vmcb;
-	memset(svm->msrpm, 0xff, MSRPM_PAGES * PAGE_SIZE);
 	svm->vcpu.vm = vm;
 	svm->vmcb_cpu = -1;
 	init_vmcb(svm);
 	return &svm->vcpu;
 
-out_vmcb:
-	free_page((unsigned long)svm->vmcb);
 out_svm:
 	kvfree(svm);
 	return ERR_PTR(-ENOMEM);
@@ -279,7 +267,6 @@ static void svm_vcpu_free(struct fonda_vcpu *vcpu)
 	/* Its address may be a new vCPU's next; that one needs its IBPB. */
 	for_each_possible_cpu(cpu)
 		cmpxchg(&per_cpu(svm_cpus, cpu).last, vcpu, NULL);
-	free_pages_exact(svm->msrpm, MSRPM_PAGES * PAGE_SIZE);
 	free_page((unsigned long)svm->vmcb);
 	kvfree(svm);
 }
@@ -328,7 +315,6 @@ static __always_inline void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg 
 	if (seg == FONDA_SEG_SS)
 		/* "CPL": the processor takes it from here, not from CS. */
 		svm->vmcb->cpl = FONDA_SEG_DPL(s->attr);
-	svm_dirty(svm, CLEAN_SEG | CLEAN_DT);
 }
 
 static void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
@@ -341,6 +327,7 @@ static void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
 			    const struct fonda_segment *s)
 {
 	set_segment(vcpu, seg, s);
+	svm_dirty(to_svm(vcpu), CLEAN_SEG | CLEAN_DT);
 }
 
 /* DR0-DR3 of the guest into the processor, until the section ends. */
@@ -442,7 +429,7 @@ static __always_inline u64 read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 	}
 }
 
-static void set_guest_cr0(struct svm_vcpu *svm, u64 val)
+static __always_inline void set_guest_cr0(struct svm_vcpu *svm, u64 val)
 {
 	struct vmcb *vmcb = svm->vmcb;
 
@@ -513,10 +500,8 @@ static void svm_get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 		get_segment(vcpu, seg, &s);
 		fonda_segment_to_kvm(&s, fonda_sregs_segment(sregs, seg));
 	}
-	sregs->gdt.base = vmcb->gdtr.base;
-	sregs->gdt.limit = vmcb->gdtr.limit;
-	sregs->idt.base = vmcb->idtr.base;
-	sregs->idt.limit = vmcb->idtr.limit;
+	sregs->gdt = (struct kvm_dtable){ vmcb->gdtr.base, vmcb->gdtr.limit };
+	sregs->idt = (struct kvm_dtable){ vmcb->idtr.base, vmcb->idtr.limit };
 	sregs->cr0 = read_reg(vcpu, FONDA_REG_CR0);
 	sregs->cr2 = vmcb->cr2;
 	sregs->cr3 = vmcb->cr3;
@@ -546,7 +531,7 @@ static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 	vmcb->cr4 = sregs->cr4;
 	vmcb->efer = sregs->efer | EFER_SVME;
 	svm->flush = true;
-	svm_dirty(svm, CLEAN_CR | CLEAN_CR2);
+	svm_dirty(svm, CLEAN_SEG | CLEAN_DT | CLEAN_CR | CLEAN_CR2);
 }
 
 /* "Processor Initialization State" of the manual; INIT keeps what it says. */
@@ -596,7 +581,6 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 	struct vmcb *vmcb = svm->vmcb;
 
 	svm_update_debug_controls(svm);
-	update_msr_intercepts(svm);
 	vmcb->tsc_offset = vcpu->clock.tsc_offset;
 	if (fonda_guest_has(vcpu, FONDA_HAS_RDTSCP))
 		vmcb->intercept_misc2 &= ~INTERCEPT_RDTSCP;
