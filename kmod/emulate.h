@@ -8,8 +8,6 @@
 #ifndef FONDA_EMULATE_H
 #define FONDA_EMULATE_H
 
-#include <linux/compiler.h>
-
 #include "types.h"
 
 /* The longest instruction, in bytes. */
@@ -18,52 +16,27 @@
 /* Instructions that cause intercepts of their own. */
 enum fonda_exit_op {
 	FONDA_OP_UNKNOWN,
-	FONDA_OP_CPUID, FONDA_OP_RDMSR, FONDA_OP_WRMSR, FONDA_OP_HLT,
-	FONDA_OP_WBINVD, FONDA_OP_INVD, FONDA_OP_PAUSE,
-	FONDA_OP_RDTSC, FONDA_OP_RDTSCP, FONDA_OP_RDPMC, FONDA_OP_RDPRU,
-	FONDA_OP_XGETBV, FONDA_OP_XSETBV,
-	FONDA_OP_MOV_FROM_CR, FONDA_OP_MOV_TO_CR,
-	FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_DR,
-	FONDA_OP_CLTS, FONDA_OP_LMSW, FONDA_OP_SMSW,
-	FONDA_OP_INVLPG, FONDA_OP_INVLPGA, FONDA_OP_INVPCID,
-	FONDA_OP_INT, FONDA_OP_INT3, FONDA_OP_INTO, FONDA_OP_ICEBP,
-	FONDA_OP_IRET, FONDA_OP_RSM,
-	FONDA_OP_IN, FONDA_OP_OUT, FONDA_OP_INS, FONDA_OP_OUTS,
-	FONDA_OP_VMCALL, FONDA_OP_VMMCALL, FONDA_OP_VMRUN, FONDA_OP_VMLOAD,
-	FONDA_OP_VMSAVE, FONDA_OP_STGI, FONDA_OP_CLGI, FONDA_OP_SKINIT,
-	FONDA_OP_MONITOR, FONDA_OP_MWAIT, FONDA_OP_MONITORX, FONDA_OP_MWAITX,
+	FONDA_OP_CPUID, FONDA_OP_RDMSR, FONDA_OP_WRMSR, FONDA_OP_HLT, FONDA_OP_WBINVD,
+	FONDA_OP_INVD, FONDA_OP_PAUSE, FONDA_OP_VMMCALL, FONDA_OP_XSETBV, FONDA_OP_MOV_TO_CR,
+	FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_DR, FONDA_OP_LMSW, FONDA_OP_MONITOR,
+	FONDA_OP_MWAIT,
+	FONDA_NR_OPS
 };
 
 /* One of them. Small enough to be returned in a register. */
 struct fonda_exit_insn {
 	u8 op;			/* enum fonda_exit_op */
 	u8 len;			/* bytes */
-	u8 reg;			/* ModRM.reg with REX.R: the CR or DR */
+	u8 reg;			/* ModRM.reg with REX.R: the DR */
 	u8 rm;			/* ModRM.rm with REX.B: the general register */
-	u8 is_mem;		/* ModRM names memory, not rm */
-	u8 size;		/* bytes of data of IN, OUT, INS and OUTS */
-	u8 imm;			/* port of IN and OUT with one, vector of INT */
-	u8 has_imm;
 };
-
-struct fonda_exit_insn fonda_decode_exit_any(const u8 *code, int nr, int bits);
-/* By their second byte, those that are 0f and another one. */
-extern const u8 fonda_exit_two_bytes[256];
 
 /*
  * Decode the @nr bytes at @code as one of the instructions above in a code
  * segment of @bits (16, 32, 64). FONDA_OP_UNKNOWN when it is none of them or
  * longer than @nr. (AMD64 APM volume 3, "Instruction Formats".)
  */
-static __always_inline struct fonda_exit_insn
-fonda_decode_exit(const u8 *code, int nr, int bits)
-{
-	/* What exits most has no prefix and no operand. */
-	if (likely(nr >= 2 && code[0] == 0x0f && fonda_exit_two_bytes[code[1]]))
-		return (struct fonda_exit_insn){
-			.op = fonda_exit_two_bytes[code[1]], .len = 2 };
-	return fonda_decode_exit_any(code, nr, bits);
-}
+struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits);
 
 /* Base and index of an effective address beside the general registers. */
 #define FONDA_REG_NONE		16
@@ -73,14 +46,13 @@ fonda_decode_exit(const u8 *code, int nr, int bits)
 struct fonda_insn {
 	u32 flags;		/* EMUL_*, with the operation: see emulate.c */
 	u8 len;			/* bytes */
-	u8 opcode;		/* last byte of it */
 	u8 op_bytes;		/* size of the register operand */
 	u8 mem_bytes;		/* size of the memory operand */
 	u8 ad_bytes;		/* address size */
 	u8 seg;			/* enum fonda_seg of the (source) memory operand */
 	u8 rep;			/* 0xf2, 0xf3 or 0 */
 	u8 reg;			/* the register operand, 0-15 */
-	bool rex;		/* byte registers 4-7 are SPL BPL SIL DIL */
+	u8 rex;			/* 0: none, byte registers 4-7 are AH CH DH BH */
 	bool lock;
 	u8 base, index;		/* 0-15 or FONDA_REG_* */
 	u8 scale;		/* shift of the index */
@@ -89,12 +61,12 @@ struct fonda_insn {
 };
 
 /* Parts of fonda_insn.flags that callers may ask for. */
-#define EMUL_OP_MASK	0x3f
+#define EMUL_OP_MASK	0xf
 #define EMUL_READ	(1u << 6)	/* reads its memory operand */
 #define EMUL_WRITE	(1u << 7)	/* writes it */
 #define EMUL_STRING	(1u << 8)	/* MOVS STOS LODS INS OUTS */
 #define EMUL_PORT	(1u << 9)	/* INS OUTS */
-#define EMUL_MOV	(1u << 10)	/* MOV, which only reads or only writes it */
+#define EMUL_MOV	(1u << 10)	/* MOV or MOVZX, which only reads or only writes it */
 
 enum emulate_result {
 	EMULATE_OK,		/* within the engine: go on */

@@ -90,60 +90,39 @@ static hva_t hva_of(struct fonda_vcpu *vcpu, gpa_t gpa)
 	return slot ? fonda_slot_hva(slot, gpa >> PAGE_SHIFT) + offset_in_page(gpa) : 0;
 }
 
-/* Where the code is. The processor has checked the rights when it fetched it. */
-static int walk_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip,
-		     gpa_t *gpa, struct fonda_walk_path *path)
-{
-	struct fonda_paging readable = *p;
-	u32 error;
-	int ret;
-
-	readable.cr4 &= ~(u64)(X86_CR4_SMEP | X86_CR4_SMAP);
-	ret = fonda_walk_path(vcpu, &readable, rip, FONDA_ACCESS_READ, gpa, &error, path);
-	return ret == FONDA_WALK_FAULT ? -ENOENT : ret;
-}
-
-/* Keep the page of @rip, if it and its tables are in memory. */
-static bool keep_page(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip)
-{
-	struct fonda_code_page *page = code_page(vcpu, rip);
-	u64 generation = slots_generation(vcpu);
-	struct fonda_walk_path path;
-	gpa_t gpa;
-	int i;
-
-	if (!(p->efer & FONDA_EFER_LMA))
-		return false;
-	page->generation = 0;
-	rip &= PAGE_MASK;
-	if (walk_code(vcpu, p, rip, &gpa, &path))
-		return false;
-	for (i = 0; i < path.nr; i++) {
-		page->level[i].where = hva_of(vcpu, path.where[i]);
-		page->level[i].entry = path.entry[i];
-		if (!page->level[i].where)
-			return false;
-	}
-	page->code = hva_of(vcpu, gpa);
-	if (!page->code)
-		return false;
-	page->nr = path.nr;
-	page->page = rip;
-	page->root = root_of(p);
-	page->generation = generation;
-	return true;
-}
-
-/* @len bytes of code that do not cross a page, wherever they are. */
+/*
+ * @len bytes of code that do not cross a page, wherever they are. Their page is
+ * kept if it and its tables are in memory.
+ */
 static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip,
 		       u8 *code, int len)
 {
+	struct fonda_code_page *page = code_page(vcpu, rip);
+	u64 generation = slots_generation(vcpu);
+	struct fonda_paging readable = *p;
 	struct fonda_walk_path path;
+	bool kept = p->efer & FONDA_EFER_LMA;
+	u32 error;
 	gpa_t gpa;
-	int ret;
+	int i, ret;
 
-	ret = walk_code(vcpu, p, rip, &gpa, &path);
-	return ret ? ret : fonda_read_guest(vcpu, gpa, code, len);
+	/* The processor has checked the rights when it fetched it. */
+	readable.cr4 &= ~(u64)(X86_CR4_SMEP | X86_CR4_SMAP);
+	ret = fonda_walk_path(vcpu, &readable, rip, FONDA_ACCESS_READ, &gpa, &error, &path);
+	if (ret)
+		return ret == FONDA_WALK_FAULT ? -ENOENT : ret;
+
+	for (i = 0; i < path.nr; i++) {
+		page->level[i].where = hva_of(vcpu, path.where[i]);
+		page->level[i].entry = path.entry[i];
+		kept = kept && page->level[i].where;
+	}
+	page->nr = path.nr;
+	page->code = hva_of(vcpu, gpa & PAGE_MASK);
+	page->page = rip & PAGE_MASK;
+	page->root = root_of(p);
+	page->generation = kept && page->code ? generation : 0;
+	return fonda_read_guest(vcpu, gpa, code, len);
 }
 
 static noinline int fetch_anyhow(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
@@ -151,8 +130,6 @@ static noinline int fetch_anyhow(struct fonda_vcpu *vcpu, const struct fonda_pag
 {
 	int len = min_t(int, FONDA_INSN_MAX, PAGE_SIZE - offset_in_page(rip)), ret;
 
-	if (len == FONDA_INSN_MAX && keep_page(vcpu, p, rip) && fetch_kept(vcpu, p, rip, code))
-		return len;
 	ret = fetch_piece(vcpu, p, rip, code, len);
 	if (ret || len == FONDA_INSN_MAX)
 		return ret ? ret : len;

@@ -252,16 +252,28 @@ static int inject(struct fonda_vcpu *vcpu, const struct emulate_fault *fault)
 	return FONDA_RESUME_GUEST;
 }
 
-/*
- * The handler is called again where it may sleep, or the thread has a signal.
- * In both cases the instruction goes on where it is.
- */
-static int sleep_or_leave(struct fonda_vcpu *vcpu)
+/* Leave an instruction that is not done, or not within the engine. */
+static int leave(struct fonda_vcpu *vcpu, enum emulate_result r)
 {
-	if (vcpu->atomic)
-		return FONDA_RETRY_SLEEPING;
-	vcpu->run->exit_reason = KVM_EXIT_INTR;
-	return vcpu->io.error;
+	switch (r) {
+	case EMULATE_NEED_USER:
+		return FONDA_EXIT_USER;
+	case EMULATE_NEED_SLEEP:
+		/*
+		 * The handler is called again where it may sleep, or the thread
+		 * has a signal. In both cases the instruction goes on where it is.
+		 */
+		if (vcpu->atomic)
+			return FONDA_RETRY_SLEEPING;
+		vcpu->run->exit_reason = KVM_EXIT_INTR;
+		return vcpu->io.error;
+	case EMULATE_RETRY:
+		return FONDA_RESUME_GUEST;
+	case EMULATE_FAULT:
+		return inject(vcpu, &vcpu->io.ctxt.fault);
+	default:
+		return fail(vcpu);
+	}
 }
 
 /* Between two repetitions: is there a reason to go back to the guest? */
@@ -294,27 +306,16 @@ static int execute(struct fonda_vcpu *vcpu)
 		r = fonda_emulate(c);
 	} while (r == EMULATE_AGAIN && !must_yield(vcpu, ++n));
 
-	if (r == EMULATE_NEED_USER)
-		return FONDA_EXIT_USER;
-	if (r == EMULATE_NEED_SLEEP)
-		return sleep_or_leave(vcpu);
-
-	io->active = false;
-	switch (r) {
-	case EMULATE_DONE:
+	io->active = r == EMULATE_NEED_USER || r == EMULATE_NEED_SLEEP;
+	if (r == EMULATE_DONE) {
 		vcpu->rflags = c->rflags;
 		return fonda_skip_insn(vcpu, c->insn.len);
-	case EMULATE_AGAIN:
-		/* Each repetition is a step of its own. */
+	}
+	/* Each repetition is a step of its own. */
+	if (r == EMULATE_AGAIN)
 		return vcpu->rflags & X86_EFLAGS_TF ? fonda_skip_insn(vcpu, 0) :
 						      FONDA_RESUME_GUEST;
-	case EMULATE_FAULT:
-		return inject(vcpu, &c->fault);
-	case EMULATE_RETRY:
-		return FONDA_RESUME_GUEST;
-	default:
-		return fail(vcpu);
-	}
+	return leave(vcpu, r);
 }
 
 /* Fetch and decode into io->ctxt.insn: EMULATE_OK, or the result to end with. */
@@ -421,24 +422,14 @@ static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 acces
 	/* Code where there is no memory, if only its second half. */
 	if ((access & FONDA_ACCESS_FETCH) && r != EMULATE_NEED_SLEEP)
 		return fail(vcpu);
-	switch (r) {
-	case EMULATE_OK:
-		/* Another processor has changed the code: execute what is there. */
-		if ((io->ctxt.insn.flags & flags) != flags)
-			return FONDA_RESUME_GUEST;
-		fill(vcpu, &p, bits);
-		io->moving = false;
-		io->active = true;
-		return execute(vcpu);
-	case EMULATE_NEED_SLEEP:
-		return sleep_or_leave(vcpu);
-	case EMULATE_RETRY:
+	if (r != EMULATE_OK)
+		return leave(vcpu, r);
+	/* Another processor has changed the code: execute what is there. */
+	if ((io->ctxt.insn.flags & flags) != flags)
 		return FONDA_RESUME_GUEST;
-	case EMULATE_FAULT:
-		return inject(vcpu, &io->ctxt.fault);
-	default:
-		return fail(vcpu);
-	}
+	fill(vcpu, &p, bits);
+	io->moving = false;
+	return execute(vcpu);
 }
 
 int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)

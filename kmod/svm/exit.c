@@ -52,7 +52,7 @@ int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
 static int decode(struct svm_vcpu *svm, enum fonda_exit_op op, struct fonda_exit_insn *insn)
 {
 	/* Without prefixes, as nearly all are, the first bytes say it all. */
-	static const struct { u8 len; u32 mask, code; } usual[FONDA_OP_MWAITX + 1] = {
+	static const struct { u8 len; u32 mask, code; } usual[FONDA_NR_OPS] = {
 		[FONDA_OP_CPUID]	= { 2, 0x00ffff, 0xa20f },
 		[FONDA_OP_RDMSR]	= { 2, 0x00ffff, 0x320f },
 		[FONDA_OP_WRMSR]	= { 2, 0x00ffff, 0x300f },

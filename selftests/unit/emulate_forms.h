@@ -15,7 +15,7 @@ enum { AX, CX, DX, BX, SP, BP, SI, DI };
 
 /* An opcode, its map, and the values of ModRM.reg that are supported. */
 struct form {
-	u16 opcode;		/* 0x1xx: after 0f, 0x10xx: after 0f 38 */
+	u16 opcode;		/* 0x1xx: after 0f */
 	u8 groups;		/* bit n: ModRM.reg may be n; 0: any */
 	bool lock;
 	bool moffs, string;
@@ -24,7 +24,6 @@ struct form {
 };
 
 #define LOGIC	X86_EFLAGS_AF
-#define BITS	(X86_EFLAGS_OF | X86_EFLAGS_SF | X86_EFLAGS_AF | X86_EFLAGS_PF)
 
 static const struct form forms[] = {
 	{ 0x00, .lock = true }, { 0x01, .lock = true }, { 0x02 }, { 0x03 },
@@ -60,22 +59,7 @@ static const struct form forms[] = {
 	{ 0xc6, .groups = 1, .imm = 1 }, { 0xc7, .groups = 1, .imm = 4 },
 	{ 0xf6, .groups = 3, .imm = 1, .undefined = LOGIC },
 	{ 0xf7, .groups = 3, .imm = 4, .undefined = LOGIC },
-	{ 0xf6, .groups = 0xc, .lock = true }, { 0xf7, .groups = 0xc, .lock = true },
-	{ 0xfe, .groups = 3, .lock = true }, { 0xff, .groups = 3, .lock = true },
-	{ 0x140 }, { 0x141 }, { 0x142 }, { 0x143 }, { 0x144 }, { 0x145 }, { 0x146 },
-	{ 0x147 }, { 0x148 }, { 0x149 }, { 0x14a }, { 0x14b }, { 0x14c }, { 0x14d },
-	{ 0x14e }, { 0x14f },
-	{ 0x190 }, { 0x191 }, { 0x192 }, { 0x193 }, { 0x194 }, { 0x195 }, { 0x196 },
-	{ 0x197 }, { 0x198 }, { 0x199 }, { 0x19a }, { 0x19b }, { 0x19c }, { 0x19d },
-	{ 0x19e }, { 0x19f },
-	{ 0x1a3, .undefined = BITS }, { 0x1ab, .lock = true, .undefined = BITS },
-	{ 0x1b3, .lock = true, .undefined = BITS }, { 0x1bb, .lock = true, .undefined = BITS },
-	{ 0x1ba, .groups = 0x10, .imm = 1, .undefined = BITS },
-	{ 0x1ba, .groups = 0xe0, .lock = true, .imm = 1, .undefined = BITS },
-	{ 0x1b0, .lock = true }, { 0x1b1, .lock = true },
 	{ 0x1b6 }, { 0x1b7 }, { 0x1be }, { 0x1bf },
-	{ 0x1c0, .lock = true }, { 0x1c1, .lock = true },
-	{ 0x10f0 }, { 0x10f1 },
 };
 
 static inline int put(u8 *code, u64 val, int bytes)

@@ -111,7 +111,6 @@ struct native_case {
 
 /*
  * A ModRM operand that points to @target, give or take what the index adds.
- * Bits that reach: the register operand of BT and its kind.
  */
 static int put_modrm(struct rng *r, struct native_case *t, int n, u8 reg, u64 target,
 		     u8 rex, bool ad32)
@@ -166,13 +165,6 @@ static int put_modrm(struct rng *r, struct native_case *t, int n, u8 reg, u64 ta
 	return n + put(t->code + n, (u64)disp, mod == 1 ? 1 : mod == 2 ? 4 : 0);
 }
 
-/* BT and its kind with a register, which reaches beyond the operand. */
-static bool is_bit_offset(const struct form *f)
-{
-	return f->opcode == 0x1a3 || f->opcode == 0x1ab ||
-	       f->opcode == 0x1b3 || f->opcode == 0x1bb;
-}
-
 /* False: not a case that can be had (an address out of reach). */
 static bool make_case(struct rng *r, const struct arena *a, struct native_case *t)
 {
@@ -202,8 +194,6 @@ static bool make_case(struct rng *r, const struct arena *a, struct native_case *
 		t->code[n++] = rex_byte;
 	if (f->opcode > 0xff)
 		t->code[n++] = 0x0f;
-	if (f->opcode > 0xfff)
-		t->code[n++] = 0x38;
 	t->code[n++] = (u8)f->opcode;
 	bytes = rex_byte & 8 ? 8 : op16 ? 2 : 4;
 
@@ -227,16 +217,6 @@ static bool make_case(struct rng *r, const struct arena *a, struct native_case *
 	} else if (reg == SP && (rex || f->opcode > 0xff || (f->opcode & 1))) {
 		/* The stack pointer, not AH. */
 		return false;
-	}
-	/* Bit offsets of the register form must stay within the arena. */
-	if (is_bit_offset(f)) {
-		if (reg == SP)
-			return false;
-		t->regs.gpr[reg] = (u64)(s64)((int)rng_below(r, 20000) - 10000);
-		if (bytes == 4)
-			t->regs.gpr[reg] = (u32)t->regs.gpr[reg] | rng_next(r) << 32;
-		if (bytes == 2)
-			t->regs.gpr[reg] = (u16)t->regs.gpr[reg] | rng_next(r) << 16;
 	}
 	at = n;
 	n = put_modrm(r, t, n, reg, target, rex_byte, ad32);
@@ -286,12 +266,6 @@ static u64 target_offset(const struct arena *a, const struct native_case *t)
 		ea += (uintptr_t)a->code + insn.len;
 	if (insn.index < 16)
 		ea += t->regs.gpr[insn.index] << insn.scale;
-	if (is_bit_offset(t->form)) {
-		int shift = 64 - 8 * insn.op_bytes;
-
-		/* Whole operands: up to seven bytes less. */
-		ea += (u64)((s64)(t->regs.gpr[insn.reg] << shift) >> shift >> 3);
-	}
 	if (insn.ad_bytes == 4)
 		ea = (u32)ea;
 	return ea - (uintptr_t)a->data;
@@ -326,8 +300,6 @@ TEST_TIMEOUT(results_and_flags_are_those_of_the_processor, 300)
 			continue;
 		for (k = 0; k < sizeof(before); k += 8)
 			put(before + k, rng_next(&r), 8);
-		if ((t.form->opcode & ~1) == 0x1b0 && i & 1)
-			put(before + target_offset(a, &t), t.regs.gpr[AX], 8);
 		ran++;
 
 		native = t;
