@@ -80,7 +80,7 @@ enum fonda_request {
 	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
 	FONDA_REQ_DEAD,		/* the VM is bugged: KVM_RUN answers -EIO */
 	FONDA_REQ_DIRTY_FULL,	/* leave with KVM_EXIT_DIRTY_RING_FULL */
-	FONDA_REQ_CONTROLS,	/* the MSR filter has changed: update_controls */
+	FONDA_REQ_CONTROLS,	/* the TSC offset has changed: update_controls */
 };
 
 /* vcpu->mode: where the vCPU is, for those who may have to interrupt it. */
@@ -187,10 +187,8 @@ struct fonda_vm {
 	struct fonda_eventfds eventfds;
 
 	struct fonda_clock clock;		/* kvmclock, TSC: state.h */
-	struct fonda_msr_filter __rcu *msr_filter;	/* (s) */
 
 	/* Capabilities that KVM_ENABLE_CAP switched on. (l) */
-	u64 user_msr_mask;		/* KVM_MSR_EXIT_REASON_* */
 	u64 disabled_quirks;
 	u64 disabled_exits;
 	bool exception_payload;

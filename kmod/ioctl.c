@@ -15,12 +15,14 @@
 
 #include "backend.h"
 
+/* What becomes of the argument: bits. */
 enum ioctl_copy {
-	FIO_VAL,	/* the argument is a value, or a user pointer */
-	FIO_IN,
-	FIO_OUT,	/* zeroed before */
-	FIO_FILL,	/* out; the handler writes every byte */
-	FIO_INOUT,
+	FIO_VAL = 0,	/* it is a value, or a user pointer */
+	FIO_IN = 1,
+	FIO_FILL = 2,	/* out; the handler writes every byte */
+	FIO_INOUT = FIO_IN | FIO_FILL,
+	FIO_ZERO = 4,
+	FIO_OUT = FIO_FILL | FIO_ZERO,
 };
 
 /* Largest argument that is copied on the stack: nearly all of them. */
@@ -364,12 +366,12 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, struct fo
 			return -ENOMEM;
 	}
 	ret = -EFAULT;
-	if (e->copy == FIO_OUT)
-		memset(buf, 0, size);
-	else if (e->copy != FIO_FILL && copy_from_user(buf, uarg, size))
+	if (e->copy & FIO_IN && copy_from_user(buf, uarg, size))
 		goto out_free;
+	if (e->copy & FIO_ZERO)
+		memset(buf, 0, size);
 	ret = call_handler(e, vm, vcpu, buf);
-	if (ret >= 0 && e->copy != FIO_IN && copy_to_user(uarg, buf, size))
+	if (ret >= 0 && e->copy & FIO_FILL && copy_to_user(uarg, buf, size))
 		ret = -EFAULT;
 out_free:
 	if (buf != stack)
@@ -462,8 +464,6 @@ int fonda_check_extension(struct fonda_vm *vm, unsigned long cap)
 		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	case KVM_CAP_X2APIC_API:
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
-	case KVM_CAP_SYNC_REGS:
-		return KVM_SYNC_X86_VALID_FIELDS;
 	case KVM_CAP_DISABLE_QUIRKS2:
 		return FONDA_QUIRKS;
 	case KVM_CAP_XSAVE2:

@@ -448,8 +448,6 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 
 	if (vcpu->pio.pending)
 		return fonda_complete_pio(vcpu);
-	if (unlikely(vcpu->msrs.exit_pending))
-		return fonda_complete_msr(vcpu);
 	if (likely(!io->asked))
 		return FONDA_RESUME_GUEST;
 
@@ -472,5 +470,4 @@ void fonda_io_cancel(struct fonda_vcpu *vcpu)
 	vcpu->io.active = false;
 	vcpu->io.asked = false;
 	vcpu->pio.pending = false;
-	vcpu->msrs.exit_pending = false;
 }

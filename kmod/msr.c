@@ -10,7 +10,6 @@
 #include <linux/mm.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
-#include <linux/srcu.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 #include <asm/mce.h>
@@ -24,7 +23,6 @@
 /* Why an access was refused. FONDA_RETRY_SLEEPING is not one of them. */
 #define MSR_INVALID		1	/* the value, or the kind of access */
 #define MSR_UNKNOWN		3
-#define MSR_FILTERED		4	/* by user space */
 
 #define MSR_X2APIC_BASE		0x800
 #define MSR_X2APIC_COUNT	0x100
@@ -455,43 +453,6 @@ long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-/* Log an error in a bank and, if it was not corrected, raise #MC. */
-long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_x86_mce *mce = arg;
-	struct fonda_msrs *m = &vcpu->msrs;
-	bool uncorrected = mce->status & MCI_STATUS_UC;
-	u64 *bank;
-
-	if (mce->bank >= nr_banks(vcpu) || !(mce->status & MCI_STATUS_VAL))
-		return -EINVAL;
-	bank = m->mce_banks + array_index_nospec(mce->bank, FONDA_MCE_BANKS) * BANK_REGS;
-
-	/* Reports that the guest has turned off are lost. */
-	if (uncorrected && ((m->mcg_cap & MCG_CTL_P && ~m->mcg_ctl) || ~bank[BANK_CTL]))
-		return 0;
-	if (uncorrected && (m->mcg_status & MCG_STATUS_MCIP ||
-			    !(fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_MCE))) {
-		fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
-		return 0;
-	}
-	/* A corrected error does not hide an uncorrected one. ("Overwrite Rules") */
-	if (!uncorrected && bank[BANK_STATUS] & MCI_STATUS_VAL &&
-	    bank[BANK_STATUS] & MCI_STATUS_UC) {
-		bank[BANK_STATUS] |= MCI_STATUS_OVER;
-		return 0;
-	}
-	bank[BANK_STATUS] = mce->status |
-			    (bank[BANK_STATUS] & MCI_STATUS_VAL ? MCI_STATUS_OVER : 0);
-	bank[BANK_ADDR] = mce->addr;
-	bank[BANK_MISC] = mce->misc;
-	if (uncorrected) {
-		m->mcg_status = mce->mcg_status;
-		fonda_queue_exception(vcpu, X86_TRAP_MC);
-	}
-	return 0;
-}
-
 /* -- power-up --------------------------------------------------------------- */
 
 static u64 host_microcode_rev(void)
@@ -538,7 +499,6 @@ void fonda_state_reset(struct fonda_vcpu *vcpu, bool init)
 {
 	struct fonda_msrs *m = &vcpu->msrs;
 
-	m->exit_pending = false;
 	/* INIT leaves extended state, MSRs and clocks as they are. */
 	if (init)
 		return;
@@ -557,167 +517,7 @@ void fonda_state_reset(struct fonda_vcpu *vcpu, bool init)
 	vcpu->clock.steal_msr = 0;
 }
 
-/* -- filter ----------------------------------------------------------------- */
-
-struct fonda_msr_filter {
-	bool default_allow;
-	struct {
-		u32 flags;	/* KVM_MSR_FILTER_READ, _WRITE */
-		u32 base;
-		u32 nr;		/* 0: not used */
-		unsigned long *allowed;
-	} range[KVM_MSR_FILTER_MAX_RANGES];
-};
-
-static bool filter_allows(const struct fonda_msr_filter *filter, u32 msr, u32 access)
-{
-	int i;
-
-	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++) {
-		u32 bit = msr - filter->range[i].base;
-
-		if (bit < filter->range[i].nr && filter->range[i].flags & access)
-			return test_bit(array_index_nospec(bit, filter->range[i].nr),
-					filter->range[i].allowed);
-	}
-	return filter->default_allow;
-}
-
-bool fonda_msr_filter_allows(struct fonda_vcpu *vcpu, u32 msr, bool write)
-{
-	struct fonda_vm *vm = vcpu->vm;
-	struct fonda_msr_filter *filter;
-	bool ret = true;
-	int idx;
-
-	/* The x2APIC's registers are the interrupt controller's business. */
-	if (likely(!rcu_access_pointer(vm->msr_filter)) ||
-	    msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT)
-		return true;
-	idx = srcu_read_lock(&vm->srcu);
-	filter = srcu_dereference(vm->msr_filter, &vm->srcu);
-	if (filter)
-		ret = filter_allows(filter, msr, write ? KVM_MSR_FILTER_WRITE :
-							 KVM_MSR_FILTER_READ);
-	srcu_read_unlock(&vm->srcu, idx);
-	return ret;
-}
-
-static void free_filter(struct fonda_msr_filter *filter)
-{
-	int i;
-
-	if (!filter)
-		return;
-	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++)
-		kfree(filter->range[i].allowed);
-	kfree(filter);
-}
-
-void fonda_msr_filter_free(struct fonda_vm *vm)
-{
-	free_filter(rcu_access_pointer(vm->msr_filter));
-}
-
-static int copy_range(struct fonda_msr_filter *filter, int i,
-		      const struct kvm_msr_filter_range *range)
-{
-	u32 bytes = BITS_TO_LONGS(range->nmsrs) * sizeof(long);
-	unsigned long *allowed;
-
-	if (!range->nmsrs)
-		return 0;
-	if (!range->flags || range->flags & ~(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) ||
-	    range->nmsrs > KVM_MSR_FILTER_MAX_BITMAP_SIZE * 8)
-		return -EINVAL;
-	allowed = memdup_user(range->bitmap, bytes);
-	if (IS_ERR(allowed))
-		return PTR_ERR(allowed);
-	filter->range[i].flags = range->flags;
-	filter->range[i].base = range->base;
-	filter->range[i].nr = range->nmsrs;
-	filter->range[i].allowed = allowed;
-	return 0;
-}
-
-long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg)
-{
-	const struct kvm_msr_filter *new = arg;
-	struct fonda_msr_filter *filter, *old;
-	bool empty = true;
-	int i, ret;
-
-	if (new->flags & ~KVM_MSR_FILTER_DEFAULT_DENY)
-		return -EINVAL;
-	for (i = 0; i < ARRAY_SIZE(new->ranges); i++)
-		empty &= !new->ranges[i].nmsrs;
-	if (empty && new->flags & KVM_MSR_FILTER_DEFAULT_DENY)
-		return -EINVAL;
-
-	filter = kzalloc(sizeof(*filter), GFP_KERNEL_ACCOUNT);
-	if (!filter)
-		return -ENOMEM;
-	filter->default_allow = !(new->flags & KVM_MSR_FILTER_DEFAULT_DENY);
-	for (i = 0; i < ARRAY_SIZE(new->ranges); i++) {
-		ret = copy_range(filter, i, &new->ranges[i]);
-		if (ret) {
-			free_filter(filter);
-			return ret;
-		}
-	}
-
-	mutex_lock(&vm->slots_lock);
-	old = rcu_replace_pointer(vm->msr_filter, filter, lockdep_is_held(&vm->slots_lock));
-	/* MSRs that did not exit may have to now: nobody goes on without that. */
-	fonda_vm_kick_all(vm, FONDA_REQ_CONTROLS, false);
-	fonda_vm_kick_all(vm, FONDA_REQ_UNLOAD, true);
-	synchronize_srcu_expedited(&vm->srcu);
-	mutex_unlock(&vm->slots_lock);
-	free_filter(old);
-	return 0;
-}
-
 /* -- RDMSR and WRMSR -------------------------------------------------------- */
-
-/* An access that fonda does not make: user space's, or the guest's mistake. */
-static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int insn_len)
-{
-	struct fonda_msrs *m = &vcpu->msrs;
-	struct kvm_run *run = vcpu->run;
-	u32 reason;
-
-	if (why == FONDA_RETRY_SLEEPING)
-		return why;
-	reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
-		 why == MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN :
-		 KVM_MSR_EXIT_REASON_INVAL;
-	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason)) {
-		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-		return FONDA_RESUME_GUEST;
-	}
-	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
-	memset(&run->msr, 0, sizeof(run->msr));
-	run->msr.reason = reason;
-	run->msr.index = vcpu->regs[FONDA_RCX];
-	run->msr.data = val;
-	m->exit_pending = true;
-	m->exit_write = write;
-	m->exit_insn_len = insn_len;
-	m->exit_rip = vcpu->rip;
-	return FONDA_EXIT_USER;
-}
-
-static void give_to_guest(struct fonda_vcpu *vcpu, u64 val)
-{
-	vcpu->regs[FONDA_RAX] = (u32)val;
-	vcpu->regs[FONDA_RDX] = val >> 32;
-}
-
-static bool is_filtered(struct fonda_vcpu *vcpu, u32 msr, bool write)
-{
-	return unlikely(rcu_access_pointer(vcpu->vm->msr_filter)) &&
-	       !fonda_msr_filter_allows(vcpu, msr, write);
-}
 
 /* What a busy guest uses most needs no search. */
 static bool is_hot(struct fonda_vcpu *vcpu, u32 msr)
@@ -726,21 +526,26 @@ static bool is_hot(struct fonda_vcpu *vcpu, u32 msr)
 	       (msr == MSR_IA32_TSC_DEADLINE && fonda_guest_has(vcpu, FONDA_HAS_TSC_DEADLINE));
 }
 
+static int refuse(struct fonda_vcpu *vcpu, int why)
+{
+	if (why == FONDA_RETRY_SLEEPING)
+		return why;
+	fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+	return FONDA_RESUME_GUEST;
+}
+
 int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
 {
 	u32 msr = vcpu->regs[FONDA_RCX];
 	u64 val = 0;
 	int ret;
 
-	if (is_filtered(vcpu, msr, false))
-		ret = MSR_FILTERED;
-	else if (is_hot(vcpu, msr))
-		ret = fonda_lapic_read_msr(vcpu, msr, &val);
-	else
-		ret = get_msr(vcpu, msr, &val, false);
+	ret = is_hot(vcpu, msr) ? fonda_lapic_read_msr(vcpu, msr, &val) :
+				  get_msr(vcpu, msr, &val, false);
 	if (unlikely(ret))
-		return refuse(vcpu, ret, false, 0, insn_len);
-	give_to_guest(vcpu, val);
+		return refuse(vcpu, ret);
+	vcpu->regs[FONDA_RAX] = (u32)val;
+	vcpu->regs[FONDA_RDX] = val >> 32;
 	return fonda_skip_insn(vcpu, insn_len);
 }
 
@@ -750,32 +555,9 @@ int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
 	u32 msr = vcpu->regs[FONDA_RCX];
 	int ret;
 
-	if (is_filtered(vcpu, msr, true))
-		ret = MSR_FILTERED;
-	else if (is_hot(vcpu, msr))
-		ret = fonda_lapic_write_msr(vcpu, msr, val, false);
-	else
-		ret = set_msr(vcpu, msr, val, false);
-	if (unlikely(ret))
-		return refuse(vcpu, ret, true, val, insn_len);
-	return fonda_skip_insn(vcpu, insn_len);
-}
-
-int fonda_complete_msr(struct fonda_vcpu *vcpu)
-{
-	struct fonda_msrs *m = &vcpu->msrs;
-
-	m->exit_pending = false;
-	/* User space has moved the guest elsewhere: it has dealt with it. */
-	if (vcpu->rip != m->exit_rip)
-		return FONDA_RESUME_GUEST;
-	if (READ_ONCE(vcpu->run->msr.error)) {
-		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-		return FONDA_RESUME_GUEST;
-	}
-	if (!m->exit_write)
-		give_to_guest(vcpu, READ_ONCE(vcpu->run->msr.data));
-	return fonda_skip_insn(vcpu, m->exit_insn_len);
+	ret = is_hot(vcpu, msr) ? fonda_lapic_write_msr(vcpu, msr, val, false) :
+				  set_msr(vcpu, msr, val, false);
+	return unlikely(ret) ? refuse(vcpu, ret) : fonda_skip_insn(vcpu, insn_len);
 }
 
 /* -- ioctls ----------------------------------------------------------------- */

@@ -10,7 +10,7 @@
  * _EXCEPTION_PAYLOAD, _X86_TRIPLE_FAULT_EVENT, _SET_GUEST_DEBUG,
  * _GET_MSR_FEATURES, _X86_USER_SPACE_MSR, _X86_MSR_FILTER, _VCPU_ATTRIBUTES,
  * _GET_TSC_KHZ, _TSC_DEADLINE_TIMER, _KVMCLOCK_CTRL, _ENABLE_CAP: 1.
- * _SYNC_REGS: KVM_SYNC_X86_VALID_FIELDS. _MCE: FONDA_MCE_BANKS. _ADJUST_CLOCK:
+ * _MCE: FONDA_MCE_BANKS. _ADJUST_CLOCK:
  * its three flags. _TSC_CONTROL, _VM_TSC_CONTROL: 0, there is no scaling.
  */
 #ifndef FONDA_STATE_H
@@ -127,14 +127,6 @@ static inline u64 fonda_merge_dr6(u64 dr6, u64 payload)
 	dr6 = (dr6 & ~0xfULL) | (payload & ~active_low);
 	return (dr6 & ~(payload & active_low)) | (FONDA_DR6_INIT & ~active_low);
 }
-
-/*
- * KVM_CAP_SYNC_REGS: take what kvm_run->kvm_dirty_regs names, give what
- * kvm_valid_regs asks for. -EINVAL: sets that are not known, or values that
- * the SET ioctl would refuse.
- */
-int fonda_sync_regs_in(struct fonda_vcpu *vcpu);
-void fonda_sync_regs_out(struct fonda_vcpu *vcpu);
 
 /*
  * For the backends' get_sregs and set_sregs.

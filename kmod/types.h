@@ -9,7 +9,8 @@
 
 #include <linux/types.h>
 
-typedef u64 gva_t;	/* guest linear address */
+/* As <linux/kvm_types.h> has them, which newer headers drag in. */
+typedef unsigned long gva_t;	/* guest linear address */
 typedef u64 gpa_t;	/* guest physical address */
 typedef u64 gfn_t;	/* guest page number, of 4 KiB */
 typedef u64 hpa_t;	/* host physical address */

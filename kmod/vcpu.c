@@ -563,9 +563,6 @@ static int run_locked(struct fonda_vcpu *vcpu)
 		fill_run(vcpu);
 		return ret;
 	}
-	ret = fonda_sync_regs_in(vcpu);
-	if (ret)
-		return ret;
 	if (!vcpu->in_kernel_apic) {
 		u64 cr8 = READ_ONCE(vcpu->run->cr8);
 
@@ -588,7 +585,6 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	fonda_stats_close(vcpu);
 	vcpu->stats->user_exits++;
 	fill_run(vcpu);
-	fonda_sync_regs_out(vcpu);
 	return ret;
 }
 

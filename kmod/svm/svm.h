@@ -57,7 +57,6 @@ struct svm_vcpu {
 	u64 host_tsc_aux;
 	unsigned long host_db[4];	/* of the host's own breakpoints, */
 	unsigned long host_dr7;		/* 0: it has none */
-	unsigned long *msrpm;	/* permission map, two pages */
 };
 
 static inline struct svm_vcpu *to_svm(struct fonda_vcpu *vcpu)
