@@ -107,9 +107,9 @@ static bool write_some(struct console *con)
 		at = con->tail % CONSOLE_BUFFER;
 		n = MIN(pending(con), CONSOLE_BUFFER - at);
 		done = write(con->out.fd, con->tx + at, n);
-		if (done >= 0)
+		if (done > 0)
 			con->tail += (unsigned int)done;
-		else if (errno == EAGAIN)
+		else if (!done || errno == EAGAIN)
 			return false;
 		else if (errno != EINTR)
 			con->out_dead = true;

@@ -391,8 +391,13 @@ int vcpu_start(struct vcpu *vcpu)
 	sigset_t all, old;
 	int ret;
 
-	/* Signals to the process are the I/O thread's. */
+	/* Signals to the process are the I/O thread's, a crash is everybody's. */
 	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGABRT);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
