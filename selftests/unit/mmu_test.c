@@ -454,7 +454,8 @@ TEST(a_table_without_writes_is_passed_over_until_one_faults)
 			EXPECT_EQ(bitmap[0], 1);
 			if (by_write)
 				map(&b, m);
-			EXPECT_TRUE(can_write(&b.t, 0));
+			leaf = cpu_access(&b.t, 0, true, NULL, NULL);
+			ASSERT_NE(leaf, NULL);
 			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
 
 			/* Nothing was written: the table loses its permission. */
@@ -462,7 +463,6 @@ TEST(a_table_without_writes_is_passed_over_until_one_faults)
 			EXPECT_FALSE(can_write(&b.t, 0));
 
 			/* A processor that has it cached writes until the flush. */
-			leaf = fonda_table_small_leaf(&b.t, 0);
 			atomic64_or(sink.mask, (atomic64_t *)leaf);
 			bitmap[0] = 0;
 			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
