@@ -300,34 +300,6 @@ long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-/*
- * Rights are not looked at, as in the reference: what a debugger wants to know
- * is where the page is. A page that SMAP guards counts as well.
- */
-long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg)
-{
-	struct kvm_translation *tr = arg;
-	struct fonda_paging p = {
-		.cr0 = fonda_backend->read_reg(vcpu, FONDA_REG_CR0),
-		.cr3 = fonda_backend->read_reg(vcpu, FONDA_REG_CR3),
-		.cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4),
-		.efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER),
-		.rflags = X86_EFLAGS_AC,
-		.phys_bits = vcpu->cpuid.phys_bits,
-		.gb_pages = fonda_guest_has(vcpu, FONDA_HAS_GBPAGES),
-	};
-	u32 error;
-	gpa_t gpa;
-
-	fonda_slots_enter(vcpu);
-	tr->valid = !fonda_walk(vcpu, &p, tr->linear_address, FONDA_ACCESS_READ, &gpa, &error);
-	fonda_slots_leave(vcpu);
-	tr->physical_address = tr->valid ? gpa : FONDA_INVALID_GPA;
-	tr->writeable = 1;
-	tr->usermode = 0;
-	return 0;
-}
-
 /* -- events and the multiprocessing state ----------------------------------- */
 
 /* Old interfaces know no payload: do now what the delivery would have done. */
@@ -474,5 +446,3 @@ long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg)
 		return -EINVAL;
 	}
 }
-
-/* -- registers in kvm_run --------------------------------------------------- */

@@ -4,14 +4,13 @@
  * (FPU) state, clocks. Included by fonda.h, whose objects embed the structures
  * here; the files behind it are cpuid.c, regs.c, fpu.c, msr.c and clock.c.
  *
- * Capabilities and what this code makes true of them: KVM_CAP_EXT_CPUID,
- * _EXT_EMUL_CPUID (an empty list), _VCPU_EVENTS, _DEBUGREGS, _XSAVE, _XSAVE2
- * (fonda_xsave_size, at least 4096), _XCRS, _SREGS2, _MP_STATE,
- * _EXCEPTION_PAYLOAD, _X86_TRIPLE_FAULT_EVENT, _SET_GUEST_DEBUG,
- * _GET_MSR_FEATURES, _X86_USER_SPACE_MSR, _X86_MSR_FILTER, _VCPU_ATTRIBUTES,
- * _GET_TSC_KHZ, _TSC_DEADLINE_TIMER, _KVMCLOCK_CTRL, _ENABLE_CAP: 1.
- * _MCE: FONDA_MCE_BANKS. _ADJUST_CLOCK:
- * its three flags. _TSC_CONTROL, _VM_TSC_CONTROL: 0, there is no scaling.
+ * Capabilities that this code makes true: KVM_CAP_EXT_CPUID, _EXT_EMUL_CPUID
+ * (an empty list), _VCPU_EVENTS, _DEBUGREGS, _XSAVE, _XSAVE2 (fonda_xsave_size,
+ * at least 4096), _XCRS, _SREGS2, _MP_STATE, _EXCEPTION_PAYLOAD,
+ * _X86_TRIPLE_FAULT_EVENT, _SET_GUEST_DEBUG, _GET_MSR_FEATURES, _MCE,
+ * _VCPU_ATTRIBUTES, _GET_TSC_KHZ, _TSC_DEADLINE_TIMER, _CLOCKSOURCE,
+ * _KVMCLOCK_CTRL, and _ADJUST_CLOCK with its three flags. The TSC is not scaled:
+ * _TSC_CONTROL is 0.
  */
 #ifndef FONDA_STATE_H
 #define FONDA_STATE_H
@@ -93,8 +92,6 @@ void fonda_cpuid_init(struct fonda_vcpu *vcpu);
 bool fonda_is_canonical(struct fonda_vcpu *vcpu, u64 address);
 
 long fonda_dev_get_supported_cpuid(void *arg);
-long fonda_dev_get_emulated_cpuid(void *arg);
-long fonda_vcpu_set_cpuid(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_cpuid2(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg);
 
@@ -209,7 +206,6 @@ long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg);
 
 /* -- extended state: fpu.c -------------------------------------------------- */
@@ -346,9 +342,6 @@ long fonda_vm_set_tsc_khz(struct fonda_vm *vm, void *arg);
 long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_has_device_attr(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg);
 
 /* For msr.c: the MSRs of this part. 0, 1 (#GP), or FONDA_RETRY_SLEEPING. */
 int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host);
