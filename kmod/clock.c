@@ -185,46 +185,6 @@ long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
 	return check_tsc_khz((unsigned long)arg);
 }
 
-/* KVM_VCPU_TSC_CTRL with KVM_VCPU_TSC_OFFSET is the only attribute. */
-long fonda_vcpu_has_device_attr(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_device_attr *attr = arg;
-
-	return attr->group == KVM_VCPU_TSC_CTRL && attr->attr == KVM_VCPU_TSC_OFFSET ?
-	       0 : -ENXIO;
-}
-
-long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_device_attr *attr = arg;
-	long ret;
-
-	ret = fonda_vcpu_has_device_attr(vcpu, arg);
-	if (ret)
-		return ret;
-	return put_user(vcpu->clock.tsc_offset, (u64 __user *)attr->addr);
-}
-
-long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_device_attr *attr = arg;
-	struct fonda_clock *c = &vcpu->vm->clock;
-	u64 offset;
-	long ret;
-
-	ret = fonda_vcpu_has_device_attr(vcpu, arg);
-	if (ret)
-		return ret;
-	if (get_user(offset, (u64 __user *)attr->addr))
-		return -EFAULT;
-	mutex_lock(&c->lock);
-	c->tsc_offset = offset;
-	c->tsc_written = true;
-	mutex_unlock(&c->lock);
-	set_offset(vcpu, offset);
-	return 0;
-}
-
 /* -- kvmclock --------------------------------------------------------------- */
 
 /* Can all vCPUs share one moment? */

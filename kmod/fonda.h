@@ -79,7 +79,6 @@ enum fonda_request {
 	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
 	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
 	FONDA_REQ_DEAD,		/* the VM is bugged: KVM_RUN answers -EIO */
-	FONDA_REQ_DIRTY_FULL,	/* leave with KVM_EXIT_DIRTY_RING_FULL */
 	FONDA_REQ_CONTROLS,	/* the TSC offset has changed: update_controls */
 };
 
@@ -195,7 +194,6 @@ struct fonda_vm {
 	bool triple_fault_event;
 	bool exit_on_emulation_error;
 	u64 dirty_log_flags;		/* KVM_DIRTY_LOG_* */
-	u32 dirty_ring_size;		/* bytes a vCPU, 0: off */
 	u32 max_vcpu_id;
 
 	bool bugged;			/* (a) a bug of fonda's: every KVM_RUN fails */
@@ -257,7 +255,6 @@ struct fonda_vcpu {
 	u64 guest_debug_db[4];
 	u64 guest_debug_dr7;
 
-	struct fonda_dirty_ring *dirty_ring;
 	struct fonda_vcpu_stats *stats;
 	u64 halt_poll_ns;
 	bool first_run_done;

@@ -171,9 +171,7 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 		vm->exit_on_emulation_error = arg;
 		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
-	case KVM_CAP_DIRTY_LOG_RING:
-	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
-		return fonda_dirty_enable(vm, cap->cap, arg);
+		return fonda_dirty_enable(vm, arg);
 	case KVM_CAP_MAX_VCPU_ID:
 		if (vm->nr_vcpus || !arg || arg > FONDA_MAX_VCPU_ID)
 			return -EINVAL;
@@ -208,7 +206,6 @@ static const struct ioctl_entry dev_ioctls[] = {
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, dev_check_extension),
 	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_vcpu_mmap_size),
 	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_supported_cpuid),
-	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   dev, fonda_dev_get_emulated_cpuid),
 	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_index_list),
 	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, dev, fonda_dev_get_msr_feature_index_list),
 	E(KVM_GET_MSRS,			FIO_VAL,   dev, fonda_dev_get_msrs),
@@ -222,7 +219,6 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
 	E(KVM_GET_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_get_dirty_log),
 	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_clear_dirty_log),
-	E(KVM_RESET_DIRTY_RINGS,	FIO_VAL,   vm, fonda_vm_reset_dirty_rings),
 	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_tss_addr),
 	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
 	E(KVM_SET_BOOT_CPU_ID,		FIO_VAL,   vm, vm_set_boot_cpu_id),
@@ -273,9 +269,7 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
 	U(KVM_NMI,			FIO_VAL,   vcpu, vcpu_nmi),
 	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
-	E(KVM_TRANSLATE,		FIO_INOUT, vcpu, fonda_vcpu_translate),
 	E(KVM_SET_GUEST_DEBUG,		FIO_IN,    vcpu, fonda_vcpu_set_guest_debug),
-	E(KVM_SET_CPUID,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid),
 	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),
 	E(KVM_GET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_get_cpuid2),
 	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_get_msrs),
@@ -285,9 +279,6 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_set_tsc_khz),
 	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_get_tsc_khz),
 	E(KVM_KVMCLOCK_CTRL,		FIO_VAL,   vcpu, fonda_vcpu_kvmclock_ctrl),
-	E(KVM_HAS_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_has_device_attr),
-	E(KVM_GET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_get_device_attr),
-	E(KVM_SET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_set_device_attr),
 };
 
 /*
@@ -419,7 +410,7 @@ long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 /* Capabilities whose answer is 1, with or without a VM. */
 static const u16 plain_caps[] = {
 	KVM_CAP_IRQCHIP, KVM_CAP_HLT, KVM_CAP_USER_MEMORY, KVM_CAP_SET_TSS_ADDR,
-	KVM_CAP_EXT_CPUID, KVM_CAP_EXT_EMUL_CPUID, KVM_CAP_MP_STATE, KVM_CAP_SYNC_MMU,
+	KVM_CAP_EXT_CPUID, KVM_CAP_MP_STATE, KVM_CAP_SYNC_MMU,
 	KVM_CAP_CLOCKSOURCE, KVM_CAP_NOP_IO_DELAY, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
 	KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_USER_NMI, KVM_CAP_IRQ_INJECT_STATUS,
 	KVM_CAP_IRQFD, KVM_CAP_IRQFD_RESAMPLE, KVM_CAP_PIT2, KVM_CAP_PIT_STATE2,
@@ -432,7 +423,7 @@ static const u16 plain_caps[] = {
 	KVM_CAP_DISABLE_QUIRKS, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_IMMEDIATE_EXIT,
 	KVM_CAP_GET_MSR_FEATURES, KVM_CAP_COALESCED_PIO, KVM_CAP_EXCEPTION_PAYLOAD,
 	KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SREGS2,
-	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXIT_ON_EMULATION_FAILURE,
+	KVM_CAP_EXIT_ON_EMULATION_FAILURE,
 	KVM_CAP_X86_TRIPLE_FAULT_EVENT,
 };
 
@@ -470,9 +461,6 @@ int fonda_check_extension(struct fonda_vm *vm, unsigned long cap)
 		return max_t(int, fonda_xsave_size, sizeof(struct kvm_xsave));
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
-	case KVM_CAP_DIRTY_LOG_RING:
-	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
-		return FONDA_DIRTY_RING_BYTES;
 	default:
 		return 0;
 	}

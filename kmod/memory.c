@@ -200,7 +200,7 @@ struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn)
 static void mark_written(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gpa_t gpa)
 {
 	if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES)
-		fonda_mark_dirty(vcpu, slot, gpa >> PAGE_SHIFT);
+		fonda_mark_dirty(slot, gpa >> PAGE_SHIFT);
 }
 
 /* The VMM's address of @gpa, also under a mispredicted bounds check. */

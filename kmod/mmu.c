@@ -171,7 +171,6 @@ static bool map_page(struct fonda_vcpu *vcpu, struct fonda_memslot *slot,
 {
 	gfn_t gfn = m->gpa >> PAGE_SHIFT;
 	struct fonda_mmu *mmu = &vcpu->vm->mmu;
-	bool made_writable;
 
 	read_lock(&mmu->lock);
 	if (is_stale(mmu, seq, fonda_slot_hva(slot, gfn))) {
@@ -180,12 +179,8 @@ static bool map_page(struct fonda_vcpu *vcpu, struct fonda_memslot *slot,
 	}
 	if (m->writable && page)
 		mark_host_page(page);
-	made_writable = fonda_table_map(&mmu->table, &vcpu->mmu_cache, m);
+	fonda_table_map(&mmu->table, &vcpu->mmu_cache, m);
 	read_unlock(&mmu->lock);
-
-	/* A bitmap needs no mark: the leaf's bit tells. */
-	if (made_writable && m->logging && vcpu->dirty_ring)
-		fonda_mark_dirty(vcpu, slot, gfn);
 	return true;
 }
 

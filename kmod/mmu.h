@@ -16,7 +16,6 @@
 #include "types.h"
 
 struct fonda_memslots;
-struct kvm_dirty_gfn;
 struct page;
 struct seq_file;
 struct vm_area_struct;
@@ -210,7 +209,6 @@ void fonda_table_free_list(struct fonda_table *t, u64 *list);
 bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
 			 const struct fonda_dirty_sink *sink, const unsigned long *want);
 /* The entry of @gfn if it is in a table of small leaves, else NULL. */
-u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn);
 /* Was a page of the range accessed? Forget it if @clear. */
 bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear);
 
@@ -303,41 +301,19 @@ long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg);
 
 /* --- The log of written pages: dirty.c ------------------------------------ */
 
-/* The largest ring, in bytes: 65536 entries. */
-#define FONDA_DIRTY_RING_BYTES	(65536 * 16)
-
-/* Written pages of one vCPU, shared with user space (hostile). */
-struct fonda_dirty_ring {
-	struct kvm_dirty_gfn *entries;
-	u32 size;		/* (c) entries, a power of 2 */
-	u32 dirty_index;	/* (m) next to fill; READ_ONCE by others */
-	u32 reset_index;	/* (s) next to take back; READ_ONCE by others */
-};
-
-/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_DIRTY_LOG_RING*; under vm->lock. */
-int fonda_dirty_enable(struct fonda_vm *vm, u32 cap, u64 arg);
-/* At the vCPU's creation; nothing to do without rings. -ENOMEM. */
-int fonda_dirty_ring_alloc(struct fonda_vcpu *vcpu);
-void fonda_dirty_ring_free(struct fonda_vcpu *vcpu);
-/* The ring's part of the vCPU's mapping: -EINVAL, or the page or NULL. */
-int fonda_dirty_ring_check_mmap(struct fonda_vcpu *vcpu, struct vm_area_struct *vma);
-struct page *fonda_dirty_ring_page(struct fonda_vcpu *vcpu, unsigned long pgoff);
-/*
- * FONDA_REQ_DIRTY_FULL was raised: must the vCPU leave with
- * KVM_EXIT_DIRTY_RING_FULL rather than enter? The request stays up if so.
- */
-bool fonda_dirty_ring_full(struct fonda_vcpu *vcpu);
+/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; under vm->lock. */
+int fonda_dirty_enable(struct fonda_vm *vm, u64 arg);
 
 /*
  * A page of a logging slot was written, by the kernel or through a leaf that
  * has just become writable; after the write, or before the vCPU enters.
  */
-void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t gfn);
+void fonda_mark_dirty(struct fonda_memslot *slot, gfn_t gfn);
 /* The bit of a leaf by which a write is known. */
 u64 fonda_dirty_mask(struct fonda_vm *vm);
 
 /* For memory.c, under slots_lock. */
-/* The bitmap of a slot that is to log; NULL with rings. -ENOMEM. */
+/* The bitmap of a slot that is to log. -ENOMEM. */
 int fonda_dirty_alloc(struct fonda_vm *vm, unsigned long **bitmap, u64 npages);
 /* Logging of @slot, which is published, begins. */
 void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot);
@@ -346,6 +322,5 @@ void fonda_dirty_stop(struct fonda_vm *vm, const struct fonda_memslot *slot);
 
 long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg);
 long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg);
-long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg);
 
 #endif

@@ -511,21 +511,6 @@ bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
 	return c.changed;
 }
 
-u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn)
-{
-	u64 *table = t->root;
-	int level;
-
-	for (level = FONDA_ROOT_LEVEL; level > 1; level--) {
-		u64 entry = READ_ONCE(*entry_of(table, gfn, level));
-
-		if (!(entry & t->format->present) || is_leaf(t->format, entry, level))
-			return NULL;
-		table = table_of(t->format, entry);
-	}
-	return entry_of(table, gfn, 1);
-}
-
 struct age {
 	const struct fonda_mmu_format *f;
 	u64 mask;

@@ -435,11 +435,6 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 		fonda_clock_update(vcpu);
 	if (take_request(vcpu, FONDA_REQ_STEAL_TIME))
 		fonda_steal_time_update(vcpu);
-	if (take_request(vcpu, FONDA_REQ_DIRTY_FULL) && fonda_dirty_ring_full(vcpu)) {
-		/* Until user space has given entries back. */
-		fonda_request(vcpu, FONDA_REQ_DIRTY_FULL);
-		return exit_with(vcpu, KVM_EXIT_DIRTY_RING_FULL);
-	}
 	return FONDA_RESUME_GUEST;
 }
 
@@ -647,8 +642,6 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 		page = virt_to_page(vcpu->pio_data);
 	else if (vmf->pgoff == FONDA_RING_PAGE)
 		page = virt_to_page(vcpu->vm->ring);
-	else
-		page = fonda_dirty_ring_page(vcpu, vmf->pgoff);
 	if (!page)
 		return VM_FAULT_SIGBUS;
 	get_page(page);
@@ -660,11 +653,8 @@ static const struct vm_operations_struct vcpu_vm_ops = { .fault = vcpu_fault };
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	int ret = fonda_dirty_ring_check_mmap(file->private_data, vma);
-
-	if (!ret)
-		vma->vm_ops = &vcpu_vm_ops;
-	return ret;
+	vma->vm_ops = &vcpu_vm_ops;
+	return 0;
 }
 
 static const struct file_operations vcpu_fops = {
@@ -679,7 +669,6 @@ static const struct file_operations vcpu_fops = {
 void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 {
 	fonda_lapic_destroy(vcpu);
-	fonda_dirty_ring_free(vcpu);
 	fonda_state_vcpu_fini(vcpu);
 	fonda_fpu_free(vcpu);
 	fonda_mmu_cache_free(vcpu);
@@ -719,19 +708,14 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	ret = fonda_state_vcpu_init(vcpu);
 	if (ret)
 		goto out_fpu;
-	ret = fonda_dirty_ring_alloc(vcpu);
-	if (ret)
-		goto out_state;
 	ret = fonda_lapic_create(vcpu, id == vm->bsp_id);
 	if (ret)
-		goto out_ring;
+		goto out_state;
 	fonda_vcpu_reset(vcpu, false);
 	vcpu->mp_state = !vcpu->in_kernel_apic || id == vm->bsp_id ?
 			 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	return vcpu;
 
-out_ring:
-	fonda_dirty_ring_free(vcpu);
 out_state:
 	fonda_state_vcpu_fini(vcpu);
 out_fpu:
