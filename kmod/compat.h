@@ -26,6 +26,11 @@
 #include <trace/events/ipi.h>
 #endif
 #include <asm/msr.h>
+#if __has_include(<asm/cpuid/api.h>)
+#include <asm/cpuid/api.h>
+#else
+#include <asm/processor.h>
+#endif
 #if __has_include(<linux/unaligned.h>)
 #include <linux/unaligned.h>
 #else
