@@ -62,7 +62,6 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 #define rdmsrq		rdmsrl
 #define wrmsrq		wrmsrl
 #define rdmsrq_safe	rdmsrl_safe
-#define wrmsrq_safe	wrmsrl_safe
 #endif
 
 /* Since 6.8 an eventfd counts by one and eventfd_signal() has one argument. */
@@ -129,35 +128,9 @@ static inline int fonda_handle_task_work(void)
 #endif
 }
 
-/*
- * The time between these two is the guest's, for RCU and context tracking, and
- * for the accounting of CPU time until fonda_guest_account(). Interrupts off.
- */
-static __always_inline void fonda_guest_enter(void)
-{
-	vtime_account_guest_enter();
-	context_tracking_guest_enter();
-}
-
-static __always_inline void fonda_guest_leave(void)
-{
-	context_tracking_guest_exit();
-}
-
-/* After the interrupts that ended the guest's run were taken: ticks are its. */
-static __always_inline void fonda_guest_account(void)
-{
-	vtime_account_guest_exit();
-}
-
 /* Callbacks of system sleep; their prototypes take an argument since 7.0. */
-#ifdef _LINUX_SYSCORE_OPS_H_HAS_STRUCT_SYSCORE
-#define FONDA_SYSCORE_NEW 1
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
-#define FONDA_SYSCORE_NEW 1
-#endif
-
-#ifdef FONDA_SYSCORE_NEW
+#if defined(_LINUX_SYSCORE_OPS_H_HAS_STRUCT_SYSCORE) || \
+	LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
 #define FONDA_SYSCORE(name, suspend_fn, resume_fn)			\
 static int name##_suspend(void *data) { return suspend_fn(); }		\
 static void name##_resume(void *data) { resume_fn(); }			\
@@ -169,17 +142,10 @@ static struct syscore name = { .ops = &name##_ops }
 #define fonda_syscore_unregister(s)	unregister_syscore(s)
 #else
 #define FONDA_SYSCORE(name, suspend_fn, resume_fn)			\
-static struct syscore_ops name = {					\
-	.suspend = suspend_fn, .resume = resume_fn,			\
-}
+static struct syscore_ops name = { .suspend = suspend_fn, .resume = resume_fn }
 #define fonda_syscore_register(s)	register_syscore_ops(s)
 #define fonda_syscore_unregister(s)	unregister_syscore_ops(s)
 #endif
-
-static inline void fonda_send_reschedule(int cpu)
-{
-	smp_send_reschedule(cpu);
-}
 
 /* What the host itself keeps in SPEC_CTRL on this CPU. */
 static inline u64 fonda_host_spec_ctrl(void)

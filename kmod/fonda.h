@@ -78,15 +78,11 @@ enum fonda_request {
 	FONDA_REQ_TRIPLE_FAULT,	/* leave with KVM_EXIT_SHUTDOWN */
 	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
 	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
-	FONDA_REQ_DEAD,		/* the VM is bugged: KVM_RUN answers -EIO */
 	FONDA_REQ_CONTROLS,	/* the TSC offset has changed: update_controls */
 };
 
 /* vcpu->mode: where the vCPU is, for those who may have to interrupt it. */
-enum fonda_vcpu_mode {
-	FONDA_OUTSIDE,
-	FONDA_IN_GUEST,
-};
+enum fonda_vcpu_mode { FONDA_OUTSIDE, FONDA_IN_GUEST };
 
 /* An exception waiting to be injected, or one whose delivery was cut short. */
 struct fonda_exception {
@@ -157,9 +153,6 @@ struct fonda_io_bus {
 	struct fonda_io_dev *dev[];	/* sorted by base */
 };
 
-/* A zone whose writes are queued in the ring of the VM instead of exiting. */
-struct fonda_coalesced_zone;
-
 struct fonda_vm {
 	struct mm_struct *mm;		/* (c) the creator's; mmgrab'ed */
 	refcount_t users;		/* the VM fd, each vCPU fd */
@@ -189,7 +182,6 @@ struct fonda_vm {
 
 	/* Capabilities that KVM_ENABLE_CAP switched on. (l) */
 	u64 disabled_quirks;
-	u64 disabled_exits;
 	bool exception_payload;
 	bool triple_fault_event;
 	bool exit_on_emulation_error;
@@ -199,8 +191,6 @@ struct fonda_vm {
 	bool bugged;			/* (a) a bug of fonda's: every KVM_RUN fails */
 	struct dentry *debugfs;
 	char name[24];			/* debugfs directory: pid-fd */
-	struct fonda_vm_stats *stats;
-	void *arch;			/* (c) the backend's own */
 	struct list_head list;		/* under fonda_vms_lock */
 };
 
@@ -257,7 +247,6 @@ struct fonda_vcpu {
 
 	struct fonda_vcpu_stats *stats;
 	u64 halt_poll_ns;
-	bool first_run_done;
 };
 
 /* main.c */
@@ -273,13 +262,10 @@ void fonda_ioctl_init(void);
 long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
-int fonda_check_extension(struct fonda_vm *vm, unsigned long cap);
 
 /* vm.c */
-struct fonda_vm *fonda_vm_create(void);
-void fonda_vm_get(struct fonda_vm *vm);
+long fonda_dev_create_vm(void *type);
 void fonda_vm_put(struct fonda_vm *vm);
-long fonda_vm_fd(unsigned long type);
 /*
  * Raise @req on every vCPU (a negative one only interrupts them) and get those
  * out of the guest that are in it. With @wait it returns when every vCPU has
@@ -288,15 +274,13 @@ long fonda_vm_fd(unsigned long type);
 void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait);
 /* After it returns no CPU uses a second-stage translation it had cached. */
 void fonda_vm_flush_tlbs(struct fonda_vm *vm);
-/* NULL: there is none such. Needs no lock: vCPUs live as long as the VM. */
-struct fonda_vcpu *fonda_vm_vcpu_by_id(struct fonda_vm *vm, int id);
 
 #define fonda_for_each_vcpu(i, vcpu, vm)				\
 	for ((i) = 0; (i) < smp_load_acquire(&(vm)->nr_vcpus) &&	\
 	     ((vcpu) = (vm)->vcpus[i], true); (i)++)
 
 /* vcpu.c */
-long fonda_vm_create_vcpu(struct fonda_vm *vm, unsigned long id);
+long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg);
 void fonda_vcpu_destroy(struct fonda_vcpu *vcpu);
 long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg);
 /* Set a request; the caller kicks. */
@@ -309,8 +293,6 @@ static inline void fonda_request(struct fonda_vcpu *vcpu, int req)
 
 /* From any context: wake the vCPU if it sleeps, interrupt it if it runs. */
 void fonda_vcpu_kick(struct fonda_vcpu *vcpu);
-/* Would a halted vCPU have a reason to run? */
-bool fonda_vcpu_has_work(struct fonda_vcpu *vcpu);
 /* HLT: the instruction has been skipped; sleep until there is work. */
 int fonda_vcpu_halt(struct fonda_vcpu *vcpu);
 /* From any context: one more NMI for the guest (at most two are kept). */
@@ -325,15 +307,13 @@ int fonda_hypercall(struct fonda_vcpu *vcpu, int len);
 int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 /* KVM_EXIT_DEBUG: FONDA_EXIT_USER. */
 int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
-int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror,
-			      const u64 *data, int ndata);
+int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata);
 
 /* Exceptions: queued here, merged by the manual's rules, injected by the
  * backend on the next entry. Never for an event already being delivered. */
 void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector);
 void fonda_queue_exception_error(struct fonda_vcpu *vcpu, u8 vector, u32 error);
 void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error);
-void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6_bits);
 /*
  * The instruction that exited is done: move RIP past it, end the interrupt
  * shadow, raise the #DB of single stepping. FONDA_RESUME_GUEST,
@@ -344,8 +324,7 @@ int fonda_skip_insn(struct fonda_vcpu *vcpu, int len);
 /* io.c: the buses. Callers are inside vm->srcu. */
 int fonda_io_init(struct fonda_vm *vm);
 void fonda_io_fini(struct fonda_vm *vm);
-int fonda_io_read(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr,
-		  int len, void *data);
+int fonda_io_read(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int len, void *data);
 int fonda_io_write(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr,
 		   int len, const void *data);
 /*
@@ -353,10 +332,8 @@ int fonda_io_write(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr,
  * unregister returns when nobody uses @dev any more. -ENOSPC, -ENOMEM,
  * -EEXIST is for callers to check themselves.
  */
-int fonda_io_register(struct fonda_vm *vm, enum fonda_bus bus,
-		      struct fonda_io_dev *dev);
-void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus bus,
-			 struct fonda_io_dev *dev);
+int fonda_io_register(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
+void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
 /* One IN or OUT of @len bytes, not a string: the bus or KVM_EXIT_IO. The
  * instruction is @insn_len bytes long; RIP has not moved yet. */
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int len, bool in, int insn_len);
@@ -406,11 +383,8 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu);
 			 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 /* stats.c */
-int fonda_stats_vm_init(struct fonda_vm *vm, int fd);
-void fonda_stats_vm_fini(struct fonda_vm *vm);
-int fonda_stats_vcpu_init(struct fonda_vcpu *vcpu);
-void fonda_stats_vcpu_fini(struct fonda_vcpu *vcpu);
-int fonda_stats_init(void);
+void fonda_stats_vm_init(struct fonda_vm *vm, int fd);
+void fonda_stats_init(void);
 void fonda_stats_fini(void);
 
 #endif

@@ -63,22 +63,16 @@ static struct fonda_io_bus *bus_of(struct fonda_vm *vm, enum fonda_bus nr)
 }
 
 /*
- * Devices at @addr exactly, one after the other (ioeventfds that differ in
- * their data), then the one range below that reaches over it.
+ * The next that may answer, downwards from *@i: a device at @addr exactly
+ * (ioeventfds that differ in their data), or a range from below that reaches
+ * over it. Ranges do not overlap, but point devices may stand inside one.
  */
-#define for_each_device_at(i, dev, bus, addr)				\
-	for ((i) = bus_search(bus, addr);				\
-	     (i) < (bus)->nr && ((dev) = (bus)->dev[i])->base == (addr); (i)++)
-
-static struct fonda_io_dev *range_over(const struct fonda_io_bus *bus, gpa_t addr, int len)
+static struct fonda_io_dev *next_device(const struct fonda_io_bus *bus, int *i, gpa_t addr, int len)
 {
-	int i = bus_search(bus, addr);
+	while (--*i >= 0) {
+		struct fonda_io_dev *dev = bus->dev[*i];
 
-	/* Ranges do not overlap, but point devices may stand inside one. */
-	while (--i >= 0) {
-		struct fonda_io_dev *dev = bus->dev[i];
-
-		if (dev->base + dev->len >= addr + len)
+		if (dev->base == addr || dev->base + dev->len >= addr + len)
 			return dev;
 		if (dev->base + 256 < addr)
 			break;
@@ -89,33 +83,31 @@ static struct fonda_io_dev *range_over(const struct fonda_io_bus *bus, gpa_t add
 int fonda_io_read(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int len, void *data)
 {
 	struct fonda_io_bus *bus = bus_of(vcpu->vm, nr);
+	int i = bus_search(bus, addr + 1);
 	struct fonda_io_dev *dev;
-	int i;
 
 	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
 		return lapic_read(&vcpu->lapic, addr & ~PAGE_MASK, len, data);
-	for_each_device_at(i, dev, bus, addr)
-		if (dev->ops->read && dev->len >= len &&
+	while ((dev = next_device(bus, &i, addr, len)))
+		if (dev->ops->read && dev->base + dev->len >= addr + len &&
 		    !dev->ops->read(vcpu, dev, addr, len, data))
 			return 0;
-	dev = range_over(bus, addr, len);
-	return dev && dev->ops->read ? dev->ops->read(vcpu, dev, addr, len, data) : -EOPNOTSUPP;
+	return -EOPNOTSUPP;
 }
 
 int fonda_io_write(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int len,
 		   const void *data)
 {
 	struct fonda_io_bus *bus = bus_of(vcpu->vm, nr);
+	int i = bus_search(bus, addr + 1);
 	struct fonda_io_dev *dev;
-	int i;
 
 	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
 		return lapic_write(&vcpu->lapic, addr & ~PAGE_MASK, len, data);
-	for_each_device_at(i, dev, bus, addr)
+	while ((dev = next_device(bus, &i, addr, len)))
 		if (dev->ops->write && !dev->ops->write(vcpu, dev, addr, len, data))
 			return 0;
-	dev = range_over(bus, addr, len);
-	return dev && dev->ops->write ? dev->ops->write(vcpu, dev, addr, len, data) : -EOPNOTSUPP;
+	return -EOPNOTSUPP;
 }
 
 static void bus_free(struct rcu_head *head)
@@ -165,8 +157,7 @@ void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io
 	new = bus_alloc(old->nr - 1);
 	if (new) {
 		memcpy(new->dev, old->dev, at * sizeof(*new->dev));
-		memcpy(new->dev + at, old->dev + at + 1,
-		       (new->nr - at) * sizeof(*new->dev));
+		memcpy(new->dev + at, old->dev + at + 1, (new->nr - at) * sizeof(*new->dev));
 		rcu_assign_pointer(vm->buses[nr], new);
 		call_srcu(&vm->srcu, &old->rcu, bus_free);
 	} else {
@@ -241,8 +232,7 @@ struct fonda_coalesced_zone {
 #define RING_ENTRIES \
 	((PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
-bool fonda_coalesced_write(struct fonda_vcpu *vcpu, bool pio, gpa_t addr, int len,
-			   const void *data)
+bool fonda_coalesced_write(struct fonda_vcpu *vcpu, bool pio, gpa_t addr, int len, const void *data)
 {
 	struct kvm_coalesced_mmio_ring *ring = vcpu->vm->ring;
 	struct fonda_coalesced_zone *zone;
@@ -264,13 +254,9 @@ bool fonda_coalesced_write(struct fonda_vcpu *vcpu, bool pio, gpa_t addr, int le
 	spin_lock(&vcpu->vm->ring_lock);
 	/* The page is user space's to scribble on. */
 	last = READ_ONCE(ring->last);
-	if (last >= RING_ENTRIES) {
-		spin_unlock(&vcpu->vm->ring_lock);
-		return false;
-	}
 	next = (last + 1) % RING_ENTRIES;
-	if (next == READ_ONCE(ring->first)) {
-		/* Full: the exit makes user space drain it. */
+	/* Full: the exit makes user space drain it. */
+	if (last >= RING_ENTRIES || next == READ_ONCE(ring->first)) {
 		spin_unlock(&vcpu->vm->ring_lock);
 		return false;
 	}

@@ -2,7 +2,7 @@
 /*
  * The three ioctl tables (device, VM, vCPU) and the one dispatcher that copies
  * arguments and takes the vCPU's mutex, so that handlers only act. What is in
- * these tables is what fonda offers; fonda_check_extension() must agree.
+ * these tables is what fonda offers; check_extension() must agree.
  *
  * Direction is written out because the bits inside KVM's numbers mislead, and
  * the whole number is matched because low bytes repeat.
@@ -31,7 +31,6 @@ enum ioctl_copy {
 struct ioctl_entry {
 	unsigned int cmd;
 	u8 copy;
-	u8 unlocked;	/* of a vCPU: the handler takes what it needs */
 	union {
 		long (*dev)(void *arg);
 		long (*vm)(struct fonda_vm *vm, void *arg);
@@ -44,29 +43,9 @@ static long dev_get_api_version(void *arg)
 	return arg ? -EINVAL : KVM_API_VERSION;
 }
 
-static long dev_create_vm(void *arg)
-{
-	return fonda_vm_fd((unsigned long)arg);
-}
-
-static long dev_check_extension(void *arg)
-{
-	return fonda_check_extension(NULL, (unsigned long)arg);
-}
-
 static long dev_get_vcpu_mmap_size(void *arg)
 {
 	return arg ? -EINVAL : FONDA_RUN_PAGES * PAGE_SIZE;
-}
-
-static long vm_check_extension(struct fonda_vm *vm, void *arg)
-{
-	return fonda_check_extension(vm, (unsigned long)arg);
-}
-
-static long vm_create_vcpu(struct fonda_vm *vm, void *arg)
-{
-	return fonda_vm_create_vcpu(vm, (unsigned long)arg);
 }
 
 /*
@@ -151,12 +130,11 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 		vm->irqchip.x2apic_no_broadcast_quirk =
 			arg & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
 		return 0;
-	case KVM_CAP_DISABLE_QUIRKS:
-		vm->disabled_quirks = arg;
-		return 0;
 	case KVM_CAP_DISABLE_QUIRKS2:
 		if (arg & ~(u64)FONDA_QUIRKS)
 			return -EINVAL;
+		fallthrough;
+	case KVM_CAP_DISABLE_QUIRKS:
 		vm->disabled_quirks = arg;
 		return 0;
 	case KVM_CAP_EXCEPTION_PAYLOAD:
@@ -173,9 +151,8 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return fonda_dirty_enable(vm, arg);
 	case KVM_CAP_MAX_VCPU_ID:
-		if (vm->nr_vcpus || !arg || arg > FONDA_MAX_VCPU_ID)
-			return -EINVAL;
-		if (vm->max_vcpu_id && vm->max_vcpu_id != arg)
+		if (vm->nr_vcpus || !arg || arg > FONDA_MAX_VCPU_ID ||
+		    (vm->max_vcpu_id && vm->max_vcpu_id != arg))
 			return -EINVAL;
 		vm->max_vcpu_id = arg;
 		return 0;
@@ -197,13 +174,71 @@ static long vm_enable_cap(struct fonda_vm *vm, void *arg)
 	return ret;
 }
 
-#define E(cmd, copy, table, fn)	{ cmd, copy, 0, .table = fn }
-#define U(cmd, copy, table, fn)	{ cmd, copy, 1, .table = fn }
+/* Capabilities whose answer is 1, with or without a VM. */
+static const u16 plain_caps[] = {
+	KVM_CAP_IRQCHIP, KVM_CAP_HLT, KVM_CAP_USER_MEMORY, KVM_CAP_SET_TSS_ADDR,
+	KVM_CAP_EXT_CPUID, KVM_CAP_MP_STATE, KVM_CAP_SYNC_MMU,
+	KVM_CAP_CLOCKSOURCE, KVM_CAP_NOP_IO_DELAY, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
+	KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_USER_NMI, KVM_CAP_IRQ_INJECT_STATUS,
+	KVM_CAP_IRQFD, KVM_CAP_IRQFD_RESAMPLE, KVM_CAP_PIT2, KVM_CAP_PIT_STATE2,
+	KVM_CAP_REINJECT_CONTROL, KVM_CAP_IOEVENTFD, KVM_CAP_IOEVENTFD_ANY_LENGTH,
+	KVM_CAP_IOEVENTFD_NO_LENGTH, KVM_CAP_SET_IDENTITY_MAP_ADDR, KVM_CAP_SET_BOOT_CPU_ID,
+	KVM_CAP_INTERNAL_ERROR_DATA, KVM_CAP_VCPU_EVENTS, KVM_CAP_DEBUGREGS,
+	KVM_CAP_X86_ROBUST_SINGLESTEP, KVM_CAP_XSAVE, KVM_CAP_XCRS, KVM_CAP_GET_TSC_KHZ,
+	KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_KVMCLOCK_CTRL, KVM_CAP_SIGNAL_MSI,
+	KVM_CAP_READONLY_MEM, KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_ENABLE_CAP_VM,
+	KVM_CAP_DISABLE_QUIRKS, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_IMMEDIATE_EXIT,
+	KVM_CAP_GET_MSR_FEATURES, KVM_CAP_COALESCED_PIO, KVM_CAP_EXCEPTION_PAYLOAD,
+	KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SREGS2,
+	KVM_CAP_EXIT_ON_EMULATION_FAILURE,
+	KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_MULTI_ADDRESS_SPACE,
+};
+
+/* Those with another one that never changes. */
+static const struct { u16 cap; u32 answer; } valued_caps[] = {
+	{ KVM_CAP_COALESCED_MMIO, FONDA_RING_PAGE },
+	{ KVM_CAP_MAX_VCPUS, FONDA_MAX_VCPUS },
+	{ KVM_CAP_MAX_VCPU_ID, FONDA_MAX_VCPU_ID },
+	{ KVM_CAP_NR_MEMSLOTS, FONDA_MEM_SLOTS },
+	{ KVM_CAP_IRQ_ROUTING, FONDA_MAX_GSI },
+	{ KVM_CAP_MCE, FONDA_MCE_BANKS },
+	{ KVM_CAP_ADJUST_CLOCK, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC },
+	{ KVM_CAP_X2APIC_API,
+	  KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
+	{ KVM_CAP_DISABLE_QUIRKS2, FONDA_QUIRKS },
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
+};
+
+static long check_extension(void *arg)
+{
+	unsigned long cap = (unsigned long)arg;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(plain_caps); i++)
+		if (cap == plain_caps[i])
+			return 1;
+	for (i = 0; i < ARRAY_SIZE(valued_caps); i++)
+		if (cap == valued_caps[i].cap)
+			return valued_caps[i].answer;
+	if (cap == KVM_CAP_NR_VCPUS)
+		return min_t(int, num_online_cpus(), FONDA_MAX_VCPUS);
+	if (cap == KVM_CAP_XSAVE2)
+		return max_t(int, fonda_xsave_size, sizeof(struct kvm_xsave));
+	return 0;
+}
+
+static long vm_check_extension(struct fonda_vm *vm, void *arg)
+{
+	return check_extension(arg);
+}
+
+#define E(cmd, copy, table, fn)	{ cmd, copy, .table = fn }
 
 static const struct ioctl_entry dev_ioctls[] = {
 	E(KVM_GET_API_VERSION,		FIO_VAL,   dev, dev_get_api_version),
-	E(KVM_CREATE_VM,		FIO_VAL,   dev, dev_create_vm),
-	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, dev_check_extension),
+	E(KVM_CREATE_VM,		FIO_VAL,   dev, fonda_dev_create_vm),
+	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, check_extension),
 	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_vcpu_mmap_size),
 	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_supported_cpuid),
 	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_index_list),
@@ -213,7 +248,7 @@ static const struct ioctl_entry dev_ioctls[] = {
 };
 
 static const struct ioctl_entry vm_ioctls[] = {
-	E(KVM_CREATE_VCPU,		FIO_VAL,   vm, vm_create_vcpu),
+	E(KVM_CREATE_VCPU,		FIO_VAL,   vm, fonda_vm_create_vcpu),
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   vm, vm_check_extension),
 	E(KVM_ENABLE_CAP,		FIO_IN,    vm, vm_enable_cap),
 	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
@@ -267,7 +302,7 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_GET_LAPIC,		FIO_OUT,   vcpu, fonda_vcpu_get_lapic),
 	E(KVM_SET_LAPIC,		FIO_IN,    vcpu, fonda_vcpu_set_lapic),
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
-	U(KVM_NMI,			FIO_VAL,   vcpu, vcpu_nmi),
+	E(KVM_NMI,			FIO_VAL,   vcpu, vcpu_nmi),
 	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
 	E(KVM_SET_GUEST_DEBUG,		FIO_IN,    vcpu, fonda_vcpu_set_guest_debug),
 	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),
@@ -398,70 +433,12 @@ long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -EIO;
 	if (!e)
 		return -EINVAL;
-	if (e->unlocked)
+	/* From other threads, while the vCPU's own is in KVM_RUN. */
+	if (cmd == KVM_NMI)
 		return copy_and_call(e, NULL, vcpu, arg);
 	if (mutex_lock_killable(&vcpu->mutex))
 		return -EINTR;
 	ret = copy_and_call(e, NULL, vcpu, arg);
 	mutex_unlock(&vcpu->mutex);
 	return ret;
-}
-
-/* Capabilities whose answer is 1, with or without a VM. */
-static const u16 plain_caps[] = {
-	KVM_CAP_IRQCHIP, KVM_CAP_HLT, KVM_CAP_USER_MEMORY, KVM_CAP_SET_TSS_ADDR,
-	KVM_CAP_EXT_CPUID, KVM_CAP_MP_STATE, KVM_CAP_SYNC_MMU,
-	KVM_CAP_CLOCKSOURCE, KVM_CAP_NOP_IO_DELAY, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
-	KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_USER_NMI, KVM_CAP_IRQ_INJECT_STATUS,
-	KVM_CAP_IRQFD, KVM_CAP_IRQFD_RESAMPLE, KVM_CAP_PIT2, KVM_CAP_PIT_STATE2,
-	KVM_CAP_REINJECT_CONTROL, KVM_CAP_IOEVENTFD, KVM_CAP_IOEVENTFD_ANY_LENGTH,
-	KVM_CAP_IOEVENTFD_NO_LENGTH, KVM_CAP_SET_IDENTITY_MAP_ADDR, KVM_CAP_SET_BOOT_CPU_ID,
-	KVM_CAP_INTERNAL_ERROR_DATA, KVM_CAP_VCPU_EVENTS, KVM_CAP_DEBUGREGS,
-	KVM_CAP_X86_ROBUST_SINGLESTEP, KVM_CAP_XSAVE, KVM_CAP_XCRS, KVM_CAP_GET_TSC_KHZ,
-	KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_KVMCLOCK_CTRL, KVM_CAP_SIGNAL_MSI,
-	KVM_CAP_READONLY_MEM, KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_ENABLE_CAP_VM,
-	KVM_CAP_DISABLE_QUIRKS, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_IMMEDIATE_EXIT,
-	KVM_CAP_GET_MSR_FEATURES, KVM_CAP_COALESCED_PIO, KVM_CAP_EXCEPTION_PAYLOAD,
-	KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SREGS2,
-	KVM_CAP_EXIT_ON_EMULATION_FAILURE,
-	KVM_CAP_X86_TRIPLE_FAULT_EVENT,
-};
-
-int fonda_check_extension(struct fonda_vm *vm, unsigned long cap)
-{
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(plain_caps); i++)
-		if (cap == plain_caps[i])
-			return 1;
-	switch (cap) {
-	case KVM_CAP_COALESCED_MMIO:
-		return FONDA_RING_PAGE;
-	case KVM_CAP_NR_VCPUS:
-		return min_t(int, num_online_cpus(), FONDA_MAX_VCPUS);
-	case KVM_CAP_MAX_VCPUS:
-		return FONDA_MAX_VCPUS;
-	case KVM_CAP_MAX_VCPU_ID:
-		return FONDA_MAX_VCPU_ID;
-	case KVM_CAP_NR_MEMSLOTS:
-		return FONDA_MEM_SLOTS;
-	case KVM_CAP_MULTI_ADDRESS_SPACE:
-		return 1;
-	case KVM_CAP_IRQ_ROUTING:
-		return FONDA_MAX_GSI;
-	case KVM_CAP_MCE:
-		return FONDA_MCE_BANKS;
-	case KVM_CAP_ADJUST_CLOCK:
-		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
-	case KVM_CAP_X2APIC_API:
-		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
-	case KVM_CAP_DISABLE_QUIRKS2:
-		return FONDA_QUIRKS;
-	case KVM_CAP_XSAVE2:
-		return max_t(int, fonda_xsave_size, sizeof(struct kvm_xsave));
-	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
-		return KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
-	default:
-		return 0;
-	}
 }

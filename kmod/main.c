@@ -38,8 +38,7 @@ static bool rebooting;
 
 static void enable_this_cpu(void *unused)
 {
-	int cpu = smp_processor_id();
-	int ret;
+	int cpu = smp_processor_id(), ret;
 
 	if (cpumask_test_cpu(cpu, &cpus_enabled))
 		return;
@@ -190,9 +189,7 @@ static int __init fonda_init(void)
 	ret = fonda_mmu_module_init();
 	if (ret)
 		goto out_state;
-	ret = fonda_stats_init();
-	if (ret)
-		goto out_mmu;
+	fonda_stats_init();
 	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
 				bring_cpu_up, take_cpu_down);
 	if (ret < 0)
@@ -217,7 +214,6 @@ out_notifiers:
 	cpuhp_remove_state(hotplug_state);
 out_stats:
 	fonda_stats_fini();
-out_mmu:
 	fonda_mmu_module_exit();
 out_state:
 	fonda_state_exit();

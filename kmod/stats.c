@@ -20,22 +20,10 @@ MODULE_PARM_DESC(exit_time, "measure how long exits take, by reason (two RDTSC a
 
 static struct dentry *root;
 
+/* In the order of enum fonda_stat_exit. */
 static const char *const exit_names[FONDA_NR_STAT_EXITS] = {
-	[FONDA_STAT_INTERRUPT]	= "interrupt",
-	[FONDA_STAT_HALT]	= "halt",
-	[FONDA_STAT_PIO]	= "pio",
-	[FONDA_STAT_MMIO]	= "mmio",
-	[FONDA_STAT_PAGE_FAULT]	= "page_fault",
-	[FONDA_STAT_MSR]	= "msr",
-	[FONDA_STAT_CPUID]	= "cpuid",
-	[FONDA_STAT_CR]		= "cr",
-	[FONDA_STAT_DR]		= "dr",
-	[FONDA_STAT_EXCEPTION]	= "exception",
-	[FONDA_STAT_NMI_WINDOW]	= "nmi_window",
-	[FONDA_STAT_HYPERCALL]	= "hypercall",
-	[FONDA_STAT_CACHE]	= "cache",
-	[FONDA_STAT_PAUSE]	= "pause",
-	[FONDA_STAT_OTHER]	= "other",
+	"interrupt", "halt", "pio", "mmio", "page_fault", "msr", "cpuid", "cr", "dr",
+	"exception", "nmi_window", "hypercall", "cache", "pause", "other",
 };
 
 /* Sum of one counter, given by its offset, over all vCPUs. */
@@ -52,6 +40,11 @@ static u64 sum(struct fonda_vm *vm, size_t offset)
 
 static int stats_show(struct seq_file *m, void *unused)
 {
+	static const struct { const char *name; size_t offset; } others[] = {
+		{ "user_exits", offsetof(struct fonda_vcpu_stats, user_exits) },
+		{ "halt_polls", offsetof(struct fonda_vcpu_stats, halt_polls) },
+		{ "halt_sleeps", offsetof(struct fonda_vcpu_stats, halt_sleeps) },
+	};
 	struct fonda_vm *vm = m->private;
 	int i;
 
@@ -63,20 +56,16 @@ static int stats_show(struct seq_file *m, void *unused)
 			   sum(vm, offsetof(struct fonda_vcpu_stats, exits[i])),
 			   mul_u64_u64_div_u64(cycles, 1000, tsc_khz));
 	}
-	seq_printf(m, "%-24s %12llu\n", "user_exits",
-		   sum(vm, offsetof(struct fonda_vcpu_stats, user_exits)));
-	seq_printf(m, "%-24s %12llu\n", "halt_polls",
-		   sum(vm, offsetof(struct fonda_vcpu_stats, halt_polls)));
-	seq_printf(m, "%-24s %12llu\n", "halt_sleeps",
-		   sum(vm, offsetof(struct fonda_vcpu_stats, halt_sleeps)));
+	for (i = 0; i < ARRAY_SIZE(others); i++)
+		seq_printf(m, "%-24s %12llu\n", others[i].name, sum(vm, others[i].offset));
 	seq_printf(m, "%-24s %12d\n", "vcpus", vm->nr_vcpus);
 	fonda_mmu_show_stats(vm, m);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
 
-/* debugfs holds off fonda_stats_vm_fini() while a file is being read. */
-int fonda_stats_vm_init(struct fonda_vm *vm, int fd)
+/* debugfs holds off its removal (vm.c) while a file is being read. */
+void fonda_stats_vm_init(struct fonda_vm *vm, int fd)
 {
 	snprintf(vm->name, sizeof(vm->name), "%d-%d", task_tgid_vnr(current), fd);
 	/* Two VMs of one name (another PID namespace): the second has none. */
@@ -85,31 +74,13 @@ int fonda_stats_vm_init(struct fonda_vm *vm, int fd)
 		vm->debugfs = NULL;
 	else
 		debugfs_create_file("stats", 0400, vm->debugfs, vm, &stats_fops);
-	return 0;
 }
 
-void fonda_stats_vm_fini(struct fonda_vm *vm)
-{
-	debugfs_remove_recursive(vm->debugfs);
-}
-
-int fonda_stats_vcpu_init(struct fonda_vcpu *vcpu)
-{
-	vcpu->stats = kzalloc(sizeof(*vcpu->stats), GFP_KERNEL_ACCOUNT);
-	return vcpu->stats ? 0 : -ENOMEM;
-}
-
-void fonda_stats_vcpu_fini(struct fonda_vcpu *vcpu)
-{
-	kfree(vcpu->stats);
-}
-
-int fonda_stats_init(void)
+void fonda_stats_init(void)
 {
 	if (!exit_time)
 		static_branch_disable(&fonda_stats_time);
 	root = debugfs_create_dir("fonda", NULL);
-	return 0;
 }
 
 void fonda_stats_fini(void)

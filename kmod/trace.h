@@ -15,10 +15,7 @@
 TRACE_EVENT(fonda_entry,
 	TP_PROTO(struct fonda_vcpu *vcpu),
 	TP_ARGS(vcpu),
-	TP_STRUCT__entry(
-		__field(int, vcpu)
-		__field(unsigned long, rip)
-	),
+	TP_STRUCT__entry(__field(int, vcpu) __field(unsigned long, rip)),
 	TP_fast_assign(
 		__entry->vcpu = vcpu->id;
 		__entry->rip = vcpu->rip;
@@ -30,12 +27,8 @@ TRACE_EVENT(fonda_entry,
 TRACE_EVENT(fonda_exit,
 	TP_PROTO(struct fonda_vcpu *vcpu, u64 code, u64 info),
 	TP_ARGS(vcpu, code, info),
-	TP_STRUCT__entry(
-		__field(int, vcpu)
-		__field(unsigned long, rip)
-		__field(u64, code)
-		__field(u64, info)
-	),
+	TP_STRUCT__entry(__field(int, vcpu) __field(unsigned long, rip) __field(u64, code)
+			 __field(u64, info)),
 	TP_fast_assign(
 		__entry->vcpu = vcpu->id;
 		__entry->rip = vcpu->rip;
@@ -50,12 +43,8 @@ TRACE_EVENT(fonda_exit,
 TRACE_EVENT(fonda_fault,
 	TP_PROTO(struct fonda_vcpu *vcpu, u64 gpa, u32 access, int result),
 	TP_ARGS(vcpu, gpa, access, result),
-	TP_STRUCT__entry(
-		__field(int, vcpu)
-		__field(u64, gpa)
-		__field(u32, access)
-		__field(int, result)
-	),
+	TP_STRUCT__entry(__field(int, vcpu) __field(u64, gpa) __field(u32, access)
+			 __field(int, result)),
 	TP_fast_assign(
 		__entry->vcpu = vcpu->id;
 		__entry->gpa = gpa;
@@ -69,11 +58,7 @@ TRACE_EVENT(fonda_fault,
 TRACE_EVENT(fonda_inject,
 	TP_PROTO(struct fonda_vcpu *vcpu, u32 vector, u32 error),
 	TP_ARGS(vcpu, vector, error),
-	TP_STRUCT__entry(
-		__field(int, vcpu)
-		__field(u32, vector)
-		__field(u32, error)
-	),
+	TP_STRUCT__entry(__field(int, vcpu) __field(u32, vector) __field(u32, error)),
 	TP_fast_assign(
 		__entry->vcpu = vcpu->id;
 		__entry->vector = vector;

@@ -41,7 +41,7 @@ void fonda_vcpu_kick(struct fonda_vcpu *vcpu)
 
 		/* On its own CPU, we are what has ended the guest's run. */
 		if (cpu != raw_smp_processor_id())
-			fonda_send_reschedule(cpu);
+			smp_send_reschedule(cpu);
 	} else if (rcuwait_active(&vcpu->wait)) {
 		rcuwait_wake_up(&vcpu->wait);
 	}
@@ -79,28 +79,24 @@ static bool is_contributory(u8 vector)
 static void queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new)
 {
 	struct fonda_exception *ex = &vcpu->exception;
+	bool first = !ex->pending && !ex->injected;
+	bool doubles = !first && (is_contributory(ex->vector) || ex->vector == X86_TRAP_PF) &&
+		       (is_contributory(new->vector) ||
+			(ex->vector == X86_TRAP_PF && new->vector == X86_TRAP_PF));
 
 	vcpu->event_pending = true;
-	if (!ex->pending && !ex->injected) {
-		*ex = *new;
-		return;
-	}
-	if (ex->vector == X86_TRAP_DF) {
+	if (!first && ex->vector == X86_TRAP_DF) {
 		/* A fault while delivering a double fault shuts down. */
 		ex->pending = false;
 		ex->injected = false;
 		fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
 		return;
 	}
-	if ((is_contributory(ex->vector) && is_contributory(new->vector)) ||
-	    (ex->vector == X86_TRAP_PF &&
-	     (new->vector == X86_TRAP_PF || is_contributory(new->vector)))) {
-		*ex = (struct fonda_exception){
-			.pending = true, .vector = X86_TRAP_DF, .has_error = true };
-		return;
-	}
 	/* Benign: the newer one first, the older's instruction runs again. */
 	*ex = *new;
+	if (doubles)
+		*ex = (struct fonda_exception){
+			.pending = true, .vector = X86_TRAP_DF, .has_error = true };
 }
 
 void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector)
@@ -121,11 +117,10 @@ void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error)
 		.has_payload = true, .payload = address });
 }
 
-void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6_bits)
+static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
 {
-	queue(vcpu, &(struct fonda_exception){
-		.pending = true, .vector = X86_TRAP_DB,
-		.has_payload = true, .payload = dr6_bits });
+	vcpu->run->exit_reason = reason;
+	return FONDA_EXIT_USER;
 }
 
 int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7)
@@ -134,24 +129,21 @@ int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7)
 	struct fonda_segment cs;
 
 	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
-	vcpu->run->exit_reason = KVM_EXIT_DEBUG;
 	arch->exception = exception;
 	arch->pc = cs.base + vcpu->rip;
 	arch->dr6 = dr6;
 	arch->dr7 = dr7;
-	return FONDA_EXIT_USER;
+	return exit_with(vcpu, KVM_EXIT_DEBUG);
 }
 
-int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror,
-			      const u64 *data, int ndata)
+int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata)
 {
 	struct kvm_run *run = vcpu->run;
 
-	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->internal.suberror = suberror;
 	run->internal.ndata = ndata;
 	memcpy(run->internal.data, data, ndata * sizeof(*data));
-	return FONDA_EXIT_USER;
+	return exit_with(vcpu, KVM_EXIT_INTERNAL_ERROR);
 }
 
 static bool in_64bit_mode(struct fonda_vcpu *vcpu)
@@ -159,8 +151,7 @@ static bool in_64bit_mode(struct fonda_vcpu *vcpu)
 	struct fonda_segment cs;
 
 	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
-	return cs.attr & FONDA_SEG_L &&
-	       fonda_backend->read_reg(vcpu, FONDA_REG_EFER) & EFER_LMA;
+	return cs.attr & FONDA_SEG_L && fonda_backend->read_reg(vcpu, FONDA_REG_EFER) & EFER_LMA;
 }
 
 int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
@@ -173,13 +164,12 @@ int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 	vcpu->rip = rip;
 	vcpu->rflags &= ~X86_EFLAGS_RF;
 	vcpu->int_shadow = false;
-	if (likely(!(vcpu->rflags & X86_EFLAGS_TF) &&
-		   !(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)))
-		return FONDA_RESUME_GUEST;
-	if (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)
+	if (unlikely(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
 		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | DR_STEP,
 					vcpu->guest_debug_dr7);
-	fonda_queue_debug(vcpu, DR_STEP);
+	if (unlikely(vcpu->rflags & X86_EFLAGS_TF))
+		queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = X86_TRAP_DB,
+			.has_payload = true, .payload = DR_STEP });
 	return FONDA_RESUME_GUEST;
 }
 
@@ -212,7 +202,8 @@ static bool halt_is_over(struct fonda_vcpu *vcpu)
 		fonda_irq_peek(vcpu, &unused) >= 0);
 }
 
-bool fonda_vcpu_has_work(struct fonda_vcpu *vcpu)
+/* Would a halted vCPU have a reason to run? */
+static bool has_work(struct fonda_vcpu *vcpu)
 {
 	if (READ_ONCE(vcpu->lapic.events))
 		return true;
@@ -226,10 +217,8 @@ bool fonda_vcpu_has_work(struct fonda_vcpu *vcpu)
 
 int fonda_vcpu_halt(struct fonda_vcpu *vcpu)
 {
-	if (!vcpu->in_kernel_apic) {
-		vcpu->run->exit_reason = KVM_EXIT_HLT;
-		return FONDA_EXIT_USER;
-	}
+	if (!vcpu->in_kernel_apic)
+		return exit_with(vcpu, KVM_EXIT_HLT);
 	if (halt_is_over(vcpu))
 		return FONDA_RESUME_GUEST;
 	vcpu->mp_state = KVM_MP_STATE_HALTED;
@@ -248,11 +237,10 @@ static bool poll_for_work(struct fonda_vcpu *vcpu)
 	if (!limit)
 		return false;
 	do {
-		if (fonda_vcpu_has_work(vcpu))
+		if (has_work(vcpu))
 			return true;
 		cpu_relax();
-	} while (!need_resched() && !signal_pending(current) &&
-		 ktime_get_ns() - start < limit);
+	} while (!need_resched() && !signal_pending(current) && ktime_get_ns() - start < limit);
 	return false;
 }
 
@@ -282,8 +270,7 @@ static void block(struct fonda_vcpu *vcpu)
 	prepare_to_rcuwait(&vcpu->wait);
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
-		if (fonda_vcpu_has_work(vcpu) || signal_pending(current) ||
-		    fonda_task_work_pending())
+		if (has_work(vcpu) || signal_pending(current) || fonda_task_work_pending())
 			break;
 		schedule();
 	}
@@ -305,8 +292,7 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
 		struct task_struct *task;
 		int ret;
 
-		if (READ_ONCE(other->mode) == FONDA_IN_GUEST ||
-		    !READ_ONCE(other->reading_slots))
+		if (READ_ONCE(other->mode) == FONDA_IN_GUEST || !READ_ONCE(other->reading_slots))
 			continue;
 		rcu_read_lock();
 		task = get_pid_task(rcu_dereference(other->pid), PIDTYPE_PID);
@@ -379,10 +365,9 @@ static void section_end(struct fonda_vcpu *vcpu)
 /* INIT and SIPI: "Processor Initialization State", "INIT and SIPI". */
 static void accept_apic_events(struct fonda_vcpu *vcpu)
 {
-	unsigned int events;
 	u8 vector;
+	unsigned int events = fonda_lapic_accept_events(vcpu, &vector);
 
-	events = fonda_lapic_accept_events(vcpu, &vector);
 	if (events & FONDA_LAPIC_INIT) {
 		fonda_vcpu_reset(vcpu, true);
 		vcpu->mp_state = vcpu->id == vcpu->vm->bsp_id ?
@@ -410,17 +395,9 @@ static bool take_request(struct fonda_vcpu *vcpu, int req)
 	return true;
 }
 
-static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
-{
-	vcpu->run->exit_reason = reason;
-	return FONDA_EXIT_USER;
-}
-
 static int serve_requests(struct fonda_vcpu *vcpu)
 {
 	take_request(vcpu, FONDA_REQ_UNLOAD);
-	if (take_request(vcpu, FONDA_REQ_DEAD))
-		return -EIO;
 	if (take_request(vcpu, FONDA_REQ_TRIPLE_FAULT))
 		return exit_with(vcpu, KVM_EXIT_SHUTDOWN);
 	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
@@ -571,10 +548,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	ret = fonda_complete_user_io(vcpu);
 	if (ret == FONDA_RESUME_GUEST) {
 		/* The access before it is complete: see the API's text on it. */
-		if (fonda_immediate_exit(vcpu->run))
-			ret = -EINTR;
-		else
-			ret = run_loop(vcpu);
+		ret = fonda_immediate_exit(vcpu->run) ? -EINTR : run_loop(vcpu);
 	}
 	fonda_slots_leave(vcpu);
 	fonda_stats_close(vcpu);
@@ -636,10 +610,8 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 	struct fonda_vcpu *vcpu = vmf->vma->vm_file->private_data;
 	struct page *page = NULL;
 
-	if (vmf->pgoff == FONDA_RUN_PAGE)
-		page = virt_to_page(vcpu->run);
-	else if (vmf->pgoff == FONDA_PIO_PAGE)
-		page = virt_to_page(vcpu->pio_data);
+	if (vmf->pgoff <= FONDA_PIO_PAGE)
+		page = virt_to_page((void *)vcpu->run + vmf->pgoff * PAGE_SIZE);
 	else if (vmf->pgoff == FONDA_RING_PAGE)
 		page = virt_to_page(vcpu->vm->ring);
 	if (!page)
@@ -666,15 +638,16 @@ static const struct file_operations vcpu_fops = {
 	.llseek		= noop_llseek,
 };
 
+/* Also of what create() has not finished. */
 void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 {
 	fonda_lapic_destroy(vcpu);
 	fonda_state_vcpu_fini(vcpu);
 	fonda_fpu_free(vcpu);
 	fonda_mmu_cache_free(vcpu);
-	fonda_stats_vcpu_fini(vcpu);
-	free_page((unsigned long)vcpu->pio_data);
-	free_page((unsigned long)vcpu->run);
+	kfree(vcpu->stats);
+	if (vcpu->run)
+		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);
 	put_pid(rcu_access_pointer(vcpu->pid));
 	fonda_backend->vcpu_free(vcpu);
 }
@@ -693,41 +666,28 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	vcpu->cpu = -1;
 	mutex_init(&vcpu->mutex);
 	rcuwait_init(&vcpu->wait);
-	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vcpu->run)
-		goto out_vcpu;
-	vcpu->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vcpu->pio_data)
-		goto out_run;
-	ret = fonda_stats_vcpu_init(vcpu);
+	vcpu->stats = kzalloc(sizeof(*vcpu->stats), GFP_KERNEL_ACCOUNT);
+	/* And the port data: the pages before the ring's. */
+	vcpu->run = alloc_pages_exact(FONDA_RING_PAGE * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!vcpu->stats || !vcpu->run)
+		goto out;
+	vcpu->pio_data = (u8 *)vcpu->run + FONDA_PIO_PAGE * PAGE_SIZE;
+	ret = fonda_fpu_alloc(vcpu) ?: fonda_state_vcpu_init(vcpu);
 	if (ret)
-		goto out_pio;
-	ret = fonda_fpu_alloc(vcpu);
-	if (ret)
-		goto out_stats;
-	ret = fonda_state_vcpu_init(vcpu);
-	if (ret)
-		goto out_fpu;
+		goto out;
 	ret = fonda_lapic_create(vcpu, id == vm->bsp_id);
-	if (ret)
-		goto out_state;
+	if (ret) {
+		/* There is no timer to stop. */
+		vcpu->in_kernel_apic = false;
+		goto out;
+	}
 	fonda_vcpu_reset(vcpu, false);
 	vcpu->mp_state = !vcpu->in_kernel_apic || id == vm->bsp_id ?
 			 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	return vcpu;
 
-out_state:
-	fonda_state_vcpu_fini(vcpu);
-out_fpu:
-	fonda_fpu_free(vcpu);
-out_stats:
-	fonda_stats_vcpu_fini(vcpu);
-out_pio:
-	free_page((unsigned long)vcpu->pio_data);
-out_run:
-	free_page((unsigned long)vcpu->run);
-out_vcpu:
-	fonda_backend->vcpu_free(vcpu);
+out:
+	fonda_vcpu_destroy(vcpu);
 	return ERR_PTR(ret);
 }
 
@@ -754,11 +714,12 @@ static long create_locked(struct fonda_vm *vm, unsigned long id)
 	snprintf(name, sizeof(name), "fonda-vcpu:%lu", id);
 	file = anon_inode_getfile(name, &vcpu_fops, vcpu, O_RDWR);
 	if (IS_ERR(file)) {
+		fonda_vcpu_destroy(vcpu);
 		ret = PTR_ERR(file);
-		goto out_vcpu;
+		goto out_fd;
 	}
 	/* The file's release drops it. */
-	fonda_vm_get(vm);
+	refcount_inc(&vm->users);
 	set_bit(id, vm->vcpu_ids);
 	vm->vcpus[vm->nr_vcpus] = vcpu;
 	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);
@@ -767,19 +728,17 @@ static long create_locked(struct fonda_vm *vm, unsigned long id)
 	fd_install(fd, file);
 	return fd;
 
-out_vcpu:
-	fonda_vcpu_destroy(vcpu);
 out_fd:
 	put_unused_fd(fd);
 	return ret;
 }
 
-long fonda_vm_create_vcpu(struct fonda_vm *vm, unsigned long id)
+long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg)
 {
 	long ret;
 
 	mutex_lock(&vm->lock);
-	ret = create_locked(vm, id);
+	ret = create_locked(vm, (unsigned long)arg);
 	mutex_unlock(&vm->lock);
 	return ret;
 }

@@ -2,9 +2,10 @@
 /*
  * Lifetime of a VM: its file, its reference count, and the ways to reach all
  * of its vCPUs at once. A VM lives as long as its own file or that of one of
- * its vCPUs is open; teardown below mirrors fonda_vm_create().
+ * its vCPUs is open; teardown below mirrors create().
  */
 #include <linux/anon_inodes.h>
+#include <linux/debugfs.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched/mm.h>
@@ -13,7 +14,7 @@
 
 #include "backend.h"
 
-struct fonda_vm *fonda_vm_create(void)
+static struct fonda_vm *create(void)
 {
 	struct fonda_vm *vm;
 	int ret;
@@ -81,7 +82,7 @@ static void destroy(struct fonda_vm *vm)
 	list_del(&vm->list);
 	mutex_unlock(&fonda_vms_lock);
 
-	fonda_stats_vm_fini(vm);
+	debugfs_remove_recursive(vm->debugfs);
 	/* Sources of interrupts first, then those who receive them. */
 	fonda_eventfds_release(vm);
 	fonda_irq_quiesce(vm);
@@ -96,11 +97,6 @@ static void destroy(struct fonda_vm *vm)
 	cleanup_srcu_struct(&vm->srcu);
 	mmdrop(vm->mm);
 	kvfree(vm);
-}
-
-void fonda_vm_get(struct fonda_vm *vm)
-{
-	refcount_inc(&vm->users);
 }
 
 void fonda_vm_put(struct fonda_vm *vm)
@@ -131,7 +127,7 @@ static const struct file_operations vm_fops = {
 };
 
 /* KVM_CREATE_VM: a new file of a new VM; type 0 is the only one. */
-long fonda_vm_fd(unsigned long type)
+long fonda_dev_create_vm(void *type)
 {
 	struct fonda_vm *vm;
 	struct file *file;
@@ -142,24 +138,21 @@ long fonda_vm_fd(unsigned long type)
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	vm = fonda_vm_create();
+	vm = create();
 	if (IS_ERR(vm)) {
 		ret = PTR_ERR(vm);
 		goto out_fd;
 	}
-	ret = fonda_stats_vm_init(vm, fd);
-	if (ret)
-		goto out_vm;
+	fonda_stats_vm_init(vm, fd);
 	file = anon_inode_getfile("fonda-vm", &vm_fops, vm, O_RDWR);
 	if (IS_ERR(file)) {
+		fonda_vm_put(vm);
 		ret = PTR_ERR(file);
-		goto out_vm;
+		goto out_fd;
 	}
 	fd_install(fd, file);
 	return fd;
 
-out_vm:
-	fonda_vm_put(vm);
 out_fd:
 	put_unused_fd(fd);
 	return ret;
@@ -223,18 +216,4 @@ void fonda_vm_synchronize(struct fonda_vm *vm)
 		return;
 	fonda_vm_kick_all(vm, FONDA_REQ_UNLOAD, false);
 	synchronize_srcu_expedited(&vm->srcu);
-}
-
-struct fonda_vcpu *fonda_vm_vcpu_by_id(struct fonda_vm *vm, int id)
-{
-	struct fonda_vcpu *vcpu;
-	int i;
-
-	/* Most programs number their vCPUs from 0 in order. */
-	if (id >= 0 && id < smp_load_acquire(&vm->nr_vcpus) && vm->vcpus[id]->id == id)
-		return vm->vcpus[id];
-	fonda_for_each_vcpu(i, vcpu, vm)
-		if (vcpu->id == id)
-			return vcpu;
-	return NULL;
 }

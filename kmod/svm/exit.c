@@ -23,25 +23,20 @@ static bool in_64bit_code(const struct vmcb *vmcb)
 	return vmcb->cs.attr & FONDA_SEG_L && vmcb->efer & EFER_LMA;
 }
 
-static __always_inline int get_code(struct svm_vcpu *svm, struct fonda_paging *p, gva_t *rip)
+int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
 {
-	const struct vmcb *vmcb = svm->vmcb;
+	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
 
 	*p = (struct fonda_paging){
 		.cr0 = vmcb->cr0, .cr3 = vmcb->cr3, .cr4 = vmcb->cr4, .efer = vmcb->efer,
-		.rflags = vmcb->rflags, .phys_bits = svm->vcpu.cpuid.phys_bits,
-		.gb_pages = fonda_guest_has(&svm->vcpu, FONDA_HAS_GBPAGES),
+		.rflags = vmcb->rflags, .phys_bits = vcpu->cpuid.phys_bits,
+		.gb_pages = fonda_guest_has(vcpu, FONDA_HAS_GBPAGES),
 	};
 	*rip = vmcb->rip;
 	if (in_64bit_code(vmcb))
 		return 64;
 	*rip = (u32)(*rip + vmcb->cs.base);
 	return vmcb->cs.attr & FONDA_SEG_DB ? 32 : 16;
-}
-
-int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
-{
-	return get_code(to_svm(vcpu), p, rip);
 }
 
 /*
@@ -65,7 +60,7 @@ static int decode(struct svm_vcpu *svm, enum fonda_exit_op op, struct fonda_exit
 	gva_t rip;
 	int nr, bits;
 
-	bits = get_code(svm, &paging, &rip);
+	bits = svm_get_code(&svm->vcpu, &paging, &rip);
 	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code.byte);
 	if (nr < 0)
 		return nr == -EAGAIN ? FONDA_RETRY_SLEEPING : FONDA_RESUME_GUEST;
@@ -108,6 +103,13 @@ static int exit_window(struct fonda_vcpu *vcpu)
 static int exit_invalid_opcode(struct fonda_vcpu *vcpu)
 {
 	fonda_queue_exception(vcpu, X86_TRAP_UD);
+	return FONDA_RESUME_GUEST;
+}
+
+/* RDPMC, of which the guest has none; and the end of others that fail. */
+static int exit_protection(struct fonda_vcpu *vcpu)
+{
+	fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
 	return FONDA_RESUME_GUEST;
 }
 
@@ -174,14 +176,11 @@ static int skip_op(struct fonda_vcpu *vcpu, enum fonda_exit_op op)
 }
 
 /* No device reaches the guest's memory behind the caches. (WBNOINVD as well.) */
-static int exit_wbinvd(struct fonda_vcpu *vcpu)
+static int exit_cache(struct fonda_vcpu *vcpu)
 {
-	return skip_op(vcpu, FONDA_OP_WBINVD);
-}
+	bool invd = to_svm(vcpu)->vmcb->exit_code == SVM_EXIT_INVD;
 
-static int exit_invd(struct fonda_vcpu *vcpu)
-{
-	return skip_op(vcpu, FONDA_OP_INVD);
+	return skip_op(vcpu, invd ? FONDA_OP_INVD : FONDA_OP_WBINVD);
 }
 
 /*
@@ -195,12 +194,6 @@ static int exit_monitor(struct fonda_vcpu *vcpu)
 	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 		return exit_invalid_opcode(vcpu);
 	return skip_op(vcpu, monitor ? FONDA_OP_MONITOR : FONDA_OP_MWAIT);
-}
-
-static int exit_rdpmc(struct fonda_vcpu *vcpu)
-{
-	fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-	return FONDA_RESUME_GUEST;
 }
 
 /* The guest spins: let the others of this CPU run. */
@@ -228,11 +221,8 @@ static int exit_xsetbv(struct fonda_vcpu *vcpu)
 	ret = insn_length(to_svm(vcpu), FONDA_OP_XSETBV, &len);
 	if (ret)
 		return ret;
-	if (to_svm(vcpu)->vmcb->cpl ||
-	    fonda_vcpu_set_xcr0(vcpu, vcpu->regs[FONDA_RCX], val)) {
-		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-		return FONDA_RESUME_GUEST;
-	}
+	if (to_svm(vcpu)->vmcb->cpl || fonda_vcpu_set_xcr0(vcpu, vcpu->regs[FONDA_RCX], val))
+		return exit_protection(vcpu);
 	return fonda_skip_insn(vcpu, len);
 }
 
@@ -253,15 +243,6 @@ static u64 cr_value(struct svm_vcpu *svm, int reg)
 	return in_64bit_code(svm->vmcb) ? val : (u32)val;
 }
 
-static int finish_cr_write(struct fonda_vcpu *vcpu, int fault, int len)
-{
-	if (fault) {
-		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-		return FONDA_RESUME_GUEST;
-	}
-	return fonda_skip_insn(vcpu, len);
-}
-
 /*
  * A write of CR0 that changes more than TS and MP, while the reset value of CD
  * and NW is held back (set_guest_cr0() in svm.c). From here on the guest has its
@@ -271,31 +252,20 @@ static int exit_cr0_write(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct fonda_exit_insn insn;
-	u64 val;
 	int ret;
 
 	ret = decode(svm, FONDA_OP_MOV_TO_CR, &insn);
-	if (ret == FONDA_RESUME_GUEST) {
+	if (!ret && fonda_check_cr0(vcpu, cr_value(svm, insn.rm)))
+		return exit_protection(vcpu);
+	/* LMSW never touches CD: the processor can have it. */
+	if (ret == FONDA_RESUME_GUEST)
 		ret = decode(svm, FONDA_OP_LMSW, &insn);
-		if (ret)
-			return ret;
-		/* LMSW never touches CD: the processor can have it. */
-		svm->cr0_cache_bits = 0;
-		svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, false);
-		return FONDA_RESUME_GUEST;
-	}
 	if (ret)
 		return ret;
-
-	val = cr_value(svm, insn.rm);
-	ret = fonda_check_cr0(vcpu, val);
-	if (!ret) {
-		/* The processor does the rest (LMA, PDPTEs) as it executes. */
-		svm->cr0_cache_bits = 0;
-		svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, false);
-		return FONDA_RESUME_GUEST;
-	}
-	return finish_cr_write(vcpu, ret, insn.len);
+	/* The processor does the rest (LMA, PDPTEs) as it executes. */
+	svm->cr0_cache_bits = 0;
+	svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, false);
+	return FONDA_RESUME_GUEST;
 }
 
 static int exit_cr4_write(struct fonda_vcpu *vcpu)
@@ -309,13 +279,12 @@ static int exit_cr4_write(struct fonda_vcpu *vcpu)
 	if (ret)
 		return ret;
 	val = cr_value(svm, insn.rm);
-	ret = fonda_check_cr4(vcpu, val);
-	if (!ret) {
-		svm->vmcb->cr4 = val;
-		svm_dirty(svm, CLEAN_CR);
-		svm->flush = true;
-	}
-	return finish_cr_write(vcpu, ret, insn.len);
+	if (fonda_check_cr4(vcpu, val))
+		return exit_protection(vcpu);
+	svm->vmcb->cr4 = val;
+	svm_dirty(svm, CLEAN_CR);
+	svm->flush = true;
+	return fonda_skip_insn(vcpu, insn.len);
 }
 
 static int exit_cr8_write(struct fonda_vcpu *vcpu)
@@ -330,7 +299,7 @@ static int exit_cr8_write(struct fonda_vcpu *vcpu)
 		return ret;
 	val = cr_value(svm, insn.rm);
 	if (val & ~0xfull)
-		return finish_cr_write(vcpu, 1, insn.len);
+		return exit_protection(vcpu);
 	if (vcpu->in_kernel_apic) {
 		lapic_set_tpr(&vcpu->lapic, val);
 		return fonda_skip_insn(vcpu, insn.len);
@@ -373,7 +342,7 @@ static int exit_debug_register(struct fonda_vcpu *vcpu)
 	if (!write)
 		vcpu->regs[insn.rm] = fonda_read_dr(vcpu, insn.reg);
 	else if (fonda_write_dr(vcpu, insn.reg, cr_value(svm, insn.rm)))
-		return finish_cr_write(vcpu, 1, insn.len);
+		return exit_protection(vcpu);
 	return fonda_skip_insn(vcpu, insn.len);
 }
 
@@ -485,27 +454,22 @@ static const struct svm_exit svm_exits[] = {
 	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write,		FONDA_STAT_CR },
 	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,		FONDA_STAT_CR },
 	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write,		FONDA_STAT_CR },
-	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] =
-				  { exit_debug_register,	FONDA_STAT_DR },
+	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] = { exit_debug_register,	FONDA_STAT_DR },
 	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
 				  { exit_debug_register,	FONDA_STAT_DR },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] =
-				  { exit_debug_exception,	FONDA_STAT_EXCEPTION },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] =
-				  { exit_breakpoint,		FONDA_STAT_EXCEPTION },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] =
-				  { exit_alignment_check,	FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] = { exit_debug_exception,	FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] = { exit_breakpoint,		FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check,	FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
 				  { exit_machine_check,		FONDA_STAT_EXCEPTION },
 	/* INTR, NMI, SMI, INIT */
-	[SVM_EXIT_INTR ... SVM_EXIT_INIT] =
-				  { exit_resume,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { exit_resume,		FONDA_STAT_INTERRUPT },
 	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_RDPMC]	= { exit_rdpmc,			FONDA_STAT_OTHER },
+	[SVM_EXIT_RDPMC]	= { exit_protection,			FONDA_STAT_OTHER },
 	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID },
 	[SVM_EXIT_RSM]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_IRET]		= { exit_iret,			FONDA_STAT_NMI_WINDOW },
-	[SVM_EXIT_INVD]		= { exit_invd,			FONDA_STAT_CACHE },
+	[SVM_EXIT_INVD]		= { exit_cache,			FONDA_STAT_CACHE },
 	[SVM_EXIT_PAUSE]	= { exit_pause,			FONDA_STAT_PAUSE },
 	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT },
 	[SVM_EXIT_INVLPGA]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
@@ -515,9 +479,8 @@ static const struct svm_exit svm_exits[] = {
 	[SVM_EXIT_VMRUN]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_VMMCALL]	= { exit_hypercall,		FONDA_STAT_HYPERCALL },
 	/* VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP where the guest has none */
-	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] =
-				  { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_WBINVD]	= { exit_wbinvd,		FONDA_STAT_CACHE },
+	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] = { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_WBINVD]	= { exit_cache,		FONDA_STAT_CACHE },
 	[SVM_EXIT_MONITOR]	= { exit_monitor,		FONDA_STAT_OTHER },
 	[SVM_EXIT_MWAIT]	= { exit_monitor,		FONDA_STAT_OTHER },
 	[SVM_EXIT_XSETBV]	= { exit_xsetbv,		FONDA_STAT_OTHER },
@@ -536,8 +499,7 @@ static int exit_unexpected(struct fonda_vcpu *vcpu, u64 code)
 	fonda_backend->dump(vcpu);
 	/* -1; QEMU's emulation stores its lower half. */
 	if ((u32)code != (u32)SVM_EXIT_ERR)
-		return fonda_exit_internal_error(vcpu,
-						 KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
 						 data, ARRAY_SIZE(data));
 	vcpu->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
 	vcpu->run->fail_entry.hardware_entry_failure_reason = code;
@@ -548,14 +510,13 @@ static int exit_unexpected(struct fonda_vcpu *vcpu, u64 code)
 int svm_handle_exit(struct fonda_vcpu *vcpu)
 {
 	u64 code = to_svm(vcpu)->vmcb->exit_code;
-	const struct svm_exit *e;
+	const struct svm_exit *e = &nested_fault;
 
-	if (code == SVM_EXIT_NPF)
-		e = &nested_fault;
-	else if (code >= ARRAY_SIZE(svm_exits) || !svm_exits[code].handle)
-		return exit_unexpected(vcpu, code);
-	else
+	if (code != SVM_EXIT_NPF) {
+		if (code >= ARRAY_SIZE(svm_exits) || !svm_exits[code].handle)
+			return exit_unexpected(vcpu, code);
 		e = &svm_exits[code];
+	}
 	fonda_stats_exit(vcpu, e->stat);
 	trace_fonda_exit(vcpu, code, to_svm(vcpu)->vmcb->exit_info_1);
 	return e->handle(vcpu);

@@ -53,18 +53,6 @@ static void inject_exception(struct svm_vcpu *svm)
 	trace_fonda_inject(&svm->vcpu, ex->vector, ex->has_error ? ex->error : 0);
 }
 
-/*
- * An NMI waits for the shadow of an STI or MOV SS, or for the IRET of the NMI
- * before it. One instruction more by single stepping ends the former; the IRET
- * intercept finds the latter, see exit_iret().
- */
-static void open_nmi_window(struct svm_vcpu *svm)
-{
-	if (svm->nmi_masked && !svm->iret_rip)
-		return;		/* the IRET intercept is on */
-	svm->nmi_singlestep = true;
-}
-
 static void inject_nmi(struct svm_vcpu *svm)
 {
 	svm->vmcb->event_inj = EVENT_TYPE_NMI | EVENT_VALID;
@@ -101,7 +89,12 @@ static void inject_events(struct svm_vcpu *svm)
 	}
 	if (vcpu->nmi_pending) {
 		vcpu->event_pending = true;
-		open_nmi_window(svm);
+		/*
+		 * It waits for the shadow of an STI or MOV SS, which single stepping
+		 * ends, or for the IRET of the NMI before it: exit_iret() finds that.
+		 */
+		if (!svm->nmi_masked || svm->iret_rip)
+			svm->nmi_singlestep = true;
 	}
 }
 
@@ -115,26 +108,21 @@ static void offer_interrupt(struct svm_vcpu *svm)
 
 	if (READ_ONCE(vcpu->irq_pending))
 		vector = fonda_irq_offer(vcpu, &tpr_blocked);
-	if (vector >= 0) {
+	if (vector >= 0 || vcpu->want_window) {
 		/* Its priority was compared with the TPR already. */
 		vmcb->int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_PRIO_MASK;
-		vmcb->int_vector = vector;
-	}
-	/* User space's PIC waits for its turn; the exit is all there is to it. */
-	if (vector < 0 && vcpu->want_window) {
-		vmcb->int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_PRIO_MASK;
-		vmcb->int_vector = 0;
-		svm_intercept1(svm, INTERCEPT_VINTR, true);
+		vmcb->int_vector = max(vector, 0);
+		/* User space's PIC waits for its turn; the exit is all there is to it. */
+		if (vector < 0)
+			svm_intercept1(svm, INTERCEPT_VINTR, true);
 	}
 	/*
 	 * A lower task priority may let another interrupt in; and QEMU's
 	 * emulation dies of a CR8 write while V_IRQ is set.
 	 */
-	if (vmcb->int_ctl & V_IRQ || tpr_blocked) {
-		if (!(vmcb->intercept_cr_write & BIT(8))) {
-			vmcb->intercept_cr_write |= BIT(8);
-			svm_dirty(svm, CLEAN_INTERCEPTS);
-		}
+	if ((vmcb->int_ctl & V_IRQ || tpr_blocked) && !(vmcb->intercept_cr_write & BIT(8))) {
+		vmcb->intercept_cr_write |= BIT(8);
+		svm_dirty(svm, CLEAN_INTERCEPTS);
 	}
 }
 
@@ -163,11 +151,12 @@ static void settle_interrupt(struct svm_vcpu *svm)
 	 */
 	if (unlikely(vmcb->intercept_misc1 & INTERCEPT_VINTR)) {
 		svm_intercept1(svm, INTERCEPT_VINTR, false);
-	} else if (!(vmcb->int_ctl & V_IRQ) && !is_cut_interrupt(vmcb->exit_int_info)) {
-		trace_fonda_inject(&svm->vcpu, vmcb->int_vector, 0);
-		fonda_irq_settle(&svm->vcpu, vmcb->int_vector, true);
 	} else {
-		fonda_irq_settle(&svm->vcpu, vmcb->int_vector, false);
+		bool taken = !(vmcb->int_ctl & V_IRQ) && !is_cut_interrupt(vmcb->exit_int_info);
+
+		if (taken)
+			trace_fonda_inject(&svm->vcpu, vmcb->int_vector, 0);
+		fonda_irq_settle(&svm->vcpu, vmcb->int_vector, taken);
 	}
 	vmcb->int_ctl &= ~(V_IRQ | V_IGN_TPR);
 }
@@ -184,22 +173,17 @@ static void requeue_event(struct svm_vcpu *svm)
 	if (!(info & EVENT_VALID) || is_cut_interrupt(info))
 		return;
 
-	switch (info & EVENT_TYPE_MASK) {
-	case EVENT_TYPE_NMI:
+	if ((info & EVENT_TYPE_MASK) == EVENT_TYPE_NMI) {
 		svm->vcpu.nmi_injected = true;
-		break;
-	case EVENT_TYPE_EXCEPTION:
+	} else {
 		ex->vector = info & EVENT_VECTOR_MASK;
-		/* INT3 and INTO: RIP is still theirs, they execute again. */
-		if (ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF)
+		/* INT n, INT3 and INTO: RIP is still theirs, they execute again. */
+		if ((info & EVENT_TYPE_MASK) != EVENT_TYPE_EXCEPTION ||
+		    ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF)
 			return;
 		ex->injected = true;
 		ex->has_error = info & EVENT_HAS_ERROR;
 		ex->error = svm->vmcb->exit_int_info_error;
-		break;
-	default:
-		/* INT n likewise. */
-		return;
 	}
 	svm->vcpu.event_pending = true;
 }
@@ -266,8 +250,7 @@ void svm_section_end(struct fonda_vcpu *vcpu)
 		set_debugreg(svm->host_db[3], 3);
 		set_debugreg(svm->host_dr7, 7);
 	}
-	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) &&
-	    svm->host_tsc_aux != vcpu->msrs.tsc_aux)
+	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) && svm->host_tsc_aux != vcpu->msrs.tsc_aux)
 		wrmsrq(MSR_TSC_AUX, svm->host_tsc_aux);
 }
 
@@ -343,11 +326,13 @@ static bool enter_guest(struct svm_vcpu *svm)
 
 	fonda_stats_close(vcpu);
 	trace_fonda_entry(vcpu);
-	fonda_guest_enter();
+	/* From here the time is the guest's, for RCU and context tracking too. */
+	vtime_account_guest_enter();
+	context_tracking_guest_enter();
 	before_entry(vcpu);
 	svm_enter(vcpu->regs, svm->vmcb_pa, sc->host_pa);
 	after_exit(vcpu);
-	fonda_guest_leave();
+	context_tracking_guest_exit();
 	WRITE_ONCE(vcpu->mode, FONDA_OUTSIDE);
 
 	vcpu->rip = vmcb->rip;
@@ -373,7 +358,8 @@ static bool enter_guest(struct svm_vcpu *svm)
 		fonda_rcu_note_guest();
 	/* What the host has pending is taken here. */
 	local_irq_enable();
-	fonda_guest_account();
+	/* The ticks among it are the guest's. */
+	vtime_account_guest_exit();
 
 	if (vmcb->int_ctl & V_IGN_TPR)
 		settle_interrupt(svm);

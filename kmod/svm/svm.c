@@ -102,8 +102,7 @@ static int check_processor(void)
 		/* The kernel clears the feature when firmware locked it off. */
 		if ((boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
 		     boot_cpu_data.x86_vendor == X86_VENDOR_HYGON) &&
-		    cpuid_eax(0x80000000) >= 0x8000000a &&
-		    (cpuid_ecx(0x80000001) & BIT(2)))
+		    cpuid_eax(0x80000000) >= 0x8000000a && (cpuid_ecx(0x80000001) & BIT(2)))
 			goto disabled;
 		return -ENODEV;
 	}
@@ -141,7 +140,6 @@ static int svm_hardware_setup(void)
 
 	edx = cpuid_edx(0x8000000a);
 	svm_features.nrip_save = edx & BIT(3);
-	svm_features.tsc_ratio = edx & BIT(4);
 	svm_features.vmcb_clean = edx & BIT(5);
 	svm_features.flush_by_asid = edx & BIT(6);
 	svm_features.decode_assists = edx & BIT(7);
@@ -149,22 +147,19 @@ static int svm_hardware_setup(void)
 	svm_features.v_spec_ctrl = edx & BIT(20);
 	svm_max_asid = cpuid_ebx(0x8000000a) - 1;
 
-	ret = -ENOMEM;
 	iopm = alloc_pages_exact(MAP_PAGES * PAGE_SIZE, GFP_KERNEL);
 	if (!iopm)
-		return ret;
+		return -ENOMEM;
 	memset(iopm, 0xff, MAP_PAGES * PAGE_SIZE);
 	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
 		bitmap_clear(iopm + IOPM_PAGES * PAGE_SIZE, msrpm_bit(direct_msrs[i]), 2);
 	ret = alloc_cpu_pages();
-	if (ret)
-		goto out_iopm;
+	if (ret) {
+		free_pages_exact(iopm, MAP_PAGES * PAGE_SIZE);
+		return ret;
+	}
 	fonda_mmu_setup(&fonda_npt_format);
 	return 0;
-
-out_iopm:
-	free_pages_exact(iopm, MAP_PAGES * PAGE_SIZE);
-	return ret;
 }
 
 static void svm_hardware_unsetup(void)
@@ -217,14 +212,14 @@ static void init_vmcb(struct svm_vcpu *svm)
 	 * never let go of the CPU; a machine check is the host's.
 	 */
 	vmcb->intercept_exceptions = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
-	vmcb->intercept_misc1 = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_SMI |
-		INTERCEPT_INIT | INTERCEPT_RDPMC | INTERCEPT_CPUID | INTERCEPT_RSM |
-		INTERCEPT_INVD | INTERCEPT_HLT | INTERCEPT_INVLPGA | INTERCEPT_IOIO |
-		INTERCEPT_MSR | INTERCEPT_SHUTDOWN;
+	vmcb->intercept_misc1 = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_SMI | INTERCEPT_INIT |
+		INTERCEPT_RDPMC | INTERCEPT_CPUID | INTERCEPT_RSM | INTERCEPT_INVD |
+		INTERCEPT_HLT | INTERCEPT_INVLPGA | INTERCEPT_IOIO | INTERCEPT_MSR |
+		INTERCEPT_SHUTDOWN;
 	vmcb->intercept_misc2 = INTERCEPT_VMRUN | INTERCEPT_VMMCALL | INTERCEPT_VMLOAD |
 		INTERCEPT_VMSAVE | INTERCEPT_STGI | INTERCEPT_CLGI | INTERCEPT_SKINIT |
-		INTERCEPT_WBINVD | INTERCEPT_MONITOR | INTERCEPT_MWAIT |
-		INTERCEPT_XSETBV | INTERCEPT_RDPRU;
+		INTERCEPT_WBINVD | INTERCEPT_MONITOR | INTERCEPT_MWAIT | INTERCEPT_XSETBV |
+		INTERCEPT_RDPRU;
 	vmcb->intercept_misc3 = INTERCEPT_INVLPGB | INTERCEPT_MCOMMIT | INTERCEPT_TLBSYNC;
 	if (svm_features.pause_filter) {
 		/* Long enough for most critical sections to end. */
@@ -246,17 +241,15 @@ static struct fonda_vcpu *svm_vcpu_alloc(struct fonda_vm *vm)
 	if (!svm)
 		return ERR_PTR(-ENOMEM);
 	svm->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!svm->vmcb)
-		goto out_svm;
+	if (!svm->vmcb) {
+		kvfree(svm);
+		return ERR_PTR(-ENOMEM);
+	}
 	svm->vmcb_pa = virt_to_phys(svm->vmcb);
 	svm->vcpu.vm = vm;
 	svm->vmcb_cpu = -1;
 	init_vmcb(svm);
 	return &svm->vcpu;
-
-out_svm:
-	kvfree(svm);
-	return ERR_PTR(-ENOMEM);
 }
 
 static void svm_vcpu_free(struct fonda_vcpu *vcpu)
@@ -281,8 +274,8 @@ static __always_inline struct vmcb_seg *vmcb_segment(struct vmcb *vmcb, enum fon
 	return &vmcb->es + place[seg];
 }
 
-static __always_inline void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-					struct fonda_segment *s)
+static __always_inline void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+					    struct fonda_segment *s)
 {
 	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
 	const struct vmcb_seg *v = vmcb_segment(vmcb, seg);
@@ -302,8 +295,8 @@ static __always_inline void get_segment(struct fonda_vcpu *vcpu, enum fonda_seg 
 		s->attr |= 2;
 }
 
-static __always_inline void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-					const struct fonda_segment *s)
+static __always_inline void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+					    const struct fonda_segment *s)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb_seg *v = vmcb_segment(svm->vmcb, seg);
@@ -315,19 +308,7 @@ static __always_inline void set_segment(struct fonda_vcpu *vcpu, enum fonda_seg 
 	if (seg == FONDA_SEG_SS)
 		/* "CPL": the processor takes it from here, not from CS. */
 		svm->vmcb->cpl = FONDA_SEG_DPL(s->attr);
-}
-
-static void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-			    struct fonda_segment *s)
-{
-	get_segment(vcpu, seg, s);
-}
-
-static void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-			    const struct fonda_segment *s)
-{
-	set_segment(vcpu, seg, s);
-	svm_dirty(to_svm(vcpu), CLEAN_SEG | CLEAN_DT);
+	svm_dirty(svm, CLEAN_SEG | CLEAN_DT);
 }
 
 /* DR0-DR3 of the guest into the processor, until the section ends. */
@@ -404,7 +385,7 @@ static u64 *vmcb_register(struct vmcb *vmcb, enum fonda_reg reg)
 	return (void *)vmcb + offset[reg];
 }
 
-static __always_inline u64 read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
+static __always_inline u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
@@ -418,8 +399,7 @@ static __always_inline u64 read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 		return vmcb->efer & ~(u64)EFER_SVME;
 	case FONDA_REG_INT_SHADOW:
 		/* The processor does not say which of the two it is. */
-		return vcpu->int_shadow ?
-		       KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI : 0;
+		return vcpu->int_shadow ? KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI : 0;
 	case FONDA_REG_NMI_MASK:
 		return svm->nmi_masked;
 	case FONDA_REG_CPL:
@@ -444,7 +424,7 @@ static __always_inline void set_guest_cr0(struct svm_vcpu *svm, u64 val)
 	svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, svm->cr0_cache_bits);
 }
 
-static __always_inline void write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
+static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
@@ -478,16 +458,6 @@ static __always_inline void write_reg(struct fonda_vcpu *vcpu, enum fonda_reg re
 	}
 }
 
-static u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
-{
-	return read_reg(vcpu, reg);
-}
-
-static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
-{
-	write_reg(vcpu, reg, val);
-}
-
 static void svm_get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 {
 	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
@@ -497,16 +467,16 @@ static void svm_get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 	/* Unrolled, so that tables and switches vanish. */
 #pragma GCC unroll 8
 	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_TR; seg++) {
-		get_segment(vcpu, seg, &s);
+		svm_get_segment(vcpu, seg, &s);
 		fonda_segment_to_kvm(&s, fonda_sregs_segment(sregs, seg));
 	}
 	sregs->gdt = (struct kvm_dtable){ vmcb->gdtr.base, vmcb->gdtr.limit };
 	sregs->idt = (struct kvm_dtable){ vmcb->idtr.base, vmcb->idtr.limit };
-	sregs->cr0 = read_reg(vcpu, FONDA_REG_CR0);
+	sregs->cr0 = svm_read_reg(vcpu, FONDA_REG_CR0);
 	sregs->cr2 = vmcb->cr2;
 	sregs->cr3 = vmcb->cr3;
 	sregs->cr4 = vmcb->cr4;
-	sregs->efer = read_reg(vcpu, FONDA_REG_EFER);
+	sregs->efer = svm_read_reg(vcpu, FONDA_REG_EFER);
 }
 
 static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
@@ -519,7 +489,7 @@ static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 #pragma GCC unroll 8
 	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_TR; seg++) {
 		fonda_segment_from_kvm(&s, fonda_sregs_segment((void *)sregs, seg));
-		set_segment(vcpu, seg, &s);
+		svm_set_segment(vcpu, seg, &s);
 	}
 	vmcb->gdtr.base = sregs->gdt.base;
 	vmcb->gdtr.limit = sregs->gdt.limit;
@@ -582,14 +552,12 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 
 	svm_update_debug_controls(svm);
 	vmcb->tsc_offset = vcpu->clock.tsc_offset;
+	vmcb->intercept_misc2 |= INTERCEPT_RDTSCP;
 	if (fonda_guest_has(vcpu, FONDA_HAS_RDTSCP))
 		vmcb->intercept_misc2 &= ~INTERCEPT_RDTSCP;
-	else
-		vmcb->intercept_misc2 |= INTERCEPT_RDTSCP;
+	vmcb->intercept_misc3 |= INTERCEPT_INVPCID;
 	if (fonda_guest_has(vcpu, FONDA_HAS_INVPCID))
 		vmcb->intercept_misc3 &= ~INTERCEPT_INVPCID;
-	else
-		vmcb->intercept_misc3 |= INTERCEPT_INVPCID;
 	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 

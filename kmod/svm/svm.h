@@ -21,7 +21,6 @@ struct svm_features {
 	bool vmcb_clean;
 	bool pause_filter;
 	bool v_spec_ctrl;
-	bool tsc_ratio;
 };
 
 extern struct svm_features svm_features;
@@ -55,8 +54,8 @@ struct svm_vcpu {
 	 * the processor: caches stay on through a reset. */
 	u64 cr0_cache_bits;
 	u64 host_tsc_aux;
-	unsigned long host_db[4];	/* of the host's own breakpoints, */
-	unsigned long host_dr7;		/* 0: it has none */
+	u64 host_db[4];		/* of the host's own breakpoints, */
+	u64 host_dr7;		/* 0: it has none */
 };
 
 static inline struct svm_vcpu *to_svm(struct fonda_vcpu *vcpu)

@@ -74,7 +74,6 @@ enum {
 #define EVENT_TYPE_INTR		(0u << EVENT_TYPE_SHIFT)
 #define EVENT_TYPE_NMI		(2u << EVENT_TYPE_SHIFT)
 #define EVENT_TYPE_EXCEPTION	(3u << EVENT_TYPE_SHIFT)
-#define EVENT_TYPE_SOFT		(4u << EVENT_TYPE_SHIFT)
 #define EVENT_HAS_ERROR		(1u << 11)
 #define EVENT_VALID		(1u << 31)
 
@@ -118,19 +117,13 @@ struct vmcb_seg {
 };
 
 struct vmcb {
-	u16 intercept_cr_read;
-	u16 intercept_cr_write;
-	u16 intercept_dr_read;
-	u16 intercept_dr_write;
+	u16 intercept_cr_read, intercept_cr_write;
+	u16 intercept_dr_read, intercept_dr_write;
 	u32 intercept_exceptions;
-	u32 intercept_misc1;
-	u32 intercept_misc2;
-	u32 intercept_misc3;
+	u32 intercept_misc1, intercept_misc2, intercept_misc3;
 	u8 reserved_018[0x3c - 0x18];
-	u16 pause_filter_threshold;
-	u16 pause_filter_count;
-	u64 iopm_base_pa;
-	u64 msrpm_base_pa;
+	u16 pause_filter_threshold, pause_filter_count;
+	u64 iopm_base_pa, msrpm_base_pa;
 	u64 tsc_offset;
 	u32 asid;
 	u8 tlb_control;
@@ -138,23 +131,17 @@ struct vmcb {
 	u32 int_ctl;
 	u32 int_vector;
 	u64 int_state;
-	u64 exit_code;
-	u64 exit_info_1;
-	u64 exit_info_2;
-	u32 exit_int_info;
-	u32 exit_int_info_error;
+	u64 exit_code, exit_info_1, exit_info_2;
+	u32 exit_int_info, exit_int_info_error;
 	u64 nested_ctl;
 	u8 reserved_098[0xa8 - 0x98];
-	u32 event_inj;
-	u32 event_inj_error;
+	u32 event_inj, event_inj_error;
 	u64 nested_cr3;
 	u64 virt_ext;
 	u32 clean;
 	u32 reserved_0c4;
 	u64 next_rip;
-	u8 insn_len;		/* bytes that decode assists fetched */
-	u8 insn_bytes[15];
-	u8 reserved_0e0[0x400 - 0xe0];
+	u8 reserved_0d0[0x400 - 0xd0];
 
 	struct vmcb_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
 	u8 reserved_4a0[0x4cb - 0x4a0];
@@ -162,29 +149,14 @@ struct vmcb {
 	u32 reserved_4cc;
 	u64 efer;
 	u8 reserved_4d8[0x548 - 0x4d8];
-	u64 cr4;
-	u64 cr3;
-	u64 cr0;
-	u64 dr7;
-	u64 dr6;
-	u64 rflags;
-	u64 rip;
+	u64 cr4, cr3, cr0, dr7, dr6, rflags, rip;
 	u8 reserved_580[0x5d8 - 0x580];
 	u64 rsp;
 	u8 reserved_5e0[0x5f8 - 0x5e0];
-	u64 rax;
-	u64 star;
-	u64 lstar;
-	u64 cstar;
-	u64 sfmask;
-	u64 kernel_gs_base;
-	u64 sysenter_cs;
-	u64 sysenter_esp;
-	u64 sysenter_eip;
-	u64 cr2;
+	u64 rax, star, lstar, cstar, sfmask, kernel_gs_base;
+	u64 sysenter_cs, sysenter_esp, sysenter_eip, cr2;
 	u8 reserved_648[0x668 - 0x648];
-	u64 g_pat;
-	u64 debugctl;
+	u64 g_pat, debugctl;
 	u8 reserved_678[0x6e0 - 0x678];
 	u64 spec_ctrl;
 	u8 reserved_6e8[0x1000 - 0x6e8];
@@ -192,16 +164,11 @@ struct vmcb {
 
 static_assert(sizeof(struct vmcb_seg) == 16);
 static_assert(sizeof(struct vmcb) == 0x1000);
-static_assert(offsetof(struct vmcb, asid) == 0x058);
-static_assert(offsetof(struct vmcb, int_ctl) == 0x060);
 static_assert(offsetof(struct vmcb, exit_code) == 0x070);
-static_assert(offsetof(struct vmcb, event_inj) == 0x0a8);
 static_assert(offsetof(struct vmcb, next_rip) == 0x0c8);
 static_assert(offsetof(struct vmcb, cpl) == 0x4cb);
-static_assert(offsetof(struct vmcb, cr4) == 0x548);
 static_assert(offsetof(struct vmcb, rip) == 0x578);
 static_assert(offsetof(struct vmcb, rax) == 0x5f8);
-static_assert(offsetof(struct vmcb, g_pat) == 0x668);
 static_assert(offsetof(struct vmcb, spec_ctrl) == 0x6e0);
 
 #endif
