@@ -32,6 +32,7 @@ struct irqfd {
 	struct eventfd_ctx *resample;	/* NULL: an edge or a message */
 	u32 gsi;
 	bool dead;
+	u64 count;			/* what was signalled, of no interest */
 	wait_queue_entry_t wait;
 	poll_table poll;
 };
@@ -42,7 +43,6 @@ static int irqfd_wakeup(wait_queue_entry_t *wait, unsigned int mode, int sync, v
 	struct irqfd *irqfd = container_of(wait, struct irqfd, wait);
 	__poll_t flags = key_to_poll(key);
 	struct fonda_irqchip *chip = &irqfd->vm->irqchip;
-	u64 count;
 
 	if (flags & EPOLLHUP)
 		WRITE_ONCE(irqfd->dead, true);
@@ -50,7 +50,7 @@ static int irqfd_wakeup(wait_queue_entry_t *wait, unsigned int mode, int sync, v
 		return 0;
 
 	/* Taken here, so that nobody else wakes up for it. */
-	eventfd_ctx_do_read(irqfd->ctx, &count);
+	eventfd_ctx_do_read(irqfd->ctx, &irqfd->count);
 	if (irqfd->resample)
 		fonda_gsi_set(chip, FONDA_IRQ_RESAMPLE, irqfd->gsi, true);
 	else
@@ -70,10 +70,9 @@ static void irqfd_destroy(struct irqfd *irqfd)
 {
 	struct fonda_eventfds *eventfds = &irqfd->vm->eventfds;
 	struct irqfd *other;
-	u64 count;
 
 	/* No wakeup runs after this, nor will one. */
-	eventfd_ctx_remove_wait_queue(irqfd->ctx, &irqfd->wait, &count);
+	eventfd_ctx_remove_wait_queue(irqfd->ctx, &irqfd->wait, &irqfd->count);
 	if (irqfd->resample) {
 		list_del_rcu(&irqfd->resample_link);
 		synchronize_rcu();

@@ -479,22 +479,29 @@ int fonda_gsi_pulse_locked(struct fonda_irqchip *chip, int source, u32 gsi)
 	return ret;
 }
 
+static noinline int pulse_pins(struct fonda_irqchip *chip, int source, u32 gsi)
+{
+	unsigned long flags;
+	int ret;
+
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	ret = fonda_gsi_pulse_locked(chip, source, gsi);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return ret;
+}
+
 int fonda_gsi_pulse(struct fonda_irqchip *chip, int source, u32 gsi)
 {
 	struct kvm_irq_routing_entry *e;
-	unsigned long flags;
 	int ret;
 
 	/* A message needs no lock, and most of these are messages. */
 	rcu_read_lock_sched();
 	e = first_route(rcu_dereference_sched(chip->routes), gsi);
-	if (e && e->type == KVM_IRQ_ROUTING_MSI) {
+	if (likely(e && e->type == KVM_IRQ_ROUTING_MSI))
 		ret = send_msi(chip, e);
-	} else {
-		raw_spin_lock_irqsave(&chip->lock, flags);
-		ret = fonda_gsi_pulse_locked(chip, source, gsi);
-		raw_spin_unlock_irqrestore(&chip->lock, flags);
-	}
+	else
+		ret = pulse_pins(chip, source, gsi);
 	rcu_read_unlock_sched();
 	return ret;
 }
