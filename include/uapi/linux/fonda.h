@@ -58,7 +58,6 @@
  *   KVM_GET_SUPPORTED_CPUID v	struct kvm_cpuid2. Leaves that a guest may have,
  *				of this machine and of fonda. -E2BIG: more than
  *				nent; it is set when they fit.
- *   KVM_GET_EMULATED_CPUID v	The same; the list is empty.
  *   KVM_GET_MSR_INDEX_LIST v	struct kvm_msr_list. The MSRs to save a vCPU by,
  *				machine-check banks and x2APIC excepted. nmsrs
  *				is always set. -E2BIG: more than it was.
@@ -95,12 +94,10 @@
  *   KVM_GET_DIRTY_LOG <	The pages of a slot written since the last time,
  *				and forgets them unless KVM_CLEAR_DIRTY_LOG does
  *				that. -ENOENT: no such slot, or it does not log.
- *				-EINVAL: slot id. -ENXIO: the VM has rings.
+ *				-EINVAL: slot id.
  *   KVM_CLEAR_DIRTY_LOG <	Forgets the pages whose bit is set. -EINVAL:
  *				first_page is no multiple of 64, or num_pages
  *				neither that nor the rest; else as above.
- *   KVM_RESET_DIRTY_RINGS v	Takes back the entries that were harvested from
- *				all rings; how many. -EINVAL: there are none.
  *   KVM_REGISTER_COALESCED_MMIO <, KVM_UNREGISTER_COALESCED_MMIO <
  *				Writes to the zone are queued in the ring rather
  *				than exit; the latter takes away every zone in
@@ -136,7 +133,7 @@
  *				IOAPIC here. -EBUSY: the eventfd is in use.
  *				-EBADF, -EINVAL: not an eventfd.
  *
- *  Time and MSRs
+ *  Time
  *
  *   KVM_GET_CLOCK >		kvmclock with the host's TSC and real time of
  *				that moment. KVM_CLOCK_TSC_STABLE: all vCPUs
@@ -147,9 +144,6 @@
  *   KVM_SET_TSC_KHZ v		-EINVAL: more than 250 parts in a million from
  *				the machine's, since there is no scaling; 0 is
  *				the machine's. Also on a vCPU.
- *   KVM_X86_SET_MSR_FILTER <	What the guest may access, now and henceforth.
- *				-EINVAL: flags, a bitmap of more than 1536 bytes,
- *				or DEFAULT_DENY without a range.
  *
  *
  * A vCPU
@@ -193,16 +187,14 @@
  *   KVM_GET_MSRS v, KVM_SET_MSRS v
  *				struct kvm_msrs. How many were done before one
  *				was refused. -E2BIG: nmsrs > 255.
- *   KVM_SET_CPUID v, KVM_SET_CPUID2 v
- *				struct kvm_cpuid, kvm_cpuid2. -E2BIG: over 256
- *				entries. -EINVAL: linear addresses of neither 48
- *				nor 57 bits; or other than before, after the
- *				vCPU has run.
+ *   KVM_SET_CPUID2 v		struct kvm_cpuid2. -E2BIG: over 256 entries.
+ *				-EINVAL: linear addresses of neither 48 nor 57
+ *				bits; or other than before, after the vCPU has
+ *				run.
  *   KVM_GET_CPUID2 v		As the guest sees it. -E2BIG: more than nent.
  *   KVM_GET_LAPIC >, KVM_SET_LAPIC <
  *				-EINVAL: no local APIC, or another's id.
  *   KVM_SET_VAPIC_ADDR <	Accepted; there is no use for it.
- *   KVM_TRANSLATE *		Where a linear address is now.
  *
  *  Events
  *
@@ -218,30 +210,23 @@
  *				-EBUSY: an exception waits already.
  *   KVM_X86_SETUP_MCE <	IA32_MCG_CAP. -EINVAL: no banks, over 32, or
  *				unsupported bits.
- *   KVM_X86_SET_MCE <		A machine check. -EINVAL: no such bank, or the
- *				status is not valid.
  *
  *  Time
  *
  *   KVM_KVMCLOCK_CTRL v	Tells the guest that it was stopped. -EINVAL: it
  *				has no kvmclock.
- *   KVM_HAS_DEVICE_ATTR <, KVM_GET_DEVICE_ATTR <, KVM_SET_DEVICE_ATTR <
- *				Group KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET: a
- *				64-bit offset. -ENXIO: others.
  *
  *
  * Exits: kvm_run->exit_reason
  *
  *   KVM_EXIT_IO, KVM_EXIT_MMIO		finished by the next KVM_RUN, even if it
  *					leaves at once for immediate_exit
- *   KVM_EXIT_X86_RDMSR, _WRMSR		likewise
  *   KVM_EXIT_INTR			with -EINTR, for a signal
  *   KVM_EXIT_HLT, KVM_EXIT_SET_TPR	without a local APIC here
  *   KVM_EXIT_IRQ_WINDOW_OPEN		without a PIC here
  *   KVM_EXIT_IOAPIC_EOI		with a local APIC but no IOAPIC here
  *   KVM_EXIT_SHUTDOWN			triple fault
  *   KVM_EXIT_DEBUG			KVM_SET_GUEST_DEBUG
- *   KVM_EXIT_DIRTY_RING_FULL
  *   KVM_EXIT_FAIL_ENTRY		the processor refuses the guest's state
  *   KVM_EXIT_INTERNAL_ERROR		KVM_INTERNAL_ERROR_EMULATION with the
  *					bytes of an instruction that is not
@@ -257,18 +242,15 @@
  *  memory	USER_MEMORY, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
  *		MULTI_ADDRESS_SPACE (1: no more), DESTROY_MEMORY_REGION_WORKS,
  *		JOIN_MEMORY_REGIONS_WORKS, COALESCED_MMIO (2: page of the ring),
- *		COALESCED_PIO, MANUAL_DIRTY_LOG_PROTECT2+ (3), DIRTY_LOG_RING+ and
- *		DIRTY_LOG_RING_ACQ_REL+ (bytes), SET_TSS_ADDR,
+ *		COALESCED_PIO, MANUAL_DIRTY_LOG_PROTECT2+ (3), SET_TSS_ADDR,
  *		SET_IDENTITY_MAP_ADDR
  *  interrupts	IRQCHIP, SPLIT_IRQCHIP+, IRQ_ROUTING (4096), IRQ_INJECT_STATUS,
  *		SIGNAL_MSI, IRQFD, IRQFD_RESAMPLE, IOEVENTFD,
  *		IOEVENTFD_ANY_LENGTH, IOEVENTFD_NO_LENGTH, PIT2, PIT_STATE2,
  *		REINJECT_CONTROL, X2APIC_API+ (3), USER_NMI, HLT
- *  state	EXT_CPUID, EXT_EMUL_CPUID, GET_MSR_FEATURES, SREGS2, XSAVE, XSAVE2
- *		(4096), XCRS, DEBUGREGS, VCPU_EVENTS, MP_STATE, MCE (32),
- *		SYNC_REGS (7), EXCEPTION_PAYLOAD+, X86_TRIPLE_FAULT_EVENT+,
- *		X86_USER_SPACE_MSR+, X86_MSR_FILTER, VCPU_ATTRIBUTES,
- *		SET_GUEST_DEBUG, X86_ROBUST_SINGLESTEP,
+ *  state	EXT_CPUID, GET_MSR_FEATURES, SREGS2, XSAVE, XSAVE2 (4096), XCRS,
+ *		DEBUGREGS, VCPU_EVENTS, MP_STATE, MCE (32), EXCEPTION_PAYLOAD+,
+ *		X86_TRIPLE_FAULT_EVENT+, SET_GUEST_DEBUG, X86_ROBUST_SINGLESTEP,
  *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
  *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
  *		TSC_DEADLINE_TIMER
