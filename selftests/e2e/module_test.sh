@@ -47,7 +47,14 @@ FONDA_DEV=/dev/kvm
 new_disk "$tmp/kvm.img"
 (vmm busy --cpus 1 --memory 128M --disk "$tmp/kvm.img") >"$tmp/kvm.log" &
 pid=$!
-wait_for "$tmp/kvm.log" busy 120 || miss "a guest on KVM" "$tmp/kvm.log"
+# What the guest does does not matter, and stock KVM's can hang in an emulator.
+i=0
+until [ "$(cat /sys/module/kvm_amd/refcnt)" -gt 0 ]; do
+	i=$((i + 1))
+	[ "$i" -lt 600 ] && kill -0 $pid || break
+	usleep 100000
+done
+[ "$(cat /sys/module/kvm_amd/refcnt)" -gt 0 ] || miss "a guest on KVM" "$tmp/kvm.log"
 
 FONDA_DEV=/dev/fonda
 name="while KVM has a VM, fonda refuses and says so"
@@ -75,10 +82,8 @@ else
 fi
 
 name="and after that KVM runs one"
-FONDA_DEV=/dev/kvm
-new_disk "$tmp/disk.img"
-if run_guest "$tmp/log" 120 demo --cpus 1 --memory 256M --disk "$tmp/disk.img" &&
-		disk_holds "$tmp/disk.img"; then
+if fonda run --device /dev/kvm --kernel "$GUEST_DIR/tiny" --cpus 1 --memory 64M \
+		</dev/null >"$tmp/log" 2>&1 && says "$tmp/log" tiny; then
 	pass "$name"
 else
 	miss "$name" "$tmp/log"
