@@ -320,7 +320,6 @@ int rtc_init(struct rtc *rtc, struct bus *bus, const struct kvm *kvm,
 	memset(rtc, 0, sizeof(*rtc));
 	rtc->offset_s = offset_s;
 	rtc->kvm = kvm;
-	rtc->loop = loop;
 	rtc->cmos[RTC_A] = A_DIVIDER_32K | A_RATE_1024_HZ;
 	rtc->cmos[RTC_B] = B_24H;
 	rtc->cmos[RTC_D] = D_VRT;

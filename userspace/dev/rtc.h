@@ -19,7 +19,6 @@ struct rtc {
 	struct state state;
 	struct bus_region ports;
 	const struct kvm *kvm;
-	struct loop *loop;
 	struct event second;		/* runs while an alarm or update is wanted */
 	struct event periodic;
 	uint8_t index;

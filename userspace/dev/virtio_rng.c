@@ -26,7 +26,8 @@ static void rng_kick(struct virtio_dev *vdev, struct virtq *vq)
 		/* A short answer is legal, so one buffer per request is enough. */
 		if (chain.nr_in)
 			n = getrandom(chain.in[0].iov_base,
-				      MIN(chain.in[0].iov_len, RNG_MAX), 0);
+				      MIN(chain.in[0].iov_len, RNG_MAX), GRND_NONBLOCK);
+		/* A host that has no randomness yet must not stop the I/O thread. */
 		if (n < 0)
 			n = 0;
 		virtq_push(vq, chain.head, (uint32_t)n);

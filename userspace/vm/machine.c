@@ -123,8 +123,8 @@ static void remove_devices(struct machine *m)
 static int read_file(const struct machine_file *file, uint8_t **data, size_t *len)
 {
 	struct stat st;
-	size_t done = 0;
 	ssize_t n = 1;
+	int ret;
 
 	*data = NULL;
 	*len = 0;
@@ -132,22 +132,22 @@ static int read_file(const struct machine_file *file, uint8_t **data, size_t *le
 		return 0;
 	if (fstat(file->fd, &st))
 		return fail(errno, "cannot examine %s: %s", file->path, strerror(errno));
-	if (!S_ISREG(st.st_mode) || !st.st_size)
-		return fail(EINVAL, "%s is %s", file->path,
-			    S_ISREG(st.st_mode) ? "empty" : "not a regular file");
+	if (!S_ISREG(st.st_mode))
+		return fail(EINVAL, "%s is not a regular file", file->path);
+	if (!st.st_size)
+		return fail(EINVAL, "%s is empty", file->path);
 	*data = malloc((size_t)st.st_size);
 	if (!*data)
 		return fail(ENOMEM, "%s is too large", file->path);
-	while (done < (size_t)st.st_size && n > 0) {
-		n = pread(file->fd, *data + done, (size_t)st.st_size - done, (off_t)done);
-		done += n > 0 ? (size_t)n : 0;
+	while (*len < (size_t)st.st_size && n > 0) {
+		n = pread(file->fd, *data + *len, (size_t)st.st_size - *len, (off_t)*len);
+		*len += n > 0 ? (size_t)n : 0;
 	}
-	*len = done;
 	if (n >= 0)
 		return 0;
-	n = errno;
+	ret = errno;
 	free(*data);
-	return fail((int)n, "cannot read %s: %s", file->path, strerror((int)n));
+	return fail(ret, "cannot read %s: %s", file->path, strerror(ret));
 }
 
 static int load_kernel(struct machine *m)
