@@ -26,12 +26,12 @@
 #include <trace/events/ipi.h>
 #endif
 #include <asm/msr.h>
-#if __has_include(<asm/cpuid/api.h>)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
 #include <asm/cpuid/api.h>
 #else
 #include <asm/processor.h>
 #endif
-#if __has_include(<linux/unaligned.h>)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 #include <linux/unaligned.h>
 #else
 #include <asm/unaligned.h>
