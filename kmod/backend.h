@@ -70,8 +70,7 @@ struct fonda_backend {
 	/* Architectural state; write_reg takes values that were validated. */
 	u64 (*read_reg)(struct fonda_vcpu *vcpu, enum fonda_reg reg);
 	void (*write_reg)(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val);
-	void (*get_segment)(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-			    struct fonda_segment *s);
+	void (*get_segment)(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct fonda_segment *s);
 	void (*set_segment)(struct fonda_vcpu *vcpu, enum fonda_seg seg,
 			    const struct fonda_segment *s);
 	/* The same for all segments, CR0, CR2 to CR4 and EFER at once. */

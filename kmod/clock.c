@@ -196,8 +196,7 @@ static bool clock_is_shared(struct fonda_vm *vm)
 	if (check_tsc_unstable())
 		return false;
 	fonda_for_each_vcpu(i, vcpu, vm)
-		if (READ_ONCE(vcpu->clock.tsc_offset) !=
-		    READ_ONCE(vm->vcpus[0]->clock.tsc_offset))
+		if (READ_ONCE(vcpu->clock.tsc_offset) != READ_ONCE(vm->vcpus[0]->clock.tsc_offset))
 			return false;
 	return true;
 }

@@ -36,16 +36,14 @@ static const u16 passed_through[] = {
 	F(AVX512CD), F(SHA_NI), F(AVX512BW), F(AVX512VL),
 	F(AVX512VBMI), F(UMIP), F(AVX512_VBMI2), F(GFNI), F(VAES), F(VPCLMULQDQ),
 	F(AVX512_VNNI), F(AVX512_BITALG), F(AVX512_VPOPCNTDQ), F(LA57), F(RDPID),
-	F(CLDEMOTE), F(MOVDIRI), F(MOVDIR64B),
-	F(FSRM), F(AVX512_VP2INTERSECT), F(MD_CLEAR),
+	F(CLDEMOTE), F(MOVDIRI), F(MOVDIR64B), F(FSRM), F(AVX512_VP2INTERSECT), F(MD_CLEAR),
 	F(SERIALIZE), F(TSXLDTRK), F(AVX512_FP16), F(AVX_VNNI), F(AVX512_BF16),
 	F(XSAVEOPT), F(XSAVEC), F(XGETBV1),
 	F(SYSCALL), F(NX), F(MMXEXT), F(FXSR_OPT), F(GBPAGES), F(RDTSCP), F(LM),
 	F(3DNOWEXT), F(3DNOW),
 	F(LAHF_LM), F(CR8_LEGACY), F(ABM), F(SSE4A), F(MISALIGNSSE), F(3DNOWPREFETCH),
 	F(XOP), F(FMA4), F(TBM), F(TOPOEXT),
-	F(CLZERO), F(XSAVEERPTR), F(WBNOINVD), F(AMD_SSB_NO), F(AMD_STIBP_ALWAYS_ON),
-	F(BTC_NO),
+	F(CLZERO), F(XSAVEERPTR), F(WBNOINVD), F(AMD_SSB_NO), F(AMD_STIBP_ALWAYS_ON), F(BTC_NO),
 	/* With an MSR, which msr.c has. */
 	F(OSVW), F(AMD_IBPB), F(AMD_IBRS), F(AMD_STIBP), F(AMD_SSBD), F(SPEC_CTRL),
 	F(INTEL_STIBP), F(SPEC_CTRL_SSBD), F(FLUSH_L1D), F(ARCH_CAPABILITIES),
@@ -301,8 +299,7 @@ static void offer_extended(struct offer *offer)
 		add_zero(offer, 0x80000007)->edx = cpuid_edx(0x80000007) & BIT(8);
 	if (max >= 0x80000008) {
 		e = add_zero(offer, 0x80000008);
-		e->eax = min_t(u32, boot_cpu_data.x86_phys_bits, FONDA_GPA_BITS) |
-			 linear_bits << 8;
+		e->eax = min_t(u32, boot_cpu_data.x86_phys_bits, FONDA_GPA_BITS) | linear_bits << 8;
 		e->ebx = offered[CPUID_8000_0008_EBX];
 	}
 	if (max >= 0x8000001a)
@@ -407,8 +404,7 @@ static u64 find_features(const struct fonda_cpuid *c)
 		if (c->entries)
 			bits &= guest_reg(c, w->leaf, w->subleaf, w->reg);
 		for (j = 0; j < ARRAY_SIZE(feature_bits); j++)
-			if (feature_bits[j] / 32 == w->word &&
-			    bits & BIT(feature_bits[j] % 32))
+			if (feature_bits[j] / 32 == w->word && bits & BIT(feature_bits[j] % 32))
 				features |= BIT_ULL(j);
 	}
 	if (HAS(RDTSCP) || HAS(RDPID))

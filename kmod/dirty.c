@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The log of written guest pages: a bitmap of each slot. The processor's own dirty bits are the log (the write
- * permission where there are none): a write costs nothing, and the ioctls
- * collect the bits. The slot's bitmap adds what no leaf tells: writes by the
- * kernel, and pages that the host took away.
+ * The log of written guest pages: a bitmap of each slot. The processor's own
+ * dirty bits are the log (the write permission where there are none): a write
+ * costs nothing, and the ioctls collect the bits. The slot's bitmap adds what
+ * no leaf tells: writes by the kernel, and pages that the host took away.
  *
  * Large leaves are write-protected when logging begins and split on the first
  * write (mmu.c), so memory that is not written costs one entry in 512 to scan.
  *
- * What the log forgets is flushed from the processors before the
- * ioctl returns, and user space reads the pages after it has returned.
+ * What the log forgets is flushed from the processors before the ioctl
+ * returns, and user space reads the pages after it has returned.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>

@@ -519,8 +519,7 @@ static int read_system(struct emulate_ctxt *c, gva_t gva, u16 *val)
 	int i, r;
 
 	for (i = 0; i < 2; i++) {
-		r = c->ops->translate(c, gva + i, FONDA_ACCESS_READ | FONDA_ACCESS_IMPLICIT,
-				      &gpa);
+		r = c->ops->translate(c, gva + i, FONDA_ACCESS_READ | FONDA_ACCESS_IMPLICIT, &gpa);
 		if (r != EMULATE_OK)
 			return r;
 		if (!c->ops->is_ram(c, gpa, false))
@@ -571,8 +570,7 @@ static int check_port(struct emulate_ctxt *c, u16 port, int size)
  * of the @left ones as follow upwards in the same page of memory, so that one
  * request to the device serves them all.
  */
-static int string_operand(struct emulate_ctxt *c, bool dst, u64 left,
-			  struct emulate_operand *op)
+static int string_operand(struct emulate_ctxt *c, bool dst, u64 left, struct emulate_operand *op)
 {
 	const struct fonda_insn *insn = &c->insn;
 	enum fonda_seg seg = dst ? FONDA_SEG_ES : insn->seg;

@@ -18,8 +18,7 @@ enum fonda_exit_op {
 	FONDA_OP_UNKNOWN,
 	FONDA_OP_CPUID, FONDA_OP_RDMSR, FONDA_OP_WRMSR, FONDA_OP_HLT, FONDA_OP_WBINVD,
 	FONDA_OP_INVD, FONDA_OP_PAUSE, FONDA_OP_VMMCALL, FONDA_OP_XSETBV, FONDA_OP_MOV_TO_CR,
-	FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_DR, FONDA_OP_LMSW, FONDA_OP_MONITOR,
-	FONDA_OP_MWAIT,
+	FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_DR, FONDA_OP_LMSW, FONDA_OP_MONITOR, FONDA_OP_MWAIT,
 	FONDA_NR_OPS
 };
 
@@ -84,8 +83,7 @@ enum emulate_result {
  * EMULATE_OK; EMULATE_FAULT: it raises #UD; EMULATE_RETRY: it does not end
  * within @nr bytes; EMULATE_UNSUPPORTED, also when no operand is in memory.
  */
-enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code,
-				 int nr, int bits);
+enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr, int bits);
 
 struct emulate_ctxt;
 
@@ -98,8 +96,7 @@ struct emulate_ctxt;
 struct emulate_ops {
 	unsigned int (*cpl)(struct emulate_ctxt *c);
 	/* The cache of a segment register. */
-	void (*segment)(struct emulate_ctxt *c, enum fonda_seg seg,
-			struct fonda_segment *s);
+	void (*segment)(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s);
 	/* FONDA_ACCESS_*, CPL excepted. May fill c->fault: EMULATE_FAULT. */
 	int (*translate)(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa);
 	/* Would read, or write, find memory and nothing else? */

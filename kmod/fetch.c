@@ -56,8 +56,7 @@ static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, const struct fon
 	int i;
 
 	if (unlikely(page->page != (rip & PAGE_MASK) || page->root != root_of(p) ||
-		     page->generation != slots_generation(vcpu) ||
-		     !(p->efer & FONDA_EFER_LMA)))
+		     page->generation != slots_generation(vcpu) || !(p->efer & FONDA_EFER_LMA)))
 		return false;
 	pagefault_disable();
 	/* All of it is user memory: that was checked when the slots were made. */

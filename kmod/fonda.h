@@ -45,6 +45,7 @@
 
 #define FONDA_MAX_VCPUS		256
 #define FONDA_MAX_VCPU_ID	1024
+#define FONDA_BSP_ID		0	/* the boot processor's */
 #define FONDA_MAX_BUS_DEVS	1000
 
 /* kvm_run, the port data, the coalesced ring: one page each. */
@@ -172,7 +173,6 @@ struct fonda_vm {
 	struct fonda_vcpu *vcpus[FONDA_MAX_VCPUS];	/* (l), filled once */
 	int nr_vcpus;				/* (l) (a) release after filling */
 	unsigned long *vcpu_ids;		/* (l) ids in use */
-	int bsp_id;				/* (l) id of the boot processor */
 
 	/* Interrupt controllers: irq/irq.h. */
 	struct fonda_irqchip irqchip;
@@ -184,9 +184,7 @@ struct fonda_vm {
 	u64 disabled_quirks;
 	bool exception_payload;
 	bool triple_fault_event;
-	bool exit_on_emulation_error;
 	u64 dirty_log_flags;		/* KVM_DIRTY_LOG_* */
-	u32 max_vcpu_id;
 
 	bool bugged;			/* (a) a bug of fonda's: every KVM_RUN fails */
 	struct dentry *debugfs;
@@ -241,9 +239,6 @@ struct fonda_vcpu {
 
 	u64 db[4];			/* (m) guest DR0-DR3 */
 	u64 dr6, dr7;			/* (m) */
-	u32 guest_debug;		/* (m) KVM_GUESTDBG_* */
-	u64 guest_debug_db[4];
-	u64 guest_debug_dr7;
 
 	struct fonda_vcpu_stats *stats;
 	u64 halt_poll_ns;
@@ -305,8 +300,6 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu);
 int fonda_hypercall(struct fonda_vcpu *vcpu, int len);
 /* XSETBV: 0, or 1: the guest gets #GP. */
 int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
-/* KVM_EXIT_DEBUG: FONDA_EXIT_USER. */
-int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata);
 
 /* Exceptions: queued here, merged by the manual's rules, injected by the

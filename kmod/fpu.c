@@ -40,8 +40,7 @@ u32 fonda_xstate_size(u64 xcr0, bool compacted)
 		if (!(xcr0 & BIT_ULL(i)))
 			continue;
 		if (compacted)
-			end = (component[i].aligned ? ALIGN(size, 64) : size) +
-			      component[i].size;
+			end = (component[i].aligned ? ALIGN(size, 64) : size) + component[i].size;
 		else
 			end = component[i].offset + component[i].size;
 		size = max(size, end);

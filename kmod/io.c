@@ -12,11 +12,11 @@
 
 /* -- the buses -------------------------------------------------------------- */
 
-static struct fonda_io_bus *bus_alloc(int nr)
+static struct fonda_io_bus *bus_alloc(int nr, gfp_t flags)
 {
 	struct fonda_io_bus *bus;
 
-	bus = kvzalloc(struct_size(bus, dev, nr), GFP_KERNEL_ACCOUNT);
+	bus = kvzalloc(struct_size(bus, dev, nr), flags);
 	if (bus)
 		bus->nr = nr;
 	return bus;
@@ -30,7 +30,7 @@ int fonda_io_init(struct fonda_vm *vm)
 	if (!vm->ring)
 		return -ENOMEM;
 	for (i = 0; i < FONDA_NR_BUSES; i++) {
-		struct fonda_io_bus *bus = bus_alloc(0);
+		struct fonda_io_bus *bus = bus_alloc(0, GFP_KERNEL_ACCOUNT);
 
 		if (!bus) {
 			fonda_io_fini(vm);
@@ -127,7 +127,7 @@ int fonda_io_register(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_de
 
 	if (old->nr == FONDA_MAX_BUS_DEVS)
 		return -ENOSPC;
-	new = bus_alloc(old->nr + 1);
+	new = bus_alloc(old->nr + 1, GFP_KERNEL_ACCOUNT);
 	if (!new)
 		return -ENOMEM;
 	at = bus_search(old, dev->base);
@@ -139,12 +139,7 @@ int fonda_io_register(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_de
 	return 0;
 }
 
-/*
- * Without memory for the new array the device's place is filled with one that
- * never answers: unregistering cannot fail.
- */
-static struct fonda_io_dev vacant = { .ops = &(const struct fonda_io_ops){ } };
-
+/* It cannot fail: an array of pointers is small enough to wait for. */
 void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *dev)
 {
 	struct fonda_io_bus *old = bus_locked(vm, nr), *new;
@@ -154,15 +149,11 @@ void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io
 		;
 	if (at == old->nr)
 		return;
-	new = bus_alloc(old->nr - 1);
-	if (new) {
-		memcpy(new->dev, old->dev, at * sizeof(*new->dev));
-		memcpy(new->dev + at, old->dev + at + 1, (new->nr - at) * sizeof(*new->dev));
-		rcu_assign_pointer(vm->buses[nr], new);
-		call_srcu(&vm->srcu, &old->rcu, bus_free);
-	} else {
-		WRITE_ONCE(old->dev[at], &vacant);
-	}
+	new = bus_alloc(old->nr - 1, GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+	memcpy(new->dev, old->dev, at * sizeof(*new->dev));
+	memcpy(new->dev + at, old->dev + at + 1, (new->nr - at) * sizeof(*new->dev));
+	rcu_assign_pointer(vm->buses[nr], new);
+	call_srcu(&vm->srcu, &old->rcu, bus_free);
 	fonda_vm_synchronize(vm);
 }
 

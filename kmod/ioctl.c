@@ -20,8 +20,7 @@ enum ioctl_copy {
 	FIO_VAL = 0,	/* it is a value, or a user pointer */
 	FIO_IN = 1,
 	FIO_FILL = 2,	/* out; the handler writes every byte */
-	FIO_INOUT = FIO_IN | FIO_FILL,
-	FIO_ZERO = 4,
+	FIO_INOUT = FIO_IN | FIO_FILL, FIO_ZERO = 4,
 	FIO_OUT = FIO_FILL | FIO_ZERO,
 };
 
@@ -59,25 +58,7 @@ static long vm_set_tss_addr(struct fonda_vm *vm, void *arg)
 
 static long vm_set_identity_map_addr(struct fonda_vm *vm, void *arg)
 {
-	long ret;
-
-	mutex_lock(&vm->lock);
-	ret = vm->nr_vcpus ? -EINVAL : 0;
-	mutex_unlock(&vm->lock);
-	return ret;
-}
-
-static long vm_set_boot_cpu_id(struct fonda_vm *vm, void *arg)
-{
-	long ret = -EBUSY;
-
-	mutex_lock(&vm->lock);
-	if (!vm->nr_vcpus) {
-		vm->bsp_id = (unsigned long)arg;
-		ret = 0;
-	}
-	mutex_unlock(&vm->lock);
-	return ret;
+	return READ_ONCE(vm->nr_vcpus) ? -EINVAL : 0;
 }
 
 /* The TPR is shared through kvm_run and the local APIC; nothing is patched. */
@@ -115,6 +96,8 @@ static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
+#define FONDA_X2APIC_API (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
+
 static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *cap)
 {
 	u64 arg = cap->args[0];
@@ -123,8 +106,7 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 	case KVM_CAP_SPLIT_IRQCHIP:
 		return fonda_irqchip_enable_split(vm, arg);
 	case KVM_CAP_X2APIC_API:
-		if (arg & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS |
-				 KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
+		if (arg & ~(u64)FONDA_X2APIC_API)
 			return -EINVAL;
 		vm->irqchip.x2apic_format = arg & KVM_X2APIC_API_USE_32BIT_IDS;
 		vm->irqchip.x2apic_no_broadcast_quirk =
@@ -143,19 +125,8 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		vm->triple_fault_event = arg;
 		return 0;
-	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
-		if (arg & ~1ULL)
-			return -EINVAL;
-		vm->exit_on_emulation_error = arg;
-		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return fonda_dirty_enable(vm, arg);
-	case KVM_CAP_MAX_VCPU_ID:
-		if (vm->nr_vcpus || !arg || arg > FONDA_MAX_VCPU_ID ||
-		    (vm->max_vcpu_id && vm->max_vcpu_id != arg))
-			return -EINVAL;
-		vm->max_vcpu_id = arg;
-		return 0;
 	default:
 		return -EINVAL;
 	}
@@ -182,15 +153,13 @@ static const u16 plain_caps[] = {
 	KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_USER_NMI, KVM_CAP_IRQ_INJECT_STATUS,
 	KVM_CAP_IRQFD, KVM_CAP_IRQFD_RESAMPLE, KVM_CAP_PIT2, KVM_CAP_PIT_STATE2,
 	KVM_CAP_REINJECT_CONTROL, KVM_CAP_IOEVENTFD, KVM_CAP_IOEVENTFD_ANY_LENGTH,
-	KVM_CAP_IOEVENTFD_NO_LENGTH, KVM_CAP_SET_IDENTITY_MAP_ADDR, KVM_CAP_SET_BOOT_CPU_ID,
+	KVM_CAP_IOEVENTFD_NO_LENGTH, KVM_CAP_SET_IDENTITY_MAP_ADDR,
 	KVM_CAP_INTERNAL_ERROR_DATA, KVM_CAP_VCPU_EVENTS, KVM_CAP_DEBUGREGS,
 	KVM_CAP_X86_ROBUST_SINGLESTEP, KVM_CAP_XSAVE, KVM_CAP_XCRS, KVM_CAP_GET_TSC_KHZ,
 	KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_KVMCLOCK_CTRL, KVM_CAP_SIGNAL_MSI,
 	KVM_CAP_READONLY_MEM, KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_ENABLE_CAP_VM,
 	KVM_CAP_DISABLE_QUIRKS, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_IMMEDIATE_EXIT,
 	KVM_CAP_GET_MSR_FEATURES, KVM_CAP_COALESCED_PIO, KVM_CAP_EXCEPTION_PAYLOAD,
-	KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SREGS2,
-	KVM_CAP_EXIT_ON_EMULATION_FAILURE,
 	KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_MULTI_ADDRESS_SPACE,
 };
 
@@ -203,8 +172,7 @@ static const struct { u16 cap; u32 answer; } valued_caps[] = {
 	{ KVM_CAP_IRQ_ROUTING, FONDA_MAX_GSI },
 	{ KVM_CAP_MCE, FONDA_MCE_BANKS },
 	{ KVM_CAP_ADJUST_CLOCK, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC },
-	{ KVM_CAP_X2APIC_API,
-	  KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
+	{ KVM_CAP_X2APIC_API, FONDA_X2APIC_API },
 	{ KVM_CAP_DISABLE_QUIRKS2, FONDA_QUIRKS },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
@@ -256,7 +224,6 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_clear_dirty_log),
 	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_tss_addr),
 	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
-	E(KVM_SET_BOOT_CPU_ID,		FIO_VAL,   vm, vm_set_boot_cpu_id),
 	E(KVM_CREATE_IRQCHIP,		FIO_VAL,   vm, fonda_vm_create_irqchip),
 	E(KVM_GET_IRQCHIP,		FIO_INOUT, vm, fonda_vm_get_irqchip),
 	E(KVM_SET_IRQCHIP,		FIO_IN,    vm, fonda_vm_set_irqchip),
@@ -284,8 +251,6 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_set_regs),
 	E(KVM_GET_SREGS,		FIO_FILL,  vcpu, fonda_vcpu_get_sregs),
 	E(KVM_SET_SREGS,		FIO_IN,    vcpu, fonda_vcpu_set_sregs),
-	E(KVM_GET_SREGS2,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs2),
-	E(KVM_SET_SREGS2,		FIO_IN,    vcpu, fonda_vcpu_set_sregs2),
 	E(KVM_GET_FPU,			FIO_OUT,   vcpu, fonda_vcpu_get_fpu),
 	E(KVM_SET_FPU,			FIO_IN,    vcpu, fonda_vcpu_set_fpu),
 	E(KVM_GET_XSAVE,		FIO_OUT,   vcpu, fonda_vcpu_get_xsave),
@@ -304,7 +269,6 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
 	E(KVM_NMI,			FIO_VAL,   vcpu, vcpu_nmi),
 	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
-	E(KVM_SET_GUEST_DEBUG,		FIO_IN,    vcpu, fonda_vcpu_set_guest_debug),
 	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),
 	E(KVM_GET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_get_cpuid2),
 	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_get_msrs),
@@ -364,19 +328,21 @@ find_ioctl(const struct ioctl_table *table, unsigned int cmd)
 	return i ? &table->entry[i - 1] : NULL;
 }
 
-/* The object of a call: the table's kind says which union member is called. */
-static __always_inline long call_handler(const struct ioctl_entry *e, struct fonda_vm *vm,
-					 struct fonda_vcpu *vcpu, void *arg)
+enum ioctl_target { TARGET_DEV, TARGET_VM, TARGET_VCPU };
+
+/* @target is constant, and says what @object is and which member is called. */
+static __always_inline long call_handler(const struct ioctl_entry *e, enum ioctl_target target,
+					 void *object, void *arg)
 {
-	if (vcpu)
-		return e->vcpu(vcpu, arg);
-	if (vm)
-		return e->vm(vm, arg);
+	if (target == TARGET_VCPU)
+		return e->vcpu(object, arg);
+	if (target == TARGET_VM)
+		return e->vm(object, arg);
 	return e->dev(arg);
 }
 
-static __always_inline long copy_and_call(const struct ioctl_entry *e, struct fonda_vm *vm,
-					  struct fonda_vcpu *vcpu, unsigned long arg)
+static __always_inline long copy_and_call(const struct ioctl_entry *e, enum ioctl_target target,
+					  void *object, unsigned long arg)
 {
 	u64 stack[FIO_STACK_BYTES / 8] fonda_uninitialized;
 	unsigned int size = _IOC_SIZE(e->cmd);
@@ -384,7 +350,7 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, struct fo
 	long ret;
 
 	if (e->copy == FIO_VAL)
-		return call_handler(e, vm, vcpu, (void *)arg);
+		return call_handler(e, target, object, (void *)arg);
 
 	if (size > sizeof(stack)) {
 		buf = kmalloc(size, GFP_KERNEL_ACCOUNT);
@@ -392,11 +358,13 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, struct fo
 			return -ENOMEM;
 	}
 	ret = -EFAULT;
-	if (e->copy & FIO_IN && copy_from_user(buf, uarg, size))
-		goto out_free;
-	if (e->copy & FIO_ZERO)
+	if (e->copy & FIO_IN) {
+		if (copy_from_user(buf, uarg, size))
+			goto out_free;
+	} else if (e->copy & FIO_ZERO) {
 		memset(buf, 0, size);
-	ret = call_handler(e, vm, vcpu, buf);
+	}
+	ret = call_handler(e, target, object, buf);
 	if (ret >= 0 && e->copy & FIO_FILL && copy_to_user(uarg, buf, size))
 		ret = -EFAULT;
 out_free:
@@ -409,7 +377,7 @@ long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	const struct ioctl_entry *e = find_ioctl(&dev_table, cmd);
 
-	return e ? copy_and_call(e, NULL, NULL, arg) : -EINVAL;
+	return e ? copy_and_call(e, TARGET_DEV, NULL, arg) : -EINVAL;
 }
 
 long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -420,7 +388,7 @@ long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	/* Guest memory is the creator's: another process has other memory there. */
 	if (vm->mm != current->mm || READ_ONCE(vm->bugged))
 		return -EIO;
-	return e ? copy_and_call(e, vm, NULL, arg) : -ENOTTY;
+	return e ? copy_and_call(e, TARGET_VM, vm, arg) : -ENOTTY;
 }
 
 long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -435,10 +403,10 @@ long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -EINVAL;
 	/* From other threads, while the vCPU's own is in KVM_RUN. */
 	if (cmd == KVM_NMI)
-		return copy_and_call(e, NULL, vcpu, arg);
+		return copy_and_call(e, TARGET_VCPU, vcpu, arg);
 	if (mutex_lock_killable(&vcpu->mutex))
 		return -EINTR;
-	ret = copy_and_call(e, NULL, vcpu, arg);
+	ret = copy_and_call(e, TARGET_VCPU, vcpu, arg);
 	mutex_unlock(&vcpu->mutex);
 	return ret;
 }

@@ -107,8 +107,7 @@ static int delete_slot(struct fonda_vm *vm, struct fonda_memslot *old)
 }
 
 /* A new slot, or one that moves or begins or ends to log written pages. */
-static int change_slot(struct fonda_vm *vm, struct fonda_memslot *old,
-		       struct fonda_memslot *new)
+static int change_slot(struct fonda_vm *vm, struct fonda_memslot *old, struct fonda_memslot *new)
 {
 	bool logged = old && old->flags & KVM_MEM_LOG_DIRTY_PAGES;
 	bool logging = new->flags & KVM_MEM_LOG_DIRTY_PAGES;
@@ -181,8 +180,7 @@ static __always_inline struct fonda_memslot *vcpu_slot(struct fonda_vcpu *vcpu, 
 	struct fonda_mmu_cache *cache = &vcpu->mmu_cache;
 	struct fonda_memslot *slot = cache->slot;
 
-	if (likely(cache->generation == slots->generation &&
-		   gfn - slot->base_gfn < slot->npages))
+	if (likely(cache->generation == slots->generation && gfn - slot->base_gfn < slot->npages))
 		return slot;
 	slot = fonda_slots_find(slots, gfn);
 	if (slot) {

@@ -115,8 +115,7 @@ struct fonda_memslots *fonda_slots_copy(struct fonda_memslots *old, u16 id,
 	u32 add_index = U32_MAX, i;
 	struct fonda_memslots *new;
 
-	new = kvmalloc(struct_size(new, slot, nr) + nr * sizeof(*new->by_hva),
-		       GFP_KERNEL_ACCOUNT);
+	new = kvmalloc(struct_size(new, slot, nr) + nr * sizeof(*new->by_hva), GFP_KERNEL_ACCOUNT);
 	if (!new)
 		return NULL;
 	new->generation = old ? old->generation + 1 : 1;

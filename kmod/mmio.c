@@ -216,7 +216,7 @@ static const struct emulate_ops ops = {
 /*
  * KVM_EXIT_INTERNAL_ERROR with the bytes of the instruction, so that it is
  * found and added. A program of the guest must not end its machine: it gets an
- * #UD, unless user space wants to know of that too.
+ * #UD.
  */
 static int fail(struct fonda_vcpu *vcpu)
 {
@@ -225,7 +225,7 @@ static int fail(struct fonda_vcpu *vcpu)
 
 	if (io->error)
 		return io->error;
-	if (op_cpl(&io->ctxt) == 3 && !vcpu->vm->exit_on_emulation_error) {
+	if (op_cpl(&io->ctxt) == 3) {
 		fonda_queue_exception(vcpu, X86_TRAP_UD);
 		return FONDA_RESUME_GUEST;
 	}

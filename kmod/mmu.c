@@ -137,8 +137,7 @@ static u8 slot_level(const struct fonda_memslot *slot, gfn_t gfn)
 		u64 pages = FONDA_LEVEL_PAGES(level);
 		gfn_t first = gfn & -pages;
 
-		if (first >= slot->base_gfn &&
-		    first + pages <= slot->base_gfn + slot->npages)
+		if (first >= slot->base_gfn && first + pages <= slot->base_gfn + slot->npages)
 			break;
 	}
 	return level;
@@ -286,8 +285,7 @@ static void end_removal(struct removal *r)
  * Remove [start, end), noting written pages in the slot's bitmap if there is a
  * @slot. False: the lock was given away and the slots have changed meanwhile.
  */
-static bool zap_gfns(struct removal *r, const struct fonda_memslot *slot,
-		     gfn_t start, gfn_t end)
+static bool zap_gfns(struct removal *r, const struct fonda_memslot *slot, gfn_t start, gfn_t end)
 {
 	u64 generation = current_slots(r->vm)->generation;
 	struct fonda_mmu *mmu = &r->vm->mmu;

@@ -51,8 +51,7 @@ enum msr_kept {
 	BASE,		/* of FS and GS */
 	LAPIC,		/* the local APIC's */
 	BANK,		/* machine-check banks */
-	TSC,
-	WALL_CLOCK,
+	TSC, WALL_CLOCK,
 	NOTHING,	/* it is for writing */
 };
 

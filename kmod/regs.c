@@ -100,8 +100,7 @@ static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
 {
 	const struct fonda_cpuid *c = &vcpu->cpuid;
 
-	if (s->cr4 & c->cr4_reserved || s->efer & c->efer_reserved || s->cr0 >> 32 ||
-	    s->cr8 >> 4)
+	if (s->cr4 & c->cr4_reserved || s->efer & c->efer_reserved || s->cr0 >> 32 || s->cr8 >> 4)
 		return false;
 	if (s->cr0 & X86_CR0_PG && !(s->cr0 & X86_CR0_PE))
 		return false;
@@ -161,29 +160,6 @@ long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg)
 	return ret;
 }
 
-/*
- * The PDPTEs are not state of their own: with nested paging the processor
- * reads them from memory when it needs them ("Legacy PAE Mode").
- */
-long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg)
-{
-	get_sregs(vcpu, arg);
-	return 0;
-}
-
-long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_sregs2 *sregs = arg;
-
-	if (sregs->flags & ~KVM_SREGS2_FLAGS_PDPTRS_VALID)
-		return -EINVAL;
-	/* They only mean something with PAE paging. */
-	if (sregs->flags && !(sregs->cr0 & X86_CR0_PG && sregs->cr4 & X86_CR4_PAE &&
-			      !(sregs->efer & EFER_LMA)))
-		return -EINVAL;
-	return set_sregs(vcpu, sregs);
-}
-
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val)
 {
 	u64 old = fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
@@ -224,33 +200,6 @@ int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val)
 	       (!long_mode || fonda_backend->read_reg(vcpu, FONDA_REG_CR3) & 0xfff);
 }
 
-/* -- debugging -------------------------------------------------------------- */
-
-u64 fonda_read_dr(struct fonda_vcpu *vcpu, int nr)
-{
-	if (nr < 4)
-		return vcpu->db[nr & 3];
-	return nr & 1 ? vcpu->dr7 : vcpu->dr6;
-}
-
-int fonda_write_dr(struct fonda_vcpu *vcpu, int nr, u64 val)
-{
-	const u64 dr6_bits = 0xe00f;	/* BT, BS, BD, B3-B0 */
-
-	if (nr < 4) {
-		vcpu->db[nr & 3] = val;
-		return 0;
-	}
-	if (val >> 32)
-		return 1;
-	if (nr & 1)
-		vcpu->dr7 = (val & 0xffff2bff) | FONDA_DR7_INIT;
-	else
-		vcpu->dr6 = (val & dr6_bits) | FONDA_DR6_INIT;
-	fonda_backend->update_controls(vcpu);
-	return 0;
-}
-
 long fonda_vcpu_get_debugregs(struct fonda_vcpu *vcpu, void *arg)
 {
 	struct kvm_debugregs *regs = arg;
@@ -270,32 +219,6 @@ long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg)
 	memcpy(vcpu->db, regs->db, sizeof(regs->db));
 	vcpu->dr6 = regs->dr6;
 	vcpu->dr7 = regs->dr7;
-	fonda_backend->update_controls(vcpu);
-	return 0;
-}
-
-#define GUEST_DEBUG_KNOWN	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | \
-				 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW_BP | \
-				 KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)
-
-long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_guest_debug *dbg = arg;
-	bool hw = dbg->control & KVM_GUESTDBG_USE_HW_BP;
-
-	if (dbg->control & ~GUEST_DEBUG_KNOWN || (hw && dbg->arch.debugreg[7] >> 32))
-		return -EINVAL;
-	if (dbg->control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
-		if (vcpu->exception.pending)
-			return -EBUSY;
-		if (dbg->control & KVM_GUESTDBG_INJECT_DB)
-			fonda_queue_exception(vcpu, X86_TRAP_DB);
-		else
-			fonda_queue_exception(vcpu, X86_TRAP_BP);
-	}
-	vcpu->guest_debug = dbg->control & KVM_GUESTDBG_ENABLE ? dbg->control : 0;
-	memcpy(vcpu->guest_debug_db, dbg->arch.debugreg, sizeof(vcpu->guest_debug_db));
-	vcpu->guest_debug_dr7 = hw ? dbg->arch.debugreg[7] | FONDA_DR7_INIT : vcpu->dr7;
 	fonda_backend->update_controls(vcpu);
 	return 0;
 }

@@ -7,7 +7,7 @@
  * Capabilities that this code makes true: KVM_CAP_EXT_CPUID, _EXT_EMUL_CPUID
  * (an empty list), _VCPU_EVENTS, _DEBUGREGS, _XSAVE, _XSAVE2 (fonda_xsave_size,
  * at least 4096), _XCRS, _SREGS2, _MP_STATE, _EXCEPTION_PAYLOAD,
- * _X86_TRIPLE_FAULT_EVENT, _SET_GUEST_DEBUG, _GET_MSR_FEATURES, _MCE,
+ * _X86_TRIPLE_FAULT_EVENT, _GET_MSR_FEATURES, _MCE,
  * _VCPU_ATTRIBUTES, _GET_TSC_KHZ, _TSC_DEADLINE_TIMER, _CLOCKSOURCE,
  * _KVMCLOCK_CTRL, and _ADJUST_CLOCK with its three flags. The TSC is not scaled:
  * _TSC_CONTROL is 0.
@@ -104,13 +104,6 @@ long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg);
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val);
 int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val);
 
-/*
- * DR0-DR7 as kept in the vCPU; @nr 4 and 5 are 6 and 7 (CR4.DE is the
- * processor's to check). 0, or 1 (#GP). A write calls update_controls.
- */
-u64 fonda_read_dr(struct fonda_vcpu *vcpu, int nr);
-int fonda_write_dr(struct fonda_vcpu *vcpu, int nr, u64 val);
-
 /* Bits of DR6 that are 1 when nothing has happened, RTM (16) inverted. */
 #define FONDA_DR6_INIT		0xffff0ff0ULL
 #define FONDA_DR7_INIT		0x400ULL
@@ -198,15 +191,12 @@ long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_debugregs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg);
 long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg);
 
 /* -- extended state: fpu.c -------------------------------------------------- */
 

@@ -196,8 +196,7 @@ static void fill_split(const struct fonda_mmu_format *f, const struct fonda_mapp
 
 /* What shall be in place of @old, which does not permit the access? */
 static u64 make_entry(const struct fonda_mmu_format *f, const struct fonda_mapping *m,
-		      struct fonda_mmu_cache *cache, u64 old, int level,
-		      bool *table, bool *split)
+		      struct fonda_mmu_cache *cache, u64 old, int level, bool *table, bool *split)
 {
 	bool present = old & f->present;
 	u64 *spare;
@@ -216,8 +215,7 @@ static u64 make_entry(const struct fonda_mmu_format *f, const struct fonda_mappi
 	return make_leaf(f, m, level);
 }
 
-static void count_change(struct fonda_table *t, bool table, bool split, bool was_present,
-			 int level)
+static void count_change(struct fonda_table *t, bool table, bool split, bool was_present, int level)
 {
 	if (table)
 		atomic_long_inc(&t->tables);
@@ -337,8 +335,7 @@ static void zap_leaf(struct zap *z, u64 *entry, gfn_t gfn, int level)
 }
 
 /* With @split_only, leaves stay that are not below a table made by a split. */
-static void zap_level(struct zap *z, u64 *table, int level, gfn_t start, gfn_t end,
-		      bool split_only)
+static void zap_level(struct zap *z, u64 *table, int level, gfn_t start, gfn_t end, bool split_only)
 {
 	const struct fonda_mmu_format *f = z->t->format;
 	u64 *entry = entry_of(table, start, level);

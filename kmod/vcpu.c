@@ -55,14 +55,14 @@ void fonda_vcpu_nmi(struct fonda_vcpu *vcpu)
 	fonda_vcpu_kick(vcpu);
 }
 
-void fonda_slots_enter(struct fonda_vcpu *vcpu)
+void fonda_slots_enter(struct fonda_vcpu *vcpu) __acquires(&vcpu->vm->srcu)
 {
 	/* Marked before the barrier in srcu_read_lock(): fonda_vm_synchronize(). */
 	WRITE_ONCE(vcpu->reading_slots, true);
 	vcpu->srcu_idx = srcu_read_lock(&vcpu->vm->srcu);
 }
 
-void fonda_slots_leave(struct fonda_vcpu *vcpu)
+void fonda_slots_leave(struct fonda_vcpu *vcpu) __releases(&vcpu->vm->srcu)
 {
 	srcu_read_unlock(&vcpu->vm->srcu, vcpu->srcu_idx);
 	WRITE_ONCE(vcpu->reading_slots, false);
@@ -123,19 +123,6 @@ static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
 	return FONDA_EXIT_USER;
 }
 
-int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7)
-{
-	struct kvm_debug_exit_arch *arch = &vcpu->run->debug.arch;
-	struct fonda_segment cs;
-
-	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
-	arch->exception = exception;
-	arch->pc = cs.base + vcpu->rip;
-	arch->dr6 = dr6;
-	arch->dr7 = dr7;
-	return exit_with(vcpu, KVM_EXIT_DEBUG);
-}
-
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata)
 {
 	struct kvm_run *run = vcpu->run;
@@ -164,9 +151,6 @@ int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 	vcpu->rip = rip;
 	vcpu->rflags &= ~X86_EFLAGS_RF;
 	vcpu->int_shadow = false;
-	if (unlikely(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
-		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | DR_STEP,
-					vcpu->guest_debug_dr7);
 	if (unlikely(vcpu->rflags & X86_EFLAGS_TF))
 		queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = X86_TRAP_DB,
 			.has_payload = true, .payload = DR_STEP });
@@ -370,7 +354,7 @@ static void accept_apic_events(struct fonda_vcpu *vcpu)
 
 	if (events & FONDA_LAPIC_INIT) {
 		fonda_vcpu_reset(vcpu, true);
-		vcpu->mp_state = vcpu->id == vcpu->vm->bsp_id ?
+		vcpu->mp_state = vcpu->id == FONDA_BSP_ID ?
 				 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
 	}
 	if ((events & FONDA_LAPIC_SIPI) && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
@@ -675,14 +659,14 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	ret = fonda_fpu_alloc(vcpu) ?: fonda_state_vcpu_init(vcpu);
 	if (ret)
 		goto out;
-	ret = fonda_lapic_create(vcpu, id == vm->bsp_id);
+	ret = fonda_lapic_create(vcpu, id == FONDA_BSP_ID);
 	if (ret) {
 		/* There is no timer to stop. */
 		vcpu->in_kernel_apic = false;
 		goto out;
 	}
 	fonda_vcpu_reset(vcpu, false);
-	vcpu->mp_state = !vcpu->in_kernel_apic || id == vm->bsp_id ?
+	vcpu->mp_state = !vcpu->in_kernel_apic || id == FONDA_BSP_ID ?
 			 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	return vcpu;
 
@@ -699,7 +683,7 @@ static long create_locked(struct fonda_vm *vm, unsigned long id)
 	char name[24];
 	int fd, ret;
 
-	if (id >= (vm->max_vcpu_id ?: FONDA_MAX_VCPU_ID) || vm->nr_vcpus == FONDA_MAX_VCPUS)
+	if (id >= FONDA_MAX_VCPU_ID || vm->nr_vcpus == FONDA_MAX_VCPUS)
 		return -EINVAL;
 	if (test_bit(id, vm->vcpu_ids))
 		return -EEXIST;

@@ -314,36 +314,16 @@ static int exit_cr8_write(struct fonda_vcpu *vcpu)
 	return FONDA_EXIT_USER;
 }
 
-/*
- * A debug register, while the processor has the host's, or a debugger's. In the
- * first case the guest's are loaded and it tries again.
- */
+/* A debug register, while the processor has the host's: load, and try again. */
 static int exit_debug_register(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
-	struct fonda_exit_insn insn;
-	u64 code = svm->vmcb->exit_code;
-	bool write = code >= SVM_EXIT_WRITE_DR0;
-	int ret;
 
-	if (!(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
-		if (!vcpu->atomic)
-			return FONDA_RESUME_GUEST;
-		svm->vmcb->dr6 = vcpu->dr6;
-		svm->vmcb->dr7 = vcpu->dr7;
-		svm_dirty(svm, CLEAN_DR);
+	if (vcpu->atomic) {
+		svm_update_debug_controls(svm);
 		svm_load_debug_registers(svm);
-		return FONDA_RESUME_GUEST;
 	}
-
-	ret = decode(svm, write ? FONDA_OP_MOV_TO_DR : FONDA_OP_MOV_FROM_DR, &insn);
-	if (ret)
-		return ret;
-	if (!write)
-		vcpu->regs[insn.rm] = fonda_read_dr(vcpu, insn.reg);
-	else if (fonda_write_dr(vcpu, insn.reg, cr_value(svm, insn.rm)))
-		return exit_protection(vcpu);
-	return fonda_skip_insn(vcpu, insn.len);
+	return FONDA_RESUME_GUEST;
 }
 
 static int exit_debug_exception(struct fonda_vcpu *vcpu)
@@ -357,8 +337,7 @@ static int exit_debug_exception(struct fonda_vcpu *vcpu)
 		if (svm->iret_rip)
 			svm_nmi_unmask(svm);
 		vcpu->event_pending = true;
-		if (!(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP) &&
-		    !(vcpu->rflags & X86_EFLAGS_TF)) {
+		if (!(vcpu->rflags & X86_EFLAGS_TF)) {
 			dr6 &= ~(u64)DR_STEP;
 			svm->vmcb->dr6 = dr6;
 			svm_dirty(svm, CLEAN_DR);
@@ -366,17 +345,10 @@ static int exit_debug_exception(struct fonda_vcpu *vcpu)
 				return FONDA_RESUME_GUEST;
 		}
 	}
-	if (vcpu->guest_debug & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP))
-		return fonda_exit_debug(vcpu, X86_TRAP_DB, dr6, svm->vmcb->dr7);
 	/* DR6 is as the guest shall see it; only the delivery is left. */
 	vcpu->dr6 = dr6;
 	fonda_queue_exception(vcpu, X86_TRAP_DB);
 	return FONDA_RESUME_GUEST;
-}
-
-static int exit_breakpoint(struct fonda_vcpu *vcpu)
-{
-	return fonda_exit_debug(vcpu, X86_TRAP_BP, 0, 0);
 }
 
 static int exit_alignment_check(struct fonda_vcpu *vcpu)
@@ -458,7 +430,6 @@ static const struct svm_exit svm_exits[] = {
 	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
 				  { exit_debug_register,	FONDA_STAT_DR },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] = { exit_debug_exception,	FONDA_STAT_EXCEPTION },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] = { exit_breakpoint,		FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check,	FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
 				  { exit_machine_check,		FONDA_STAT_EXCEPTION },

@@ -280,6 +280,7 @@ static bool enter_guest(struct svm_vcpu *svm)
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 	struct vmcb *vmcb = svm->vmcb;
+	bool stepping;
 	u32 tpr;
 
 	local_irq_disable();
@@ -319,7 +320,8 @@ static bool enter_guest(struct svm_vcpu *svm)
 	vmcb->rax = vcpu->regs[FONDA_RAX];
 	vmcb->rflags = vcpu->rflags;
 	vmcb->int_state = vcpu->int_shadow;
-	if (unlikely(svm->nmi_singlestep || vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+	stepping = svm->nmi_singlestep && !(vcpu->rflags & X86_EFLAGS_TF);
+	if (unlikely(stepping))
 		vmcb->rflags |= X86_EFLAGS_TF;
 	vmcb->spec_ctrl = vcpu->msrs.spec_ctrl;
 	vmcb->clean = svm_features.vmcb_clean ? svm->clean : 0;
@@ -340,15 +342,14 @@ static bool enter_guest(struct svm_vcpu *svm)
 	vcpu->regs[FONDA_RAX] = vmcb->rax;
 	vcpu->rflags = vmcb->rflags;
 	vcpu->int_shadow = vmcb->int_state & INT_SHADOW;
-	if (unlikely(svm->nmi_singlestep || vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+	if (unlikely(stepping))
 		vcpu->rflags &= ~X86_EFLAGS_TF;
 	vmcb->tlb_control = TLB_KEEP;
 	vmcb->event_inj = 0;
 	svm->clean = CLEAN_ALL & ~(CLEAN_INT_CTL | CLEAN_CR2);
 	if (svm->drs_loaded) {
 		vcpu->dr6 = vmcb->dr6;
-		if (!(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP))
-			vcpu->dr7 = vmcb->dr7;
+		vcpu->dr7 = vmcb->dr7;
 	}
 	/*
 	 * A host interrupt came while the guest ran: often the tick, which is

@@ -112,6 +112,10 @@ static int check_processor(void)
 		pr_err("AMD-V without nested paging (npt): this processor, or the hypervisor below, is too old\n");
 		return -EOPNOTSUPP;
 	}
+	if (cpu_feature_enabled(X86_FEATURE_LA57)) {
+		pr_err("the kernel runs with 5-level page tables, which nested paging then needs too: boot with no5lvl\n");
+		return -EOPNOTSUPP;
+	}
 	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
 		pr_err("AMD-V is there but XSAVE is not: enable it, or boot without noxsave\n");
 		return -EOPNOTSUPP;
@@ -315,8 +319,7 @@ static __always_inline void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_
 void svm_load_debug_registers(struct svm_vcpu *svm)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
-	const u64 *db = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
-			vcpu->guest_debug_db : vcpu->db;
+	const u64 *db = vcpu->db;
 
 	if (svm->drs_loaded)
 		return;
@@ -325,9 +328,6 @@ void svm_load_debug_registers(struct svm_vcpu *svm)
 	set_debugreg(db[2], 2);
 	set_debugreg(db[3], 3);
 	svm->drs_loaded = true;
-	/* A debugger owns them: the guest must keep exiting on its own. */
-	if (vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP)
-		return;
 	svm->vmcb->intercept_dr_read = 0;
 	svm->vmcb->intercept_dr_write = 0;
 	svm_dirty(svm, CLEAN_INTERCEPTS);
@@ -337,30 +337,21 @@ void svm_unload_debug_registers(struct svm_vcpu *svm)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 
-	if (!(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
-		get_debugreg(vcpu->db[0], 0);
-		get_debugreg(vcpu->db[1], 1);
-		get_debugreg(vcpu->db[2], 2);
-		get_debugreg(vcpu->db[3], 3);
-	}
+	get_debugreg(vcpu->db[0], 0);
+	get_debugreg(vcpu->db[1], 1);
+	get_debugreg(vcpu->db[2], 2);
+	get_debugreg(vcpu->db[3], 3);
 	svm->drs_loaded = false;
 	svm->vmcb->intercept_dr_read = 0xffff;
 	svm->vmcb->intercept_dr_write = 0xffff;
 	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
-/* What the processor sees of DR6 and DR7: the guest's, or the debugger's. */
 void svm_update_debug_controls(struct svm_vcpu *svm)
 {
-	struct fonda_vcpu *vcpu = &svm->vcpu;
-
-	svm->vmcb->dr7 = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
-			 vcpu->guest_debug_dr7 : vcpu->dr7;
-	svm->vmcb->dr6 = vcpu->dr6;
-	svm->vmcb->intercept_exceptions &= ~BIT(X86_TRAP_BP);
-	if (vcpu->guest_debug & KVM_GUESTDBG_USE_SW_BP)
-		svm->vmcb->intercept_exceptions |= BIT(X86_TRAP_BP);
-	svm_dirty(svm, CLEAN_DR | CLEAN_INTERCEPTS);
+	svm->vmcb->dr7 = svm->vcpu.dr7;
+	svm->vmcb->dr6 = svm->vcpu.dr6;
+	svm_dirty(svm, CLEAN_DR);
 }
 
 /* Registers that are a field of the VMCB and nothing more. */

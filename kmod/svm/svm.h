@@ -81,7 +81,7 @@ void svm_enter(unsigned long *regs, hpa_t vmcb, hpa_t host);
 /* svm.c: DR0-DR3 into the processor for the rest of a section, and back. */
 void svm_load_debug_registers(struct svm_vcpu *svm);
 void svm_unload_debug_registers(struct svm_vcpu *svm);
-/* DR6 and DR7 in the VMCB: the guest's, or a debugger's. */
+/* DR6 and DR7 into the VMCB. */
 void svm_update_debug_controls(struct svm_vcpu *svm);
 /* run.c */
 void svm_section_begin(struct fonda_vcpu *vcpu);

@@ -498,7 +498,8 @@ TEST(a_ring_is_mapped_shared_and_not_executable)
 	if (!rings_offered())
 		return;
 	ring_init(&t, &guest_writes_pages, 1, &r);
-	EXPECT_EQ(mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, t.cpu, at), MAP_FAILED);
+	EXPECT_EQ(mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, t.cpu, at),
+		  MAP_FAILED);
 	EXPECT_EQ(mmap(NULL, RING_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, t.cpu, at), MAP_FAILED);
 	tvm_fini(&t);
 }

@@ -417,7 +417,8 @@ TEST(collecting_what_is_wanted_leaves_the_rest)
 		setup(&b, f);
 		for (gfn = base; gfn < base + 512; gfn++)
 			map(&b, (struct fonda_mapping){ .gpa = gfn << 12, .hpa = gfn << 12,
-							.level = 1, .writable = true, .write = true });
+							.level = 1, .writable = true,
+							.write = true });
 		/* From page 128 of the slot. */
 		sink = sink_of(&b, NULL, base, 512, false);
 		EXPECT_TRUE(fonda_table_collect(&b.t, base + 128, base + 384, &sink, want));

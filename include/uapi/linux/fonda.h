@@ -77,8 +77,6 @@
  *   KVM_ENABLE_CAP <		Turns on what the section on capabilities marks
  *				with +. -EINVAL: flags, an unknown capability or
  *				argument, or too late for it.
- *   KVM_SET_BOOT_CPU_ID v	The id of the vCPU that starts by itself, instead
- *				of 0. -EBUSY: there are vCPUs.
  *   KVM_SET_TSS_ADDR v		Checked and forgotten: no page of guest memory is
  *   KVM_SET_IDENTITY_MAP_ADDR <	needed. -EINVAL: too high; there are vCPUs.
  *
@@ -166,12 +164,11 @@
  *
  *   KVM_GET_REGS >, KVM_SET_REGS <
  *				Setting drops an exception that waits.
- *   KVM_GET_SREGS >, KVM_SET_SREGS <, KVM_GET_SREGS2 >, KVM_SET_SREGS2 <
+ *   KVM_GET_SREGS >, KVM_SET_SREGS <
  *				-EINVAL: control bits that the guest's CPUID does
  *				not allow or that contradict each other; CS.L
  *				outside long mode; in long mode CR3 or a base
  *				that is no address; IA32_APIC_BASE; flags. The
- *				PDPTEs of SREGS2 are not separate state.
  *   KVM_GET_FPU >, KVM_SET_FPU <
  *				MXCSR is only read.
  *   KVM_GET_XSAVE >, KVM_GET_XSAVE2 >, KVM_SET_XSAVE <
@@ -205,9 +202,6 @@
  *				RUNNABLE, HALTED, UNINITIALIZED, INIT_RECEIVED,
  *				SIPI_RECEIVED. -EINVAL: others, or without a
  *				local APIC any but RUNNABLE.
- *   KVM_SET_GUEST_DEBUG <	Single step, hardware and software breakpoints,
- *				injection of #DB and #BP. -EINVAL: other flags.
- *				-EBUSY: an exception waits already.
  *   KVM_X86_SETUP_MCE <	IA32_MCG_CAP. -EINVAL: no banks, over 32, or
  *				unsupported bits.
  *
@@ -226,7 +220,6 @@
  *   KVM_EXIT_IRQ_WINDOW_OPEN		without a PIC here
  *   KVM_EXIT_IOAPIC_EOI		with a local APIC but no IOAPIC here
  *   KVM_EXIT_SHUTDOWN			triple fault
- *   KVM_EXIT_DEBUG			KVM_SET_GUEST_DEBUG
  *   KVM_EXIT_FAIL_ENTRY		the processor refuses the guest's state
  *   KVM_EXIT_INTERNAL_ERROR		KVM_INTERNAL_ERROR_EMULATION with the
  *					bytes of an instruction that is not
@@ -236,8 +229,8 @@
  * Capabilities: KVM_CAP_*, 1 unless said otherwise; + also for KVM_ENABLE_CAP
  *
  *  VM		IMMEDIATE_EXIT, INTERNAL_ERROR_DATA, CHECK_EXTENSION_VM,
- *		ENABLE_CAP_VM, SET_BOOT_CPU_ID, NR_VCPUS (CPUs online), MAX_VCPUS
- *		(256), MAX_VCPU_ID+ (1024), DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
+ *		ENABLE_CAP_VM, NR_VCPUS (CPUs online), MAX_VCPUS
+ *		(256), MAX_VCPU_ID (1024), DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
  *		mask)
  *  memory	USER_MEMORY, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
  *		MULTI_ADDRESS_SPACE (1: no more), DESTROY_MEMORY_REGION_WORKS,
@@ -248,10 +241,10 @@
  *		SIGNAL_MSI, IRQFD, IRQFD_RESAMPLE, IOEVENTFD,
  *		IOEVENTFD_ANY_LENGTH, IOEVENTFD_NO_LENGTH, PIT2, PIT_STATE2,
  *		REINJECT_CONTROL, X2APIC_API+ (3), USER_NMI, HLT
- *  state	EXT_CPUID, GET_MSR_FEATURES, SREGS2, XSAVE, XSAVE2 (4096), XCRS,
+ *  state	EXT_CPUID, GET_MSR_FEATURES, XSAVE, XSAVE2 (4096), XCRS,
  *		DEBUGREGS, VCPU_EVENTS, MP_STATE, MCE (32), EXCEPTION_PAYLOAD+,
- *		X86_TRIPLE_FAULT_EVENT+, SET_GUEST_DEBUG, X86_ROBUST_SINGLESTEP,
- *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
+ *		X86_TRIPLE_FAULT_EVENT+, X86_ROBUST_SINGLESTEP,
+ *		NOP_IO_DELAY
  *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
  *		TSC_DEADLINE_TIMER
  *
