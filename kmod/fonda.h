@@ -188,7 +188,7 @@ struct fonda_vm {
 
 	bool bugged;			/* (a) a bug of fonda's: every KVM_RUN fails */
 	struct dentry *debugfs;
-	char name[24];			/* debugfs directory: pid-fd */
+	char name[28];			/* debugfs directory: pid-fd */
 	struct list_head list;		/* under fonda_vms_lock */
 };
 

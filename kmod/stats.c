@@ -67,8 +67,17 @@ DEFINE_SHOW_ATTRIBUTE(stats);
 /* debugfs holds off its removal (vm.c) while a file is being read. */
 void fonda_stats_vm_init(struct fonda_vm *vm, int fd)
 {
+	static atomic_t again = ATOMIC_INIT(0);
+	struct dentry *other;
+
 	snprintf(vm->name, sizeof(vm->name), "%d-%d", task_tgid_vnr(current), fd);
-	/* Two VMs of one name (another PID namespace): the second has none. */
+	/* The file was closed while a vCPU lives on, or another PID namespace. */
+	other = debugfs_lookup(vm->name, root);
+	if (other) {
+		dput(other);
+		snprintf(vm->name, sizeof(vm->name), "%d-%d.%u", task_tgid_vnr(current), fd,
+			 (u16)atomic_inc_return(&again));
+	}
 	vm->debugfs = debugfs_create_dir(vm->name, root);
 	if (IS_ERR(vm->debugfs))
 		vm->debugfs = NULL;
