@@ -405,7 +405,7 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 
 	fonda_stats_reclassify(vcpu, FONDA_STAT_MMIO);
 	/* Delivering an event, or walking tables, by way of MMIO or ROM. */
-	if (unlikely(vmcb->exit_int_info & EVENT_VALID)) {
+	if (unlikely(vmcb->exit_int_info & VMCB_EVENT_VALID)) {
 		u64 data[] = { vmcb->exit_int_info, vmcb->exit_code,
 			       vmcb->exit_info_1, vmcb->exit_info_2 };
 

@@ -45,8 +45,8 @@ static void inject_exception(struct svm_vcpu *svm)
 	/* "Resume Flag": set in the image that a fault pushes. */
 	if (ex->pending && ex->vector != X86_TRAP_DB)
 		svm->vcpu.rflags |= X86_EFLAGS_RF;
-	vmcb->event_inj = ex->vector | EVENT_TYPE_EXCEPTION | EVENT_VALID |
-			  (ex->has_error ? EVENT_HAS_ERROR : 0);
+	vmcb->event_inj = ex->vector | VMCB_EVENT_EXCEPTION | VMCB_EVENT_VALID |
+			  (ex->has_error ? VMCB_EVENT_ERROR : 0);
 	vmcb->event_inj_error = ex->error;
 	ex->pending = false;
 	ex->injected = true;
@@ -55,7 +55,7 @@ static void inject_exception(struct svm_vcpu *svm)
 
 static void inject_nmi(struct svm_vcpu *svm)
 {
-	svm->vmcb->event_inj = EVENT_TYPE_NMI | EVENT_VALID;
+	svm->vmcb->event_inj = VMCB_EVENT_NMI | VMCB_EVENT_VALID;
 	svm->vcpu.nmi_injected = true;
 	svm->nmi_masked = true;
 	svm_intercept1(svm, INTERCEPT_IRET, true);
@@ -132,11 +132,11 @@ static void offer_interrupt(struct svm_vcpu *svm)
  */
 static bool is_cut_interrupt(u32 info)
 {
-	if (!(info & EVENT_VALID))
+	if (!(info & VMCB_EVENT_VALID))
 		return false;
-	return (info & EVENT_TYPE_MASK) == EVENT_TYPE_INTR ||
-	       ((info & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION &&
-		(info & EVENT_VECTOR_MASK) > 31);
+	return (info & VMCB_EVENT_MASK) == VMCB_EVENT_INTR ||
+	       ((info & VMCB_EVENT_MASK) == VMCB_EVENT_EXCEPTION &&
+		(info & VMCB_EVENT_VECTOR) > 31);
 }
 
 /* After the exit: was the offered interrupt taken? */
@@ -170,19 +170,19 @@ static void requeue_event(struct svm_vcpu *svm)
 	ex->injected = false;
 	svm->vcpu.nmi_injected = false;
 	/* An external interrupt is offered anew. */
-	if (!(info & EVENT_VALID) || is_cut_interrupt(info))
+	if (!(info & VMCB_EVENT_VALID) || is_cut_interrupt(info))
 		return;
 
-	if ((info & EVENT_TYPE_MASK) == EVENT_TYPE_NMI) {
+	if ((info & VMCB_EVENT_MASK) == VMCB_EVENT_NMI) {
 		svm->vcpu.nmi_injected = true;
 	} else {
-		ex->vector = info & EVENT_VECTOR_MASK;
+		ex->vector = info & VMCB_EVENT_VECTOR;
 		/* INT n, INT3 and INTO: RIP is still theirs, they execute again. */
-		if ((info & EVENT_TYPE_MASK) != EVENT_TYPE_EXCEPTION ||
+		if ((info & VMCB_EVENT_MASK) != VMCB_EVENT_EXCEPTION ||
 		    ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF)
 			return;
 		ex->injected = true;
-		ex->has_error = info & EVENT_HAS_ERROR;
+		ex->has_error = info & VMCB_EVENT_ERROR;
 		ex->error = svm->vmcb->exit_int_info_error;
 	}
 	svm->vcpu.event_pending = true;
@@ -195,7 +195,7 @@ static void new_asid(struct svm_vcpu *svm, struct svm_cpu *sc)
 	if (sc->next_asid > svm_max_asid) {
 		sc->asid_generation++;
 		sc->next_asid = 1;	/* 0 is the host's */
-		svm->vmcb->tlb_control = TLB_FLUSH_ALL;
+		svm->vmcb->tlb_control = VMCB_TLB_FLUSH_ALL;
 	}
 	svm->vmcb->asid = sc->next_asid++;
 	svm->asid_generation = sc->asid_generation;
@@ -306,7 +306,7 @@ static bool enter_guest(struct svm_vcpu *svm)
 	if (unlikely(svm->flush)) {
 		svm->flush = false;
 		if (svm_features.flush_by_asid && svm->asid_generation == sc->asid_generation)
-			vmcb->tlb_control = TLB_FLUSH_ASID;
+			vmcb->tlb_control = VMCB_TLB_FLUSH_ASID;
 		else
 			svm->asid_generation = 0;
 	}
@@ -344,7 +344,7 @@ static bool enter_guest(struct svm_vcpu *svm)
 	vcpu->int_shadow = vmcb->int_state & INT_SHADOW;
 	if (unlikely(stepping))
 		vcpu->rflags &= ~X86_EFLAGS_TF;
-	vmcb->tlb_control = TLB_KEEP;
+	vmcb->tlb_control = VMCB_TLB_KEEP;
 	vmcb->event_inj = 0;
 	svm->clean = CLEAN_ALL & ~(CLEAN_INT_CTL | CLEAN_CR2);
 	if (svm->drs_loaded) {
@@ -366,7 +366,7 @@ static bool enter_guest(struct svm_vcpu *svm)
 		settle_interrupt(svm);
 	if (vcpu->in_kernel_apic && (vmcb->int_ctl & V_TPR_MASK) != tpr)
 		lapic_set_tpr(&vcpu->lapic, vmcb->int_ctl & V_TPR_MASK);
-	if (unlikely(vmcb->exit_int_info & EVENT_VALID || vcpu->exception.injected ||
+	if (unlikely(vmcb->exit_int_info & VMCB_EVENT_VALID || vcpu->exception.injected ||
 		     vcpu->nmi_injected))
 		requeue_event(svm);
 	if (unlikely(svm->iret_rip && vcpu->rip != svm->iret_rip))

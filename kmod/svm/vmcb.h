@@ -68,19 +68,19 @@ enum {
 #define INT_SHADOW		(1u << 0)
 
 /* event_inj and exit_int_info */
-#define EVENT_VECTOR_MASK	0xffu
-#define EVENT_TYPE_SHIFT	8
-#define EVENT_TYPE_MASK		(7u << EVENT_TYPE_SHIFT)
-#define EVENT_TYPE_INTR		(0u << EVENT_TYPE_SHIFT)
-#define EVENT_TYPE_NMI		(2u << EVENT_TYPE_SHIFT)
-#define EVENT_TYPE_EXCEPTION	(3u << EVENT_TYPE_SHIFT)
-#define EVENT_HAS_ERROR		(1u << 11)
-#define EVENT_VALID		(1u << 31)
+#define VMCB_EVENT_VECTOR	0xffu
+#define VMCB_EVENT_SHIFT	8
+#define VMCB_EVENT_MASK		(7u << VMCB_EVENT_SHIFT)
+#define VMCB_EVENT_INTR		(0u << VMCB_EVENT_SHIFT)
+#define VMCB_EVENT_NMI		(2u << VMCB_EVENT_SHIFT)
+#define VMCB_EVENT_EXCEPTION	(3u << VMCB_EVENT_SHIFT)
+#define VMCB_EVENT_ERROR		(1u << 11)
+#define VMCB_EVENT_VALID		(1u << 31)
 
 /* tlb_control */
-#define TLB_KEEP		0
-#define TLB_FLUSH_ALL		1
-#define TLB_FLUSH_ASID		3
+#define VMCB_TLB_KEEP		0
+#define VMCB_TLB_FLUSH_ALL		1
+#define VMCB_TLB_FLUSH_ASID		3
 
 #define NESTED_PAGING_ENABLE	(1ull << 0)
 
