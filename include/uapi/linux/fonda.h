@@ -27,7 +27,7 @@
 #define FONDA_DEVICE_NAME	"fonda"	/* unless the module was told devname= */
 #define FONDA_DEVICE_PATH	"/dev/" FONDA_DEVICE_NAME
 
-/* The type of ioctls of fonda's own, of which there is none yet. */
+/* The type of ioctls of fonda's own. */
 #define FONDA_IOCTL_TYPE	0xfd
 
 /*
@@ -252,5 +252,50 @@
  * has CLOCKSOURCE, CLOCKSOURCE2, CLOCKSOURCE_STABLE_BIT, NOP_IO_DELAY and
  * STEAL_TIME.
  */
+
+/*
+ * Entries that the processor refused
+ *
+ * After KVM_EXIT_FAIL_ENTRY the vCPU still has the control block that the
+ * processor refused; `fonda explain' finds the field at fault.
+ *
+ *   FONDA_GET_FAILED_ENTRY >	The last one, on a vCPU. -ENOENT: there is none.
+ *   FONDA_BREAK_ENTRY <	For tests, and only when the module was loaded
+ *				with break_entry=1: the field gets the value right
+ *				before the vCPU's next entry, once. -EPERM: it was
+ *				not. -EINVAL: there is no such field.
+ */
+#define FONDA_ENTRY_SVM		1
+#define FONDA_ENTRY_VMX		2
+#define FONDA_ENTRY_CAPS	18
+#define FONDA_ENTRY_FIELDS	256
+
+struct fonda_entry_field {
+	__u32 field;		/* VMX: its encoding; SVM: its offset in the VMCB */
+	__u32 size;		/* bytes: 1, 2, 4 or 8; VMX: not used when breaking it */
+	__u64 value;
+};
+
+struct fonda_failed_entry {
+	__u32 vendor;		/* FONDA_ENTRY_* */
+	__u32 nr_fields;	/* VMX: how many of vmcs[] */
+	__u64 reason;		/* exit code, or exit reason; VMX: 0 with error */
+	__u64 qualification;	/* of the exit; SVM: EXITINFO1 */
+	__u32 error;		/* VMX: VM-instruction error, 0 for none */
+	__u32 phys_bits;	/* of a physical address on this machine */
+	/*
+	 * What this processor can do. VMX: MSRs 0x480 (IA32_VMX_BASIC) to 0x491,
+	 * 0 where there is none. SVM: [0] has CPUID 8000_000A, EBX in the lower
+	 * and EDX in the upper half; [1] the bits that EFER may have; [2] CR4.
+	 */
+	__u64 caps[FONDA_ENTRY_CAPS];
+	union {
+		__u8 vmcb[4096];
+		struct fonda_entry_field vmcs[FONDA_ENTRY_FIELDS];
+	};
+};
+
+#define FONDA_GET_FAILED_ENTRY	_IOR(FONDA_IOCTL_TYPE, 0, struct fonda_failed_entry)
+#define FONDA_BREAK_ENTRY	_IOW(FONDA_IOCTL_TYPE, 1, struct fonda_entry_field)
 
 #endif
