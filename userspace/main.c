@@ -19,6 +19,7 @@ static const struct {
 } verbs[] = {
 	{ "run",	cmd_run,	"boot a kernel, its console on this terminal" },
 	{ "doctor",	cmd_doctor,	"check that this machine can run guests" },
+	{ "explain",	cmd_explain,	"say why a processor refused to enter a guest" },
 };
 
 static void help(FILE *out)

@@ -4,6 +4,7 @@
  * serves their exits.
  */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #include "../util/util.h"
 #include "cpu.h"
+#include "explain.h"
 #include "cpuid.h"
 
 #define KICK_SIGNAL	SIGUSR1
@@ -287,8 +289,27 @@ static int exit_shutdown(struct vcpu *vcpu)
 		    vcpu->id);
 }
 
+/* What the module kept of it; stock KVM keeps nothing. */
+static void explain_failed_entry(struct vcpu *vcpu)
+{
+	struct fonda_failed_entry e;
+	char path[PATH_MAX];
+	int ret;
+
+	if (ioctl(vcpu->fd, FONDA_GET_FAILED_ENTRY, &e) < 0)
+		return;
+	explain_print(&e, stderr);
+	ret = explain_save(&e, path, sizeof(path));
+	if (ret)
+		fail(-ret, "the record of the failed entry could not be kept");
+	else
+		fprintf(stderr, "'fonda explain %s' says so again; keep the file for a report.\n",
+			path);
+}
+
 static int exit_fail_entry(struct vcpu *vcpu)
 {
+	explain_failed_entry(vcpu);
 	return fail(EIO, "vCPU %u: the processor refused to enter the guest (reason %#llx on CPU %u)",
 		    vcpu->id,
 		    (unsigned long long)vcpu->run->fail_entry.hardware_entry_failure_reason,
