@@ -6,7 +6,6 @@
  */
 #include <linux/bitops.h>
 #include <linux/hrtimer.h>
-#include <linux/ktime.h>
 #include <asm/apicdef.h>
 #include <asm/msr-index.h>
 
@@ -49,12 +48,6 @@ void lapic_send_nmi(struct fonda_lapic *apic)
 	fonda_vcpu_nmi(vcpu_of(apic));
 }
 
-bool lapic_has_directed_eoi(struct fonda_lapic *apic)
-{
-	return apic->chip->mode == FONDA_IRQCHIP_SPLIT &&
-	       fonda_guest_has(vcpu_of(apic), FONDA_HAS_X2APIC);
-}
-
 void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector)
 {
 	if (apic->chip->mode == FONDA_IRQCHIP_KERNEL) {
@@ -66,28 +59,6 @@ void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector)
 	}
 }
 
-static enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
-{
-	struct fonda_lapic *apic = container_of(timer, struct fonda_lapic, timer);
-
-	if (!lapic_timer_expired(apic))
-		return HRTIMER_NORESTART;
-	/* From the time it was due, so that the period does not drift. */
-	hrtimer_forward_now(timer, ns_to_ktime(max(READ_ONCE(apic->period_ns),
-						   fonda_timer_min_ns())));
-	return HRTIMER_RESTART;
-}
-
-void lapic_timer_start(struct fonda_lapic *apic, u64 expires_ns)
-{
-	hrtimer_start(&apic->timer, ns_to_ktime(expires_ns), HRTIMER_MODE_ABS_HARD);
-}
-
-bool lapic_timer_cancel(struct fonda_lapic *apic)
-{
-	return hrtimer_cancel(&apic->timer);
-}
-
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
 {
 	return fonda_tsc_deadline_ns(vcpu_of(apic), guest_tsc);
@@ -95,25 +66,15 @@ u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
 
 /* -- lifetime --------------------------------------------------------------- */
 
-int fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp)
+void fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	struct fonda_lapic *apic = &vcpu->lapic;
-	int ret;
 
 	vcpu->ext_irq = -1;
 	vcpu->in_kernel_apic = chip->mode != FONDA_IRQCHIP_NONE;
-	lapic_init(apic, chip, vcpu->id, bsp);
-	if (!vcpu->in_kernel_apic)
-		return 0;
-	ret = fonda_apic_map_reserve(chip, vcpu->id);
-	if (ret)
-		return ret;
-	apic->regs = (u32 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!apic->regs)
-		return -ENOMEM;
-	hrtimer_setup(&apic->timer, lapic_timer_fn, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-	return 0;
+	lapic_init(&vcpu->lapic, chip, vcpu->id, bsp);
+	hrtimer_setup(&vcpu->lapic.timer, lapic_timer_fn, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
 void fonda_lapic_publish(struct fonda_vcpu *vcpu)
@@ -124,10 +85,8 @@ void fonda_lapic_publish(struct fonda_vcpu *vcpu)
 
 void fonda_lapic_destroy(struct fonda_vcpu *vcpu)
 {
-	if (!vcpu->in_kernel_apic)
-		return;
-	hrtimer_cancel(&vcpu->lapic.timer);
-	free_page((unsigned long)vcpu->lapic.regs);
+	if (vcpu->in_kernel_apic)
+		hrtimer_cancel(&vcpu->lapic.timer);
 }
 
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
@@ -141,12 +100,27 @@ void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
 		lapic_open_lint0(apic);
 }
 
-unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector)
+/* "Processor Initialization State", "INIT and SIPI" */
+void fonda_accept_apic_events(struct fonda_vcpu *vcpu)
 {
-	unsigned int events = xchg(&vcpu->lapic.events, 0);
+	unsigned long events = xchg(&vcpu->lapic.events, 0);
+	u8 vector = READ_ONCE(vcpu->lapic.sipi_vector);
+	struct fonda_segment cs;
 
-	*sipi_vector = READ_ONCE(vcpu->lapic.sipi_vector);
-	return events;
+	if (events & FONDA_LAPIC_INIT) {
+		fonda_vcpu_reset(vcpu, true);
+		vcpu->mp_state = lapic_is_bsp(&vcpu->lapic) ?
+				 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
+	}
+	/* It counts only for who waits for it. */
+	if (events & FONDA_LAPIC_SIPI && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
+		fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
+		cs.selector = vector << 8;
+		cs.base = vector << 12;
+		fonda_backend->set_segment(vcpu, FONDA_SEG_CS, &cs);
+		vcpu->rip = 0;
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+	}
 }
 
 /* -- what a vCPU takes ------------------------------------------------------ */
@@ -156,7 +130,7 @@ static __always_inline bool extint_asked(struct fonda_vcpu *vcpu)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 
-	return chip->mode == FONDA_IRQCHIP_KERNEL ? READ_ONCE(chip->pic->output) :
+	return chip->mode == FONDA_IRQCHIP_KERNEL ? READ_ONCE(chip->pic.output) :
 						    READ_ONCE(vcpu->ext_irq) >= 0;
 }
 
@@ -176,7 +150,7 @@ static noinline int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct
 	if (chip->mode != FONDA_IRQCHIP_KERNEL)
 		return vcpu->ext_irq;
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	vector = from_pic(chip->pic);
+	vector = from_pic(&chip->pic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return vector;
 }
@@ -219,7 +193,7 @@ static noinline void settle_extint(struct fonda_vcpu *vcpu, int vector, bool tak
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	unsigned long flags;
-	u32 acked = 0;
+	u32 acked;
 
 	if (chip->mode != FONDA_IRQCHIP_KERNEL) {
 		if (taken)
@@ -227,12 +201,8 @@ static noinline void settle_extint(struct fonda_vcpu *vcpu, int vector, bool tak
 		return;
 	}
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	if (taken) {
-		pic_intack(chip->pic, vector);
-		acked = pic_take_acked(chip->pic);
-	} else {
-		pic_withdraw(chip->pic);
-	}
+	pic_settle(&chip->pic, vector, taken);
+	acked = pic_take_acked(&chip->pic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	/* With automatic end of interrupt that was its end. */
 	fonda_pic_acked(chip, acked);
@@ -242,10 +212,8 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
 {
 	if (unlikely(vcpu->lapic.offered_ext))
 		settle_extint(vcpu, vector, taken);
-	else if (likely(taken))
-		lapic_take(&vcpu->lapic, vector);
 	else
-		lapic_withdraw(&vcpu->lapic, vector);
+		lapic_settle(&vcpu->lapic, vector, taken);
 }
 
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)

@@ -20,41 +20,45 @@
 
 /* -- irqfd ------------------------------------------------------------------ */
 
-/*
- * When the last file of the eventfd is closed nothing can be done about it on
- * the spot: dead irqfds are swept by the next KVM_IRQFD, or go with the VM.
- */
 struct irqfd {
-	struct list_head link;		/* vm->eventfds.irqfds, under its lock */
-	struct list_head resample_link;	/* .resamplers, also read under RCU */
+	struct list_head link;		/* vm->eventfds.irqfds */
+	struct rcu_head rcu;
 	struct fonda_vm *vm;
 	struct eventfd_ctx *ctx;
 	struct eventfd_ctx *resample;	/* NULL: an edge or a message */
 	u32 gsi;
-	bool dead;
+	bool dead;			/* to be swept */
 	u64 count;			/* what was signalled, of no interest */
 	wait_queue_entry_t wait;
 	poll_table poll;
 };
+
+static void irqfd_raise(struct irqfd *irqfd)
+{
+	if (irqfd->resample)
+		fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_RESAMPLE, irqfd->gsi,
+			      FONDA_LINE_HIGH);
+	else
+		fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_USER, irqfd->gsi, FONDA_LINE_PULSE);
+}
 
 /* With the eventfd's wait queue locked and interrupts off. */
 static int irqfd_wakeup(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
 	struct irqfd *irqfd = container_of(wait, struct irqfd, wait);
 	__poll_t flags = key_to_poll(key);
-	struct fonda_irqchip *chip = &irqfd->vm->irqchip;
 
+	/*
+	 * When the last file of the eventfd is closed nothing can be done about it
+	 * on the spot: it is swept by the next KVM_IRQFD, or goes with the VM.
+	 */
 	if (flags & EPOLLHUP)
 		WRITE_ONCE(irqfd->dead, true);
 	if (!(flags & EPOLLIN))
 		return 0;
-
 	/* Taken here, so that nobody else wakes up for it. */
 	eventfd_ctx_do_read(irqfd->ctx, &irqfd->count);
-	if (irqfd->resample)
-		fonda_gsi_set(chip, FONDA_IRQ_RESAMPLE, irqfd->gsi, true);
-	else
-		fonda_gsi_pulse(chip, FONDA_IRQ_USER, irqfd->gsi);
+	irqfd_raise(irqfd);
 	return 1;
 }
 
@@ -65,40 +69,43 @@ static void irqfd_queue(struct file *file, wait_queue_head_t *head, poll_table *
 	add_wait_queue_priority(head, &irqfd->wait);
 }
 
-/* Take it off its eventfd and free it; under eventfds.lock, off the list. */
+/* Does somebody resample @gsi? */
+static bool is_resampled(struct fonda_eventfds *eventfds, u32 gsi)
+{
+	struct irqfd *irqfd;
+
+	list_for_each_entry(irqfd, &eventfds->irqfds, link)
+		if (irqfd->resample && irqfd->gsi == gsi)
+			return true;
+	return false;
+}
+
 static void irqfd_destroy(struct irqfd *irqfd)
 {
 	struct fonda_eventfds *eventfds = &irqfd->vm->eventfds;
-	struct irqfd *other;
 
 	/* No wakeup runs after this, nor will one. */
 	eventfd_ctx_remove_wait_queue(irqfd->ctx, &irqfd->wait, &irqfd->count);
+	list_del_rcu(&irqfd->link);
 	if (irqfd->resample) {
-		list_del_rcu(&irqfd->resample_link);
 		synchronize_rcu();
 		/* The line is held by all that resample this GSI together. */
-		list_for_each_entry(other, &eventfds->resamplers, resample_link)
-			if (other->gsi == irqfd->gsi)
-				goto out_held;
-		fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_RESAMPLE, irqfd->gsi, false);
-out_held:
+		if (!is_resampled(eventfds, irqfd->gsi))
+			fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_RESAMPLE, irqfd->gsi,
+				      FONDA_LINE_LOW);
 		eventfd_ctx_put(irqfd->resample);
-		fonda_irqchip_update_notify(irqfd->vm);
 	}
 	eventfd_ctx_put(irqfd->ctx);
-	kfree(irqfd);
+	kfree_rcu(irqfd, rcu);
 }
 
 static void sweep_dead(struct fonda_eventfds *eventfds)
 {
 	struct irqfd *irqfd, *next;
 
-	list_for_each_entry_safe(irqfd, next, &eventfds->irqfds, link) {
-		if (!READ_ONCE(irqfd->dead))
-			continue;
-		list_del(&irqfd->link);
-		irqfd_destroy(irqfd);
-	}
+	list_for_each_entry_safe(irqfd, next, &eventfds->irqfds, link)
+		if (READ_ONCE(irqfd->dead))
+			irqfd_destroy(irqfd);
 }
 
 static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
@@ -119,23 +126,19 @@ static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 	irqfd->vm = vm;
 	irqfd->gsi = args->gsi;
 
+	ret = -EBADF;
 	file = fget(args->fd);
-	if (!file) {
-		ret = -EBADF;
+	if (!file)
 		goto out_free;
-	}
 	irqfd->ctx = eventfd_ctx_fileget(file);
-	if (IS_ERR(irqfd->ctx)) {
-		ret = PTR_ERR(irqfd->ctx);
+	ret = PTR_ERR_OR_ZERO(irqfd->ctx);
+	if (ret)
 		goto out_file;
-	}
-	if (resample) {
+	if (resample)
 		irqfd->resample = eventfd_ctx_fdget(args->resamplefd);
-		if (IS_ERR(irqfd->resample)) {
-			ret = PTR_ERR(irqfd->resample);
-			goto out_ctx;
-		}
-	}
+	ret = PTR_ERR_OR_ZERO(irqfd->resample);
+	if (ret)
+		goto out_ctx;
 	init_waitqueue_func_entry(&irqfd->wait, irqfd_wakeup);
 	init_poll_funcptr(&irqfd->poll, irqfd_queue);
 
@@ -145,18 +148,10 @@ static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 	list_for_each_entry(other, &eventfds->irqfds, link)
 		if (other->ctx == irqfd->ctx)
 			goto out_unlock;
-	list_add_tail(&irqfd->link, &eventfds->irqfds);
-	if (resample) {
-		list_add_tail_rcu(&irqfd->resample_link, &eventfds->resamplers);
-		fonda_irqchip_update_notify(vm);
-	}
+	list_add_tail_rcu(&irqfd->link, &eventfds->irqfds);
 	/* What was signalled before is an interrupt as well. */
-	if (vfs_poll(file, &irqfd->poll) & EPOLLIN) {
-		if (resample)
-			fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, irqfd->gsi, true);
-		else
-			fonda_gsi_pulse(&vm->irqchip, FONDA_IRQ_USER, irqfd->gsi);
-	}
+	if (vfs_poll(file, &irqfd->poll) & EPOLLIN)
+		irqfd_raise(irqfd);
 	mutex_unlock(&eventfds->lock);
 	fput(file);
 	return 0;
@@ -176,22 +171,17 @@ out_free:
 
 static int irqfd_deassign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 {
-	struct fonda_eventfds *eventfds = &vm->eventfds;
-	struct irqfd *irqfd, *next;
-	struct eventfd_ctx *ctx;
+	struct eventfd_ctx *ctx = eventfd_ctx_fdget(args->fd);
+	struct irqfd *irqfd;
 
-	ctx = eventfd_ctx_fdget(args->fd);
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
-	mutex_lock(&eventfds->lock);
-	list_for_each_entry_safe(irqfd, next, &eventfds->irqfds, link) {
-		if (irqfd->ctx != ctx || irqfd->gsi != args->gsi)
-			continue;
-		list_del(&irqfd->link);
-		irqfd_destroy(irqfd);
-	}
-	sweep_dead(eventfds);
-	mutex_unlock(&eventfds->lock);
+	mutex_lock(&vm->eventfds.lock);
+	list_for_each_entry(irqfd, &vm->eventfds.irqfds, link)
+		if (irqfd->ctx == ctx && irqfd->gsi == args->gsi)
+			WRITE_ONCE(irqfd->dead, true);
+	sweep_dead(&vm->eventfds);
+	mutex_unlock(&vm->eventfds.lock);
 	eventfd_ctx_put(ctx);
 	return 0;
 }
@@ -207,27 +197,20 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg)
 	return irqfd_assign(vm, args);
 }
 
-bool fonda_irqfd_resamples(struct fonda_vm *vm, int gsi)
-{
-	struct irqfd *irqfd;
-
-	list_for_each_entry_rcu(irqfd, &vm->eventfds.resamplers, resample_link)
-		if (irqfd->gsi == gsi)
-			return true;
-	return false;
-}
-
 void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
 {
+	bool lowered = false;
 	struct irqfd *irqfd;
 
 	rcu_read_lock();
-	if (fonda_irqfd_resamples(vm, gsi)) {
+	list_for_each_entry_rcu(irqfd, &vm->eventfds.irqfds, link) {
+		if (!irqfd->resample || irqfd->gsi != gsi)
+			continue;
 		/* Down first: a device with more to say raises it again. */
-		fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, false);
-		list_for_each_entry_rcu(irqfd, &vm->eventfds.resamplers, resample_link)
-			if (irqfd->gsi == gsi)
-				fonda_eventfd_signal(irqfd->resample);
+		if (!lowered)
+			fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, FONDA_LINE_LOW);
+		lowered = true;
+		fonda_eventfd_signal(irqfd->resample);
 	}
 	rcu_read_unlock();
 }
@@ -262,23 +245,49 @@ static int ioeventfd_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gp
 
 static const struct fonda_io_ops ioeventfd_ops = { .write = ioeventfd_write };
 
-static void ioeventfd_destroy(struct fonda_vm *vm, struct ioeventfd *e)
+static struct ioeventfd *ioeventfd_create(const struct kvm_ioeventfd *args)
 {
-	list_del(&e->link);
-	fonda_io_unregister(vm, e->bus, &e->dev);
+	struct eventfd_ctx *ctx = eventfd_ctx_fdget(args->fd);
+	struct ioeventfd *e;
+
+	if (IS_ERR(ctx))
+		return ERR_CAST(ctx);
+	e = kzalloc(sizeof(*e), GFP_KERNEL_ACCOUNT);
+	if (!e) {
+		eventfd_ctx_put(ctx);
+		return ERR_PTR(-ENOMEM);
+	}
+	e->dev = (struct fonda_io_dev){
+		.ops = &ioeventfd_ops, .base = args->addr, .len = args->len };
+	e->ctx = ctx;
+	e->bus = args->flags & KVM_IOEVENTFD_FLAG_PIO ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
+	e->wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
+	e->datamatch = args->datamatch;
+	return e;
+}
+
+static void ioeventfd_free(struct ioeventfd *e)
+{
 	eventfd_ctx_put(e->ctx);
 	kfree(e);
 }
 
-static enum fonda_bus ioeventfd_bus(const struct kvm_ioeventfd *args)
+static void ioeventfd_end(struct fonda_vm *vm, struct ioeventfd *e)
 {
-	return args->flags & KVM_IOEVENTFD_FLAG_PIO ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
+	list_del(&e->link);
+	fonda_io_unregister(vm, e->bus, &e->dev);
+	ioeventfd_free(e);
+}
+
+static bool same_place(const struct ioeventfd *a, const struct ioeventfd *b)
+{
+	return a->bus == b->bus && a->dev.base == b->dev.base;
 }
 
 /* Could one write be meant for both? */
 static bool ioeventfds_collide(const struct ioeventfd *a, const struct ioeventfd *b)
 {
-	return a->bus == b->bus && a->dev.base == b->dev.base &&
+	return same_place(a, b) &&
 	       (!a->dev.len || !b->dev.len ||
 		(a->dev.len == b->dev.len &&
 		 (a->wildcard || b->wildcard || a->datamatch == b->datamatch)));
@@ -286,106 +295,65 @@ static bool ioeventfds_collide(const struct ioeventfd *a, const struct ioeventfd
 
 static int ioeventfd_check(const struct kvm_ioeventfd *args)
 {
-	switch (args->len) {
-	case 0:
-		/* Any length: which bytes would have to match? */
-		if (args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH)
-			return -EINVAL;
-		break;
-	case 1:
-	case 2:
-	case 4:
-	case 8:
-		break;
-	default:
+	/* Of any length: which bytes would have to match? */
+	if (!args->len && args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH)
 		return -EINVAL;
-	}
+	if (args->len > 8 || (args->len && !is_power_of_2(args->len)))
+		return -EINVAL;
 	if (args->addr + args->len < args->addr)
 		return -EINVAL;
-	if (args->flags & ~(KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO |
-			    KVM_IOEVENTFD_FLAG_DEASSIGN))
+	if (args->flags & ~(KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO))
 		return -EINVAL;
 	return 0;
 }
 
-static int ioeventfd_assign(struct fonda_vm *vm, const struct kvm_ioeventfd *args,
-			    struct eventfd_ctx *ctx)
+static int ioeventfd_assign(struct fonda_vm *vm, struct ioeventfd *e)
 {
-	struct ioeventfd *e, *other;
+	struct ioeventfd *other;
 	int ret;
 
-	e = kzalloc(sizeof(*e), GFP_KERNEL_ACCOUNT);
-	if (!e)
-		return -ENOMEM;
-	e->dev.ops = &ioeventfd_ops;
-	e->dev.base = args->addr;
-	e->dev.len = args->len;
-	e->ctx = ctx;
-	e->bus = ioeventfd_bus(args);
-	e->wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
-	e->datamatch = args->datamatch;
-
-	mutex_lock(&vm->slots_lock);
-	ret = -EEXIST;
 	list_for_each_entry(other, &vm->eventfds.ioeventfds, link)
 		if (ioeventfds_collide(e, other))
-			goto out_free;
+			return -EEXIST;
 	ret = fonda_io_register(vm, e->bus, &e->dev);
-	if (ret)
-		goto out_free;
-	list_add_tail(&e->link, &vm->eventfds.ioeventfds);
-	mutex_unlock(&vm->slots_lock);
-	return 0;
-
-out_free:
-	mutex_unlock(&vm->slots_lock);
-	kfree(e);
+	if (!ret)
+		list_add_tail(&e->link, &vm->eventfds.ioeventfds);
 	return ret;
 }
 
-static int ioeventfd_deassign(struct fonda_vm *vm, const struct kvm_ioeventfd *args,
-			      struct eventfd_ctx *ctx)
+static int ioeventfd_deassign(struct fonda_vm *vm, const struct ioeventfd *like)
 {
-	bool wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
 	struct ioeventfd *e;
-	int ret = -ENOENT;
 
-	mutex_lock(&vm->slots_lock);
 	list_for_each_entry(e, &vm->eventfds.ioeventfds, link) {
-		if (e->ctx != ctx || e->bus != ioeventfd_bus(args) ||
-		    e->dev.base != args->addr || e->dev.len != args->len ||
-		    e->wildcard != wildcard || (!wildcard && e->datamatch != args->datamatch))
+		if (e->ctx != like->ctx || !same_place(e, like) || e->dev.len != like->dev.len ||
+		    e->wildcard != like->wildcard ||
+		    (!e->wildcard && e->datamatch != like->datamatch))
 			continue;
-		ioeventfd_destroy(vm, e);
-		ret = 0;
-		break;
+		ioeventfd_end(vm, e);
+		return 0;
 	}
-	mutex_unlock(&vm->slots_lock);
-	return ret;
+	return -ENOENT;
 }
 
 long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg)
 {
 	const struct kvm_ioeventfd *args = arg;
 	bool deassign = args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN;
-	struct eventfd_ctx *ctx;
+	struct ioeventfd *e;
 	int ret;
 
 	ret = deassign ? 0 : ioeventfd_check(args);
 	if (ret)
 		return ret;
-	ctx = eventfd_ctx_fdget(args->fd);
-	if (IS_ERR(ctx))
-		return PTR_ERR(ctx);
-	if (!deassign) {
-		ret = ioeventfd_assign(vm, args, ctx);
-		/* It keeps the context. */
-		if (!ret)
-			return 0;
-	} else {
-		ret = ioeventfd_deassign(vm, args, ctx);
-	}
-	eventfd_ctx_put(ctx);
+	e = ioeventfd_create(args);
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+	mutex_lock(&vm->slots_lock);
+	ret = deassign ? ioeventfd_deassign(vm, e) : ioeventfd_assign(vm, e);
+	mutex_unlock(&vm->slots_lock);
+	if (deassign || ret)
+		ioeventfd_free(e);
 	return ret;
 }
 
@@ -395,25 +363,22 @@ void fonda_eventfds_init(struct fonda_vm *vm)
 {
 	mutex_init(&vm->eventfds.lock);
 	INIT_LIST_HEAD(&vm->eventfds.irqfds);
-	INIT_LIST_HEAD(&vm->eventfds.resamplers);
 	INIT_LIST_HEAD(&vm->eventfds.ioeventfds);
 }
 
 void fonda_eventfds_release(struct fonda_vm *vm)
 {
-	struct fonda_eventfds *eventfds = &vm->eventfds;
-	struct ioeventfd *e, *next_e;
-	struct irqfd *irqfd, *next;
+	struct ioeventfd *e, *next;
+	struct irqfd *irqfd;
 
-	mutex_lock(&eventfds->lock);
-	list_for_each_entry_safe(irqfd, next, &eventfds->irqfds, link) {
-		list_del(&irqfd->link);
-		irqfd_destroy(irqfd);
-	}
-	mutex_unlock(&eventfds->lock);
+	mutex_lock(&vm->eventfds.lock);
+	list_for_each_entry(irqfd, &vm->eventfds.irqfds, link)
+		WRITE_ONCE(irqfd->dead, true);
+	sweep_dead(&vm->eventfds);
+	mutex_unlock(&vm->eventfds.lock);
 
 	mutex_lock(&vm->slots_lock);
-	list_for_each_entry_safe(e, next_e, &eventfds->ioeventfds, link)
-		ioeventfd_destroy(vm, e);
+	list_for_each_entry_safe(e, next, &vm->eventfds.ioeventfds, link)
+		ioeventfd_end(vm, e);
 	mutex_unlock(&vm->slots_lock);
 }

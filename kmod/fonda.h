@@ -16,7 +16,7 @@
  *
  * vcpu->mutex of two vCPUs is never held at once, except by VM-wide ioctls
  * that stop all vCPUs, in index order. The GSI routing table is read under RCU
- * and replaced under vm->irqchip.route_lock.
+ * and replaced as a whole.
  *
  * Legend of the fields: (c) set at creation, constant afterwards; (m) under
  * the vCPU's mutex; (l) under vm->lock; (s) under slots_lock, read under SRCU;
@@ -44,7 +44,6 @@
 #include "state.h"
 
 #define FONDA_MAX_VCPUS		256
-#define FONDA_MAX_VCPU_ID	1024
 #define FONDA_BSP_ID		0	/* the boot processor's */
 #define FONDA_MAX_BUS_DEVS	1000
 
@@ -176,6 +175,7 @@ struct fonda_vm {
 
 	/* Interrupt controllers: irq/irq.h. */
 	struct fonda_irqchip irqchip;
+	struct fonda_io_dev chip_devs[FONDA_NR_CHIP_DEVS];	/* (l) on the buses */
 	struct fonda_eventfds eventfds;
 
 	struct fonda_clock clock;		/* kvmclock, TSC: state.h */

@@ -232,7 +232,7 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_SET_PIT2,			FIO_IN,    vm, fonda_vm_set_pit2),
 	E(KVM_REINJECT_CONTROL,		FIO_IN,    vm, fonda_vm_reinject_control),
 	E(KVM_IRQ_LINE,			FIO_IN,    vm, fonda_vm_irq_line),
-	E(KVM_IRQ_LINE_STATUS,		FIO_INOUT, vm, fonda_vm_irq_line_status),
+	E(KVM_IRQ_LINE_STATUS,		FIO_INOUT, vm, fonda_vm_irq_line),
 	E(KVM_SET_GSI_ROUTING,		FIO_VAL,   vm, fonda_vm_set_gsi_routing),
 	E(KVM_SIGNAL_MSI,		FIO_IN,    vm, fonda_vm_signal_msi),
 	E(KVM_IRQFD,			FIO_IN,    vm, fonda_vm_irqfd),

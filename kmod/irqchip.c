@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Ties the interrupt controllers of irq/ to a VM: their places on the I/O
- * buses, the PIT's timer, who is told of the end of an interrupt, and the
- * ioctls. How the devices behave is in irq/ alone; apic.c has the local APICs.
+ * buses, who is told of the end of an interrupt, and the ioctls. How the
+ * devices behave is in irq/ alone; apic.c has the local APICs.
  */
 #include <linux/bitops.h>
+#include <linux/cleanup.h>
 #include <linux/hrtimer.h>
-#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -30,11 +30,6 @@ static int mode_of(struct fonda_irqchip *chip)
 }
 
 /* -- what the devices ask of us --------------------------------------------- */
-
-u64 fonda_time_ns(void)
-{
-	return ktime_get_ns();
-}
 
 u64 fonda_timer_min_ns(void)
 {
@@ -60,126 +55,62 @@ void fonda_pic_output(struct fonda_irqchip *chip)
 			lapic_raise(apic);
 }
 
-/* -- the PIT's timer -------------------------------------------------------- */
-
-static enum hrtimer_restart pit_timer_fn(struct hrtimer *timer)
-{
-	struct fonda_pit *pit = container_of(timer, struct fonda_pit, timer);
-	enum hrtimer_restart ret = HRTIMER_NORESTART;
-	unsigned long flags;
-	u64 ticks = 1;
-
-	raw_spin_lock_irqsave(&pit->chip->lock, flags);
-	/* While this waited for the lock it may have been stopped or restarted. */
-	if (pit->timer_on && !hrtimer_is_queued(timer)) {
-		if (pit->period_ns) {
-			ticks = hrtimer_forward_now(timer, ns_to_ktime(pit->period_ns));
-			ret = HRTIMER_RESTART;
-		} else {
-			pit->timer_on = false;
-		}
-		pit_tick(pit, ticks);
-	}
-	raw_spin_unlock_irqrestore(&pit->chip->lock, flags);
-	return ret;
-}
-
-void pit_timer_start(struct fonda_pit *pit, u64 expires_ns)
-{
-	hrtimer_start(&pit->timer, ns_to_ktime(expires_ns), HRTIMER_MODE_ABS_HARD);
-}
-
-void pit_timer_cancel(struct fonda_pit *pit)
-{
-	hrtimer_try_to_cancel(&pit->timer);
-}
-
 /* -- the end of interrupts -------------------------------------------------- */
 
 /* An interrupt of this pin has been acknowledged; chip->lock is not held. */
-static void notify_acked(struct fonda_irqchip *chip, int irqchip, unsigned int pin)
+static void notify_acked(struct fonda_irqchip *chip, unsigned int pin)
 {
 	unsigned long flags;
 	int gsi;
 
 	rcu_read_lock_sched();
-	gsi = fonda_routes_gsi(rcu_dereference_sched(chip->routes), irqchip, pin);
+	gsi = fonda_routes_gsi(chip, pin);
+	rcu_read_unlock_sched();
 	if (gsi >= 0)
 		fonda_irqfd_acked(vm_of(chip), gsi);
-	if (gsi == 0 && smp_load_acquire(&chip->pit)) {
+	if (gsi == 0 && smp_load_acquire(&chip->pit.exists)) {
 		raw_spin_lock_irqsave(&chip->lock, flags);
-		pit_acked(chip->pit);
+		pit_acked(&chip->pit);
 		raw_spin_unlock_irqrestore(&chip->lock, flags);
 	}
-	rcu_read_unlock_sched();
 }
 
 void fonda_pic_acked(struct fonda_irqchip *chip, u32 lines)
 {
 	for (; lines; lines &= lines - 1)
-		notify_acked(chip, __ffs(lines) / 8, __ffs(lines) % 8);
+		notify_acked(chip, __ffs(lines));
 }
 
 void fonda_ioapic_end(struct fonda_irqchip *chip, u8 vector)
 {
-	struct fonda_ioapic *ioapic = chip->ioapic;
 	unsigned long flags;
-	u32 pins, notify;
+	u32 pins, left;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	pins = ioapic_eoi_pins(ioapic, vector);
-	notify = pins & ioapic->notify;
-	if (!notify)
-		ioapic_eoi(ioapic, pins);
+	pins = ioapic_eoi_pins(chip, vector);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	if (!notify)
-		return;
-
 	/* Whoever drives the line gets to lower it before it counts again. */
-	for (; notify; notify &= notify - 1)
-		notify_acked(chip, KVM_IRQCHIP_IOAPIC, __ffs(notify));
+	for (left = pins; left; left &= left - 1)
+		notify_acked(chip, FONDA_PIC_PINS + __ffs(left));
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	ioapic_eoi(ioapic, pins);
+	ioapic_eoi(chip, pins);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
-}
-
-void fonda_irqchip_update_notify(struct fonda_vm *vm)
-{
-	struct fonda_irqchip *chip = &vm->irqchip;
-	struct fonda_routes *routes;
-	unsigned int pin;
-	u32 pins = 0;
-
-	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
-		return;
-	/* Nobody waits, nobody waited: user space changes its routes often. */
-	if (!chip->pit && list_empty(&vm->eventfds.resamplers) && !chip->ioapic->notify)
-		return;
-	mutex_lock(&chip->route_lock);
-	rcu_read_lock();
-	routes = rcu_dereference_protected(chip->routes, lockdep_is_held(&chip->route_lock));
-	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++) {
-		int gsi = fonda_routes_gsi(routes, KVM_IRQCHIP_IOAPIC, pin);
-
-		if ((gsi == 0 && chip->pit && chip->pit->reinject) ||
-		    (gsi >= 0 && fonda_irqfd_resamples(vm, gsi)))
-			pins |= BIT(pin);
-	}
-	rcu_read_unlock();
-	raw_spin_lock_irq(&chip->lock);
-	ioapic_set_notify(chip->ioapic, pins);
-	raw_spin_unlock_irq(&chip->lock);
-	mutex_unlock(&chip->route_lock);
 }
 
 /* -- on the I/O buses ------------------------------------------------------- */
 
-struct fonda_irqchip_devs {
-	struct fonda_io_dev pic[3];	/* master, slave, ELCR */
-	struct fonda_io_dev ioapic;
-	struct fonda_io_dev pit;
-	struct fonda_io_dev speaker;
+static const struct {
+	gpa_t base;
+	u32 len;
+	enum fonda_bus bus;
+} places[FONDA_NR_CHIP_DEVS] = {
+	{ 0x20, 2, FONDA_BUS_PIO }, { 0xa0, 2, FONDA_BUS_PIO }, { 0x4d0, 2, FONDA_BUS_PIO },
+	{ FONDA_IOAPIC_BASE, 0x100, FONDA_BUS_MMIO },
+	{ 0x40, 4, FONDA_BUS_PIO }, { 0x61, 1, FONDA_BUS_PIO },
 };
+
+/* The first of places[] that only KVM_CREATE_PIT2 takes; the last is optional. */
+#define FIRST_PIT_PLACE	4
 
 static bool is_pit(gpa_t port)
 {
@@ -200,12 +131,12 @@ static int chip_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t ad
 		return -EOPNOTSUPP;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if (dev->base == FONDA_IOAPIC_BASE) {
-		val = ioapic_read(chip->ioapic, addr - dev->base);
+		val = ioapic_read(chip, addr - dev->base);
 		memcpy(data, &val, min_t(int, len, sizeof(val)));
 	} else {
 		for (i = 0; i < len; i++, addr++)
-			bytes[i] = is_pit(addr) ? pit_read(chip->pit, addr) :
-						  pic_read(chip->pic, addr);
+			bytes[i] = is_pit(addr) ? pit_read(&chip->pit, addr) :
+						  pic_read(&chip->pic, addr);
 	}
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return 0;
@@ -225,17 +156,17 @@ static int chip_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t a
 		return -EOPNOTSUPP;
 	memcpy(&val, data, min_t(int, len, sizeof(val)));
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	had_output = chip->pic->output;
+	had_output = chip->pic.output;
 	if (dev->base == FONDA_IOAPIC_BASE)
-		ioapic_write(chip->ioapic, addr - dev->base, val);
+		ioapic_write(chip, addr - dev->base, val);
 	else if (is_pit(addr))
 		for (i = 0; i < len; i++)
-			pit_write(chip->pit, addr + i, bytes[i]);
+			pit_write(&chip->pit, addr + i, bytes[i]);
 	else
 		for (i = 0; i < len; i++)
-			pic_write(chip->pic, addr + i, bytes[i]);
-	acked = pic_take_acked(chip->pic);
-	if (chip->pic->output && !had_output)
+			pic_write(&chip->pic, addr + i, bytes[i]);
+	acked = pic_take_acked(&chip->pic);
+	if (chip->pic.output && !had_output)
 		fonda_pic_output(chip);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	fonda_pic_acked(chip, acked);
@@ -244,206 +175,101 @@ static int chip_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t a
 
 static const struct fonda_io_ops chip_io_ops = { .read = chip_read, .write = chip_write };
 
-static const struct fonda_irqchip_devs devs_template = {
-	.pic = {
-		{ .ops = &chip_io_ops, .base = 0x20, .len = 2 },
-		{ .ops = &chip_io_ops, .base = 0xa0, .len = 2 },
-		{ .ops = &chip_io_ops, .base = 0x4d0, .len = 2 },
-	},
-	.ioapic = { .ops = &chip_io_ops, .base = FONDA_IOAPIC_BASE, .len = 0x100 },
-	.pit = { .ops = &chip_io_ops, .base = 0x40, .len = 4 },
-	.speaker = { .ops = &chip_io_ops, .base = 0x61, .len = 1 },
-};
+static int register_devs(struct fonda_vm *vm, int first, int end)
+{
+	int i, ret = 0;
+
+	guard(mutex)(&vm->slots_lock);
+	for (i = first; i < end && !ret; i++) {
+		vm->chip_devs[i] = (struct fonda_io_dev){
+			.ops = &chip_io_ops, .base = places[i].base, .len = places[i].len };
+		ret = fonda_io_register(vm, places[i].bus, &vm->chip_devs[i]);
+	}
+	/* The last one has failed. */
+	for (i -= 2; ret && i >= first; i--)
+		fonda_io_unregister(vm, places[i].bus, &vm->chip_devs[i]);
+	return ret;
+}
 
 /* -- creation --------------------------------------------------------------- */
 
-int fonda_irq_init(struct fonda_vm *vm)
+void fonda_irq_init(struct fonda_vm *vm)
 {
 	raw_spin_lock_init(&vm->irqchip.lock);
-	mutex_init(&vm->irqchip.route_lock);
+	hrtimer_setup(&vm->irqchip.pit.timer, pit_timer_fn, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_ABS_HARD);
 	fonda_eventfds_init(vm);
-	return 0;
 }
 
 void fonda_irq_quiesce(struct fonda_vm *vm)
 {
-	if (vm->irqchip.pit)
-		hrtimer_cancel(&vm->irqchip.pit->timer);
+	hrtimer_cancel(&vm->irqchip.pit.timer);
 }
 
 void fonda_irq_fini(struct fonda_vm *vm)
 {
-	struct fonda_irqchip *chip = &vm->irqchip;
-
-	kfree(chip->pit);
-	kfree(chip->ioapic);
-	kfree(chip->pic);
-	kfree(chip->devs);
-	kvfree(rcu_dereference_protected(chip->routes, true));
-	kvfree(rcu_dereference_protected(chip->map, true));
+	kvfree(rcu_dereference_protected(vm->irqchip.routes, true));
 }
 
-static int register_devs(struct fonda_vm *vm, struct fonda_irqchip_devs *devs)
+static int set_routes(struct fonda_irqchip *chip, struct fonda_routes *routes)
 {
-	int i, ret;
-
-	mutex_lock(&vm->slots_lock);
-	for (i = 0; i < ARRAY_SIZE(devs->pic); i++) {
-		ret = fonda_io_register(vm, FONDA_BUS_PIO, &devs->pic[i]);
-		if (ret)
-			goto out_pic;
-	}
-	ret = fonda_io_register(vm, FONDA_BUS_MMIO, &devs->ioapic);
-	if (ret)
-		goto out_pic;
-	mutex_unlock(&vm->slots_lock);
-	return 0;
-
-out_pic:
-	while (--i >= 0)
-		fonda_io_unregister(vm, FONDA_BUS_PIO, &devs->pic[i]);
-	mutex_unlock(&vm->slots_lock);
-	return ret;
-}
-
-static int create_irqchip_locked(struct fonda_vm *vm)
-{
-	struct fonda_irqchip *chip = &vm->irqchip;
-	struct fonda_routes *routes;
-	int ret = -ENOMEM;
-
-	if (chip->mode != FONDA_IRQCHIP_NONE)
-		return -EEXIST;
-	if (vm->nr_vcpus)
-		return -EINVAL;
-
-	chip->pic = kzalloc(sizeof(*chip->pic), GFP_KERNEL_ACCOUNT);
-	chip->ioapic = kzalloc(sizeof(*chip->ioapic), GFP_KERNEL_ACCOUNT);
-	chip->devs = kmemdup(&devs_template, sizeof(devs_template), GFP_KERNEL_ACCOUNT);
-	routes = fonda_routes_default();
-	if (!chip->pic || !chip->ioapic || !chip->devs || !routes)
-		goto out_free;
-	pic_init(chip->pic);
-	ioapic_init(chip->ioapic, chip);
-	ret = register_devs(vm, chip->devs);
-	if (ret)
-		goto out_free;
-	mutex_lock(&chip->route_lock);
-	fonda_routes_publish(chip, routes);
-	mutex_unlock(&chip->route_lock);
-	smp_store_release(&chip->mode, FONDA_IRQCHIP_KERNEL);
-	return 0;
-
-out_free:
-	kvfree(routes);
-	kfree(chip->devs);
-	kfree(chip->ioapic);
-	kfree(chip->pic);
-	chip->devs = NULL;
-	chip->ioapic = NULL;
-	chip->pic = NULL;
-	return ret;
+	return routes ? fonda_routes_set(chip, routes) : -ENOMEM;
 }
 
 long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
 {
-	long ret;
+	struct fonda_irqchip *chip = &vm->irqchip;
+	int ret;
 
-	mutex_lock(&vm->lock);
-	ret = create_irqchip_locked(vm);
-	mutex_unlock(&vm->lock);
+	guard(mutex)(&vm->lock);
+	if (chip->mode != FONDA_IRQCHIP_NONE)
+		return -EEXIST;
+	if (vm->nr_vcpus)
+		return -EINVAL;
+	pic_init(&chip->pic);
+	ioapic_init(chip);
+	ret = set_routes(chip, fonda_routes_default()) ?: register_devs(vm, 0, FIRST_PIT_PLACE);
+	if (!ret)
+		smp_store_release(&chip->mode, FONDA_IRQCHIP_KERNEL);
 	return ret;
 }
 
 int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;
-	struct fonda_routes *routes;
+	int ret;
 
 	/* How many GSIs are pins of user space's IOAPICs; see lapic_eoi_broadcast(). */
 	if (nr_pins > FONDA_MAX_GSI)
 		return -EINVAL;
 	if (chip->mode != FONDA_IRQCHIP_NONE || vm->nr_vcpus)
 		return -EEXIST;
-	routes = fonda_routes_alloc(0);
-	if (!routes)
-		return -ENOMEM;
-	mutex_lock(&chip->route_lock);
-	fonda_routes_publish(chip, routes);
-	mutex_unlock(&chip->route_lock);
-	smp_store_release(&chip->mode, FONDA_IRQCHIP_SPLIT);
-	return 0;
-}
-
-static int create_pit_locked(struct fonda_vm *vm, u32 flags)
-{
-	struct fonda_irqchip *chip = &vm->irqchip;
-	struct fonda_pit *pit;
-	int ret;
-
-	if (chip->pit)
-		return -EEXIST;
-	if (chip->mode != FONDA_IRQCHIP_KERNEL)
-		return -ENOENT;
-	pit = kzalloc(sizeof(*pit), GFP_KERNEL_ACCOUNT);
-	if (!pit)
-		return -ENOMEM;
-	pit_init(pit, chip, flags);
-	hrtimer_setup(&pit->timer, pit_timer_fn, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-	/* Before the ports: a vCPU that runs may use them at once. */
-	smp_store_release(&chip->pit, pit);
-
-	mutex_lock(&vm->slots_lock);
-	ret = fonda_io_register(vm, FONDA_BUS_PIO, &chip->devs->pit);
-	if (!ret && pit->has_speaker) {
-		ret = fonda_io_register(vm, FONDA_BUS_PIO, &chip->devs->speaker);
-		if (ret)
-			fonda_io_unregister(vm, FONDA_BUS_PIO, &chip->devs->pit);
-	}
-	mutex_unlock(&vm->slots_lock);
-	if (ret) {
-		WRITE_ONCE(chip->pit, NULL);
-		/* An EOI may be looking at it. */
-		synchronize_rcu();
-		hrtimer_cancel(&pit->timer);
-		kfree(pit);
-	}
+	ret = set_routes(chip, fonda_routes_alloc(0));
+	if (!ret)
+		smp_store_release(&chip->mode, FONDA_IRQCHIP_SPLIT);
 	return ret;
 }
 
 long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg)
 {
-	const struct kvm_pit_config *config = arg;
-	long ret;
+	bool speaker = ((struct kvm_pit_config *)arg)->flags & KVM_PIT_SPEAKER_DUMMY;
+	struct fonda_irqchip *chip = &vm->irqchip;
+	int ret;
 
-	mutex_lock(&vm->lock);
-	ret = create_pit_locked(vm, config->flags);
-	mutex_unlock(&vm->lock);
+	guard(mutex)(&vm->lock);
+	if (chip->pit.exists)
+		return -EEXIST;
+	if (chip->mode != FONDA_IRQCHIP_KERNEL)
+		return -ENOENT;
+	/* Before the ports: a vCPU that runs may use them at once. */
+	pit_init(&chip->pit);
+	ret = register_devs(vm, FIRST_PIT_PLACE, FONDA_NR_CHIP_DEVS - !speaker);
 	if (!ret)
-		fonda_irqchip_update_notify(vm);
+		smp_store_release(&chip->pit.exists, true);
 	return ret;
 }
 
 /* -- state of the chips ----------------------------------------------------- */
-
-long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg)
-{
-	struct fonda_irqchip *chip = &vm->irqchip;
-	struct kvm_irqchip *state = arg;
-
-	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
-		return -ENXIO;
-	if (state->chip_id > KVM_IRQCHIP_IOAPIC)
-		return -EINVAL;
-	memset(&state->chip, 0, sizeof(state->chip));
-	raw_spin_lock_irq(&chip->lock);
-	if (state->chip_id == KVM_IRQCHIP_IOAPIC)
-		ioapic_get_state(chip->ioapic, &state->chip.ioapic);
-	else
-		pic_get_state(chip->pic, state->chip_id, &state->chip.pic);
-	raw_spin_unlock_irq(&chip->lock);
-	return 0;
-}
 
 /* Whoever held a line before is not known: user space lets go of it. */
 static void set_holders(u8 *lines, int nr, u32 high)
@@ -454,24 +280,61 @@ static void set_holders(u8 *lines, int nr, u32 high)
 		lines[i] = high & BIT(i) ? BIT(FONDA_IRQ_USER) : 0;
 }
 
-long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg)
+static long access_irqchip(struct fonda_vm *vm, struct kvm_irqchip *state, bool set)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;
-	const struct kvm_irqchip *state = arg;
+	u32 id = state->chip_id;
 
 	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
 		return -ENXIO;
-	if (state->chip_id > KVM_IRQCHIP_IOAPIC)
+	if (id > KVM_IRQCHIP_IOAPIC)
 		return -EINVAL;
 	raw_spin_lock_irq(&chip->lock);
-	if (state->chip_id == KVM_IRQCHIP_IOAPIC) {
-		ioapic_set_state(chip->ioapic, &state->chip.ioapic);
-		set_holders(&chip->lines[FONDA_PIC_PINS], FONDA_IOAPIC_PINS, chip->ioapic->level);
-	} else {
-		pic_set_state(chip->pic, state->chip_id, &state->chip.pic);
-		set_holders(&chip->lines[state->chip_id * 8], 8, state->chip.pic.last_irr);
-		if (chip->pic->output)
+	if (set && id == KVM_IRQCHIP_IOAPIC) {
+		ioapic_set_state(chip, &state->chip.ioapic);
+		set_holders(&chip->lines[FONDA_PIC_PINS], FONDA_IOAPIC_PINS, chip->ioapic.irr);
+	} else if (set) {
+		pic_set_state(&chip->pic, id, &state->chip.pic);
+		set_holders(&chip->lines[id * 8], 8, state->chip.pic.last_irr);
+		if (chip->pic.output)
 			fonda_pic_output(chip);
+	} else {
+		memset(&state->chip, 0, sizeof(state->chip));
+		if (id == KVM_IRQCHIP_IOAPIC)
+			ioapic_get_state(chip, &state->chip.ioapic);
+		else
+			state->chip.pic = chip->pic.chip[id];
+	}
+	raw_spin_unlock_irq(&chip->lock);
+	return 0;
+}
+
+long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg)
+{
+	return access_irqchip(vm, arg, false);
+}
+
+long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg)
+{
+	return access_irqchip(vm, arg, true);
+}
+
+enum { PIT_GET, PIT_SET, PIT_REINJECT };
+
+static long access_pit(struct fonda_vm *vm, void *arg, int what)
+{
+	struct fonda_irqchip *chip = &vm->irqchip;
+
+	if (!smp_load_acquire(&chip->pit.exists))
+		return -ENXIO;
+	raw_spin_lock_irq(&chip->lock);
+	if (what == PIT_GET) {
+		*(struct kvm_pit_state2 *)arg = chip->pit.state;
+	} else if (what == PIT_SET) {
+		pit_set_state(&chip->pit, arg);
+	} else {
+		chip->pit.reinject = ((struct kvm_reinject_control *)arg)->pit_reinject;
+		pit_restart_reinject(&chip->pit);
 	}
 	raw_spin_unlock_irq(&chip->lock);
 	return 0;
@@ -479,74 +342,30 @@ long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg)
 
 long fonda_vm_get_pit2(struct fonda_vm *vm, void *arg)
 {
-	struct fonda_irqchip *chip = &vm->irqchip;
-	struct fonda_pit *pit = smp_load_acquire(&chip->pit);
-
-	if (!pit)
-		return -ENXIO;
-	raw_spin_lock_irq(&chip->lock);
-	pit_get_state(pit, arg);
-	raw_spin_unlock_irq(&chip->lock);
-	return 0;
+	return access_pit(vm, arg, PIT_GET);
 }
 
 long fonda_vm_set_pit2(struct fonda_vm *vm, void *arg)
 {
-	struct fonda_irqchip *chip = &vm->irqchip;
-	struct fonda_pit *pit = smp_load_acquire(&chip->pit);
-
-	if (!pit)
-		return -ENXIO;
-	raw_spin_lock_irq(&chip->lock);
-	pit_set_state(pit, arg);
-	raw_spin_unlock_irq(&chip->lock);
-	return 0;
+	return access_pit(vm, arg, PIT_SET);
 }
 
 long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg)
 {
-	const struct kvm_reinject_control *control = arg;
-	struct fonda_irqchip *chip = &vm->irqchip;
-	struct fonda_pit *pit = smp_load_acquire(&chip->pit);
-
-	if (!pit)
-		return -ENXIO;
-	raw_spin_lock_irq(&chip->lock);
-	pit_set_reinject(pit, control->pit_reinject);
-	raw_spin_unlock_irq(&chip->lock);
-	fonda_irqchip_update_notify(vm);
-	return 0;
+	return access_pit(vm, arg, PIT_REINJECT);
 }
 
 /* -- raising ---------------------------------------------------------------- */
 
-int fonda_set_gsi(struct fonda_vm *vm, int source, u32 gsi, int level)
-{
-	return fonda_gsi_set(&vm->irqchip, source, gsi, level);
-}
-
-int fonda_deliver_msi(struct fonda_vm *vm, u64 address, u32 data)
-{
-	return fonda_msi_deliver(&vm->irqchip, address, data);
-}
-
+/* KVM_IRQ_LINE_STATUS; KVM_IRQ_LINE is the same and does not copy the answer. */
 long fonda_vm_irq_line(struct fonda_vm *vm, void *arg)
-{
-	const struct kvm_irq_level *line = arg;
-
-	if (mode_of(&vm->irqchip) == FONDA_IRQCHIP_NONE)
-		return -ENXIO;
-	fonda_gsi_set(&vm->irqchip, FONDA_IRQ_USER, line->irq, line->level);
-	return 0;
-}
-
-long fonda_vm_irq_line_status(struct fonda_vm *vm, void *arg)
 {
 	struct kvm_irq_level *line = arg;
 
 	if (mode_of(&vm->irqchip) == FONDA_IRQCHIP_NONE)
 		return -ENXIO;
-	line->status = fonda_gsi_set(&vm->irqchip, FONDA_IRQ_USER, line->irq, line->level);
+	line->status = fonda_gsi_set(&vm->irqchip, FONDA_IRQ_USER, line->irq,
+				     line->level ? FONDA_LINE_HIGH : FONDA_LINE_LOW);
 	return 0;
 }
 
@@ -568,29 +387,16 @@ long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg)
 	struct fonda_irqchip *chip = &vm->irqchip;
 	struct fonda_routes *routes;
 	struct kvm_irq_routing head;
-	int ret;
 
 	if (copy_from_user(&head, uarg, sizeof(head)))
 		return -EFAULT;
 	if (mode_of(chip) == FONDA_IRQCHIP_NONE || head.nr > FONDA_MAX_GSI || head.flags)
 		return -EINVAL;
 	routes = fonda_routes_alloc(head.nr);
-	if (!routes)
-		return -ENOMEM;
-	ret = -EFAULT;
-	if (copy_from_user(fonda_routes_entries(routes), uarg->entries,
-			   head.nr * sizeof(*uarg->entries)))
-		goto out_free;
-	ret = fonda_routes_build(chip, routes);
-	if (ret)
-		goto out_free;
-	mutex_lock(&chip->route_lock);
-	fonda_routes_publish(chip, routes);
-	mutex_unlock(&chip->route_lock);
-	fonda_irqchip_update_notify(vm);
-	return 0;
-
-out_free:
-	kvfree(routes);
-	return ret;
+	if (routes && copy_from_user(routes->entry, uarg->entries,
+				     head.nr * sizeof(*routes->entry))) {
+		kvfree(routes);
+		return -EFAULT;
+	}
+	return set_routes(chip, routes);
 }

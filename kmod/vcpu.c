@@ -346,29 +346,6 @@ static void section_end(struct fonda_vcpu *vcpu)
 	kernel_fpu_end();
 }
 
-/* INIT and SIPI: "Processor Initialization State", "INIT and SIPI". */
-static void accept_apic_events(struct fonda_vcpu *vcpu)
-{
-	u8 vector;
-	unsigned int events = fonda_lapic_accept_events(vcpu, &vector);
-
-	if (events & FONDA_LAPIC_INIT) {
-		fonda_vcpu_reset(vcpu, true);
-		vcpu->mp_state = vcpu->id == FONDA_BSP_ID ?
-				 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
-	}
-	if ((events & FONDA_LAPIC_SIPI) && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
-		struct fonda_segment cs;
-
-		fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
-		cs.selector = vector << 8;
-		cs.base = vector << 12;
-		fonda_backend->set_segment(vcpu, FONDA_SEG_CS, &cs);
-		vcpu->rip = 0;
-		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
-	}
-}
-
 static bool take_request(struct fonda_vcpu *vcpu, int req)
 {
 	if (!test_bit(req, &vcpu->requests))
@@ -385,7 +362,7 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 	if (take_request(vcpu, FONDA_REQ_TRIPLE_FAULT))
 		return exit_with(vcpu, KVM_EXIT_SHUTDOWN);
 	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
-		accept_apic_events(vcpu);
+		fonda_accept_apic_events(vcpu);
 	if (take_request(vcpu, FONDA_REQ_CONTROLS))
 		fonda_backend->update_controls(vcpu);
 	if (take_request(vcpu, FONDA_REQ_IOAPIC_EOI)) {
@@ -478,7 +455,7 @@ static int wait_for_init(struct fonda_vcpu *vcpu)
 		return -EINTR;
 	block(vcpu);
 	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
-		accept_apic_events(vcpu);
+		fonda_accept_apic_events(vcpu);
 	if (signal_pending(current)) {
 		exit_with(vcpu, KVM_EXIT_INTR);
 		return -EINTR;
@@ -659,12 +636,7 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	ret = fonda_fpu_alloc(vcpu) ?: fonda_state_vcpu_init(vcpu);
 	if (ret)
 		goto out;
-	ret = fonda_lapic_create(vcpu, id == FONDA_BSP_ID);
-	if (ret) {
-		/* There is no timer to stop. */
-		vcpu->in_kernel_apic = false;
-		goto out;
-	}
+	fonda_lapic_create(vcpu, id == FONDA_BSP_ID);
 	fonda_vcpu_reset(vcpu, false);
 	vcpu->mp_state = !vcpu->in_kernel_apic || id == FONDA_BSP_ID ?
 			 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;

@@ -41,13 +41,11 @@ static struct fonda_vm *create(void)
 	ret = fonda_io_init(vm);
 	if (ret)
 		goto out_ids;
-	ret = fonda_irq_init(vm);
-	if (ret)
-		goto out_io;
+	fonda_irq_init(vm);
 	fonda_clock_init(vm);
 	ret = fonda_hardware_get();
 	if (ret)
-		goto out_irq;
+		goto out_io;
 	/* Last: from here on the memory manager calls us. */
 	ret = fonda_mmu_init(vm);
 	if (ret)
@@ -60,8 +58,6 @@ static struct fonda_vm *create(void)
 
 out_hardware:
 	fonda_hardware_put();
-out_irq:
-	fonda_irq_fini(vm);
 out_io:
 	fonda_io_fini(vm);
 out_ids:

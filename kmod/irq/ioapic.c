@@ -6,21 +6,19 @@
  * the delivery status of an entry is always idle. Polarity is stored but not
  * used: whoever drives a pin says what is active.
  */
-#include <linux/bits.h>
+#include <linux/bitops.h>
 #include <linux/kernel.h>
 #include <linux/nospec.h>
 #include <linux/string.h>
 
 #include "irq.h"
 
-#define RTE_VECTOR(rte)		((u8)(rte))
-#define RTE_MODE(rte)		(((rte) >> 8) & 7)
-#define RTE_LOGICAL		BIT_ULL(11)
+/* Of an entry; the low half is as an ICR's otherwise. */
 #define RTE_STATUS		BIT_ULL(12)
 #define RTE_REMOTE_IRR		BIT_ULL(14)
-#define RTE_LEVEL		BIT_ULL(15)
 #define RTE_MASKED		BIT_ULL(16)
 #define RTE_DEST(rte)		((rte) >> 56)
+#define RTE_MESSAGE		(0xff | APIC_DM_FIXED_MASK | APIC_DEST_LOGICAL)
 #define RTE_WRITABLE		(0xff0000000001ffffULL & ~(RTE_STATUS | RTE_REMOTE_IRR))
 
 #define REG_SELECT		0x00	/* of the two registers in memory */
@@ -31,232 +29,193 @@
 #define IND_ARBITRATION		0x02
 #define IND_RTE			0x10
 
-#define VERSION			0x11
+#define VERSION			(0x11 | (FONDA_IOAPIC_PINS - 1) << 16)
+
+#define rte_of(chip, pin)	((chip)->ioapic.redirtbl[pin].bits)
 
 /* Anything but fixed and lowest priority is an edge whatever bit 15 says. */
 static bool level_triggered(u64 rte)
 {
-	return rte & RTE_LEVEL && RTE_MODE(rte) <= FONDA_DM_LOWEST;
+	return rte & APIC_INT_LEVELTRIG && (rte & APIC_DM_FIXED_MASK) <= APIC_DM_LOWEST;
 }
 
 /* Send the interrupt of @pin. As ioapic_set_line(). */
-static int service(struct fonda_ioapic *ioapic, unsigned int pin)
+static int service(struct fonda_irqchip *chip, unsigned int pin)
 {
-	u64 rte = ioapic->rte[pin];
+	u64 rte = rte_of(chip, pin);
 	bool level = level_triggered(rte);
 	int ret;
 
 	if (rte & RTE_MASKED || (level && rte & RTE_REMOTE_IRR))
 		return -1;
-	if (likely(!(rte & RTE_LOGICAL) && RTE_MODE(rte) == FONDA_DM_FIXED)) {
-		ret = fonda_irq_deliver_fixed(ioapic->chip, RTE_DEST(rte), RTE_VECTOR(rte), level);
-	} else {
-		const struct fonda_irq_msg msg = {
-			.dest = RTE_DEST(rte),
-			.vector = RTE_VECTOR(rte),
-			.mode = RTE_MODE(rte),
-			.logical = rte & RTE_LOGICAL,
-			.level = level,
-		};
-
-		ret = fonda_irq_deliver(ioapic->chip, &msg, NULL);
-	}
+	ret = fonda_irq_deliver(chip, fonda_device_dest(chip, RTE_DEST(rte)),
+				(rte & RTE_MESSAGE) | (level ? APIC_INT_LEVELTRIG : 0));
 	if (level && ret >= 0)
-		ioapic->rte[pin] |= RTE_REMOTE_IRR;
+		rte_of(chip, pin) |= RTE_REMOTE_IRR;
 	return ret;
 }
 
-/* Which edge-triggered vectors should local APICs report the end of? */
-static void update_eoi_vectors(struct fonda_ioapic *ioapic)
+/*
+ * Which vectors should local APICs report the end of? Those of levels they do
+ * anyway; but somebody may wait for the end of an edge: the PIT, an irqfd.
+ */
+static void update_eoi_vectors(struct fonda_irqchip *chip)
 {
-	unsigned long map[ARRAY_SIZE(ioapic->chip->eoi_vectors)] = { };
-	u32 pins = ioapic->notify;
+	unsigned long map[ARRAY_SIZE(chip->eoi_vectors)] = { };
 	unsigned int i;
 
-	while (pins) {
-		u64 rte = ioapic->rte[__builtin_ctz(pins)];
-		u8 vector = RTE_VECTOR(rte);
-
-		if (!(rte & RTE_LEVEL))
-			map[vector / BITS_PER_LONG] |= BIT(vector % BITS_PER_LONG);
-		pins &= pins - 1;
-	}
+	for (i = 0; i < FONDA_IOAPIC_PINS; i++)
+		__set_bit((u8)rte_of(chip, i), map);
 	for (i = 0; i < ARRAY_SIZE(map); i++)
-		WRITE_ONCE(ioapic->chip->eoi_vectors[i], map[i]);
+		WRITE_ONCE(chip->eoi_vectors[i], map[i]);
 }
 
-void ioapic_init(struct fonda_ioapic *ioapic, struct fonda_irqchip *chip)
+void ioapic_init(struct fonda_irqchip *chip)
 {
 	unsigned int pin;
 
-	memset(ioapic, 0, sizeof(*ioapic));
-	ioapic->chip = chip;
+	chip->ioapic = (struct kvm_ioapic_state){ .base_address = FONDA_IOAPIC_BASE };
 	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
-		ioapic->rte[pin] = RTE_MASKED;
+		rte_of(chip, pin) = RTE_MASKED;
 }
 
-int ioapic_set_line(struct fonda_ioapic *ioapic, unsigned int pin, bool high)
+int ioapic_set_line(struct fonda_irqchip *chip, unsigned int pin, bool high)
 {
 	if (!high) {
-		ioapic->level &= ~BIT(pin);
+		chip->ioapic.irr &= ~BIT(pin);
 		return 1;
 	}
-	ioapic->level |= BIT(pin);
+	chip->ioapic.irr |= BIT(pin);
 	/*
 	 * "Redirection Table Registers": an edge at a masked pin is not kept. A
 	 * level is: write_rte() looks at it.
 	 */
-	return service(ioapic, pin);
+	return service(chip, pin);
 }
 
-static void write_rte(struct fonda_ioapic *ioapic, unsigned int pin, u64 val)
+static void write_rte(struct fonda_irqchip *chip, unsigned int pin, u64 val)
 {
-	u64 *rte = &ioapic->rte[pin];
-	bool unmasked = *rte & RTE_MASKED && !(val & RTE_MASKED);
+	u64 old = rte_of(chip, pin), new = (val & RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
 
-	*rte = (val & RTE_WRITABLE) | (*rte & RTE_REMOTE_IRR);
 	/* Guests make a pin edge-triggered for a moment to be rid of this bit. */
-	if (!level_triggered(*rte))
-		*rte &= ~RTE_REMOTE_IRR;
-
-	if (ioapic->notify & BIT(pin)) {
-		update_eoi_vectors(ioapic);
-		if (unmasked && ioapic->chip->pit)
-			pit_restart_reinject(ioapic->chip->pit);
-	}
-	if (ioapic->level & BIT(pin) && level_triggered(*rte))
-		service(ioapic, pin);
+	if (!level_triggered(new))
+		new &= ~RTE_REMOTE_IRR;
+	rte_of(chip, pin) = new;
+	update_eoi_vectors(chip);
+	if (old & ~new & RTE_MASKED && fonda_routes_gsi(chip, FONDA_PIC_PINS + pin) == 0)
+		pit_restart_reinject(&chip->pit);
+	if (chip->ioapic.irr & BIT(pin) && level_triggered(new))
+		service(chip, pin);
 }
 
-static void write_indirect(struct fonda_ioapic *ioapic, u32 val)
+/* The entry behind the window: a pin, or one beyond the last. */
+static unsigned int window_pin(const struct fonda_irqchip *chip)
 {
-	unsigned int pin = (ioapic->ioregsel - IND_RTE) / 2;
+	unsigned int pin = (chip->ioapic.ioregsel - IND_RTE) / 2;
+
+	return pin < FONDA_IOAPIC_PINS ? array_index_nospec(pin, FONDA_IOAPIC_PINS) : pin;
+}
+
+static void write_window(struct fonda_irqchip *chip, u32 val)
+{
+	unsigned int pin = window_pin(chip);
 	u64 rte;
 
-	if (ioapic->ioregsel == IND_ID) {
-		ioapic->id = (val >> 24) & 0xf;
+	if (chip->ioapic.ioregsel == IND_ID)
+		chip->ioapic.id = (val >> 24) & 0xf;
+	if (chip->ioapic.ioregsel < IND_RTE || pin >= FONDA_IOAPIC_PINS)
 		return;
-	}
-	if (ioapic->ioregsel < IND_RTE || pin >= FONDA_IOAPIC_PINS)
-		return;
-
-	pin = array_index_nospec(pin, FONDA_IOAPIC_PINS);
-	rte = ioapic->rte[pin];
-	if (ioapic->ioregsel & 1)
+	rte = rte_of(chip, pin);
+	if (chip->ioapic.ioregsel & 1)
 		rte = lower_32_bits(rte) | (u64)val << 32;
 	else
 		rte = (rte & ~0xffffffffULL) | val;
-	write_rte(ioapic, pin, rte);
+	write_rte(chip, pin, rte);
 }
 
-static u32 read_indirect(struct fonda_ioapic *ioapic)
+static u32 read_window(struct fonda_irqchip *chip)
 {
-	unsigned int pin = (ioapic->ioregsel - IND_RTE) / 2;
-	u64 rte;
+	unsigned int pin = window_pin(chip);
 
-	switch (ioapic->ioregsel) {
+	switch (chip->ioapic.ioregsel) {
 	case IND_ID:
 	case IND_ARBITRATION:
-		return ioapic->id << 24;
+		return chip->ioapic.id << 24;
 	case IND_VERSION:
-		return VERSION | (FONDA_IOAPIC_PINS - 1) << 16;
-	}
-	if (ioapic->ioregsel < IND_RTE)
+		return VERSION;
+	case IND_ARBITRATION + 1 ... IND_RTE - 1:
 		return 0;
-	if (pin >= FONDA_IOAPIC_PINS)
-		return ~0u;
-
-	rte = ioapic->rte[array_index_nospec(pin, FONDA_IOAPIC_PINS)];
-	return ioapic->ioregsel & 1 ? upper_32_bits(rte) : lower_32_bits(rte);
-}
-
-u32 ioapic_read(struct fonda_ioapic *ioapic, u32 offset)
-{
-	switch (offset) {
-	case REG_SELECT:
-		return ioapic->ioregsel;
-	case REG_WINDOW:
-		return read_indirect(ioapic);
 	default:
-		return 0;
+		if (pin >= FONDA_IOAPIC_PINS)
+			return ~0u;
+		return rte_of(chip, pin) >> (chip->ioapic.ioregsel & 1 ? 32 : 0);
 	}
 }
 
-void ioapic_write(struct fonda_ioapic *ioapic, u32 offset, u32 val)
+u32 ioapic_read(struct fonda_irqchip *chip, u32 offset)
 {
-	switch (offset) {
-	case REG_SELECT:
-		ioapic->ioregsel = val;
-		break;
-	case REG_WINDOW:
-		write_indirect(ioapic, val);
-		break;
-	}
+	if (offset == REG_SELECT)
+		return chip->ioapic.ioregsel;
+	return offset == REG_WINDOW ? read_window(chip) : 0;
 }
 
-u32 ioapic_eoi_pins(struct fonda_ioapic *ioapic, u8 vector)
+void ioapic_write(struct fonda_irqchip *chip, u32 offset, u32 val)
+{
+	if (offset == REG_SELECT)
+		chip->ioapic.ioregsel = (u8)val;
+	else if (offset == REG_WINDOW)
+		write_window(chip, val);
+}
+
+u32 ioapic_eoi_pins(struct fonda_irqchip *chip, u8 vector)
 {
 	unsigned int pin;
 	u32 pins = 0;
 
-	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++) {
-		u64 rte = ioapic->rte[pin];
-
-		if (RTE_VECTOR(rte) == vector &&
-		    (rte & RTE_REMOTE_IRR || ioapic->notify & BIT(pin)))
+	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
+		if ((u8)rte_of(chip, pin) == vector)
 			pins |= BIT(pin);
-	}
 	return pins;
 }
 
-void ioapic_eoi(struct fonda_ioapic *ioapic, u32 pins)
+void ioapic_eoi(struct fonda_irqchip *chip, u32 pins)
 {
-	while (pins) {
-		unsigned int pin = __builtin_ctz(pins);
+	for (; pins; pins &= pins - 1) {
+		unsigned int pin = __ffs(pins);
 
-		pins &= pins - 1;
-		if (!(ioapic->rte[pin] & RTE_REMOTE_IRR))
+		if (!(rte_of(chip, pin) & RTE_REMOTE_IRR))
 			continue;
-		ioapic->rte[pin] &= ~RTE_REMOTE_IRR;
-		if (ioapic->level & BIT(pin))
-			service(ioapic, pin);
+		rte_of(chip, pin) &= ~RTE_REMOTE_IRR;
+		if (chip->ioapic.irr & BIT(pin))
+			service(chip, pin);
 	}
-}
-
-void ioapic_set_notify(struct fonda_ioapic *ioapic, u32 pins)
-{
-	ioapic->notify = pins;
-	update_eoi_vectors(ioapic);
 }
 
 /* An edge was delivered when it came; only levels are still to be reported. */
-void ioapic_get_state(struct fonda_ioapic *ioapic, struct kvm_ioapic_state *state)
+void ioapic_get_state(struct fonda_irqchip *chip, struct kvm_ioapic_state *state)
 {
 	unsigned int pin;
 
-	state->base_address = FONDA_IOAPIC_BASE;
-	state->ioregsel = ioapic->ioregsel;
-	state->id = ioapic->id;
-	state->irr = 0;
-	state->pad = 0;
-	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++) {
-		state->redirtbl[pin].bits = ioapic->rte[pin];
-		if (level_triggered(ioapic->rte[pin]))
-			state->irr |= ioapic->level & BIT(pin);
-	}
+	*state = chip->ioapic;
+	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
+		if (!level_triggered(rte_of(chip, pin)))
+			state->irr &= ~BIT(pin);
 }
 
-void ioapic_set_state(struct fonda_ioapic *ioapic, const struct kvm_ioapic_state *state)
+void ioapic_set_state(struct fonda_irqchip *chip, const struct kvm_ioapic_state *state)
 {
 	unsigned int pin;
 
-	ioapic->ioregsel = state->ioregsel;
-	ioapic->id = state->id & 0xf;
-	ioapic->level = state->irr & (BIT(FONDA_IOAPIC_PINS) - 1);
+	chip->ioapic = *state;
+	chip->ioapic.base_address = FONDA_IOAPIC_BASE;
+	chip->ioapic.pad = 0;
+	chip->ioapic.ioregsel &= 0xff;
+	chip->ioapic.id &= 0xf;
+	chip->ioapic.irr &= BIT(FONDA_IOAPIC_PINS) - 1;
 	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
-		ioapic->rte[pin] = state->redirtbl[pin].bits & (RTE_WRITABLE | RTE_REMOTE_IRR);
-	update_eoi_vectors(ioapic);
+		rte_of(chip, pin) &= RTE_WRITABLE | RTE_REMOTE_IRR;
+	update_eoi_vectors(chip);
 	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
-		if (ioapic->level & BIT(pin))
-			service(ioapic, pin);
+		if (chip->ioapic.irr & BIT(pin))
+			service(chip, pin);
 }

@@ -3,7 +3,11 @@
  * Interrupt controllers: the 8259A pair, the IOAPIC, the 8254, the local APIC,
  * and the tables that connect them. The files in irq/ are pure: they see this
  * header and types.h only, and compile on the host as well. irqchip.c, apic.c
- * and eventfd.c tie them to the VM, the vCPU, the I/O buses, timers and ioctls.
+ * and eventfd.c tie them to the VM, the vCPU, the I/O buses and ioctls.
+ *
+ * A message is a destination and the low half of an ICR. Redirection entries
+ * and MSI data number their bits alike: vector 7:0, APIC_DM_* 10:8,
+ * APIC_DEST_LOGICAL, APIC_INT_ASSERT, APIC_INT_LEVELTRIG.
  *
  * Interrupts are raised from any context, with interrupts off or in a timer's
  * hard interrupt, so nothing here sleeps unless it says so. chip->lock is a
@@ -25,15 +29,17 @@
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <asm/apicdef.h>
 
 #include "../types.h"
 
+#define FONDA_MAX_VCPU_ID	1024
 #define FONDA_MAX_GSI		4096	/* what KVM_CAP_IRQ_ROUTING answers */
 #define FONDA_IOAPIC_PINS	KVM_IOAPIC_NUM_PINS
 #define FONDA_PIC_PINS		16
 #define FONDA_NR_PINS		(FONDA_PIC_PINS + FONDA_IOAPIC_PINS)
 #define FONDA_IOAPIC_BASE	0xfec00000ULL
-#define FONDA_APIC_DEFAULT_BASE	0xfee00000ULL
+#define FONDA_NR_CHIP_DEVS	6	/* ranges of all chips on the I/O buses */
 
 /* Who holds a line: a pin is high while any of them holds it. */
 enum fonda_irq_source {
@@ -42,37 +48,13 @@ enum fonda_irq_source {
 	FONDA_IRQ_PIT,
 };
 
+/* What becomes of a line. A message is sent by its rise. */
+enum fonda_line { FONDA_LINE_LOW, FONDA_LINE_HIGH, FONDA_LINE_PULSE };
+
 enum fonda_irqchip_mode {
 	FONDA_IRQCHIP_NONE,	/* all of it in user space */
 	FONDA_IRQCHIP_KERNEL,	/* PIC, IOAPIC, local APICs; perhaps the PIT */
 	FONDA_IRQCHIP_SPLIT,	/* local APICs here, the rest in user space */
-};
-
-struct fonda_lapic;
-struct fonda_irqchip;
-struct fonda_irqchip_devs;
-struct fonda_routes;
-
-/* An interrupt message on its way to local APICs. */
-struct fonda_irq_msg {
-	u32 dest;
-	u8 vector;
-	u8 mode;		/* enum fonda_delivery */
-	bool logical;		/* else dest is an APIC id */
-	bool level;		/* trigger mode */
-	bool deassert;		/* only an INIT has a de-assert form */
-};
-
-/* Delivery modes, as ICR, LVT, RTE and MSI data number them. */
-enum fonda_delivery {
-	FONDA_DM_FIXED,
-	FONDA_DM_LOWEST,
-	FONDA_DM_SMI,
-	FONDA_DM_RESERVED,
-	FONDA_DM_NMI,
-	FONDA_DM_INIT,
-	FONDA_DM_SIPI,
-	FONDA_DM_EXTINT,
 };
 
 /* pic.c: the pair of 8259A. All (k). */
@@ -94,12 +76,10 @@ void pic_write(struct fonda_pic *pic, u16 port, u8 val);
 u8 pic_peek(struct fonda_pic *pic);
 /*
  * The same, and a processor may take it any time from now on, of which
- * pic_intack() or pic_withdraw() tells. Edges that come meanwhile are new ones.
+ * pic_settle() tells. Edges that come meanwhile are new ones.
  */
 u8 pic_offer(struct fonda_pic *pic);
-void pic_intack(struct fonda_pic *pic, u8 vector);
-void pic_withdraw(struct fonda_pic *pic);
-void pic_get_state(struct fonda_pic *pic, int nr, struct kvm_pic_state *state);
+void pic_settle(struct fonda_pic *pic, u8 vector, bool taken);
 void pic_set_state(struct fonda_pic *pic, int nr, const struct kvm_pic_state *state);
 
 static inline u16 pic_take_acked(struct fonda_pic *pic)
@@ -110,38 +90,11 @@ static inline u16 pic_take_acked(struct fonda_pic *pic)
 	return acked;
 }
 
-/* ioapic.c: 82093AA. All (k). */
-struct fonda_ioapic {
-	struct fonda_irqchip *chip;	/* (c) */
-	u64 rte[FONDA_IOAPIC_PINS];	/* redirection table entries */
-	u32 level;			/* pins that are high */
-	u32 notify;			/* pins whose EOI somebody waits for */
-	u8 id;
-	u8 ioregsel;
-};
-
-void ioapic_init(struct fonda_ioapic *ioapic, struct fonda_irqchip *chip);
-/* Local APICs reached; 0 merged with one that waits; -1 masked. */
-int ioapic_set_line(struct fonda_ioapic *ioapic, unsigned int pin, bool high);
-u32 ioapic_read(struct fonda_ioapic *ioapic, u32 offset);
-void ioapic_write(struct fonda_ioapic *ioapic, u32 offset, u32 val);
-/*
- * A local APIC has announced the end of @vector: which pins does that concern?
- * Whoever waits for their EOI is told before ioapic_eoi(), which makes those
- * that are still high interrupt again.
- */
-u32 ioapic_eoi_pins(struct fonda_ioapic *ioapic, u8 vector);
-void ioapic_eoi(struct fonda_ioapic *ioapic, u32 pins);
-void ioapic_set_notify(struct fonda_ioapic *ioapic, u32 pins);
-void ioapic_get_state(struct fonda_ioapic *ioapic, struct kvm_ioapic_state *state);
-void ioapic_set_state(struct fonda_ioapic *ioapic, const struct kvm_ioapic_state *state);
-
 /* pit.c: 8254. All (k). */
 struct fonda_pit {
-	struct fonda_irqchip *chip;	/* (c) */
 	struct kvm_pit_state2 state;
 	u64 gate_fell_ns;		/* of channel 2; the others' are high */
-	bool has_speaker;		/* (c) KVM_PIT_SPEAKER_DUMMY */
+	bool exists;			/* (l) set once; acquire before a look at the rest */
 	bool reinject;			/* ticks wait for the acknowledge of the last */
 	bool in_flight;			/* a tick has not been acknowledged */
 	u32 pending;			/* ticks that wait, without that in flight */
@@ -150,46 +103,47 @@ struct fonda_pit {
 	struct hrtimer timer;
 };
 
-void pit_init(struct fonda_pit *pit, struct fonda_irqchip *chip, u32 flags);
+void pit_init(struct fonda_pit *pit);
 u8 pit_read(struct fonda_pit *pit, u16 port);		/* 40-43, 61 */
 void pit_write(struct fonda_pit *pit, u16 port, u8 val);
-/* Channel 0 has counted down @ticks times since the last call. */
-void pit_tick(struct fonda_pit *pit, u64 ticks);
+/* The last tick's interrupt has been acknowledged. */
 void pit_acked(struct fonda_pit *pit);
 /* Forget what waits for an acknowledge: the guest has unmasked the pin. */
 void pit_restart_reinject(struct fonda_pit *pit);
-void pit_set_reinject(struct fonda_pit *pit, bool on);
-void pit_get_state(struct fonda_pit *pit, struct kvm_pit_state2 *state);
 void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state);
+enum hrtimer_restart pit_timer_fn(struct hrtimer *timer);	/* takes chip->lock */
 
 /* lapic.c: the local APIC. Bits of events: */
 #define FONDA_LAPIC_INIT	(1 << 0)
 #define FONDA_LAPIC_SIPI	(1 << 1)	/* sipi_vector is valid */
 
 struct fonda_lapic {
-	/*
-	 * One page laid out as the xAPIC's registers, whose first KiB is struct
-	 * kvm_lapic_state. (v), except IRR and TMR: (a). NULL: not in the kernel.
-	 */
-	u32 *regs;
 	struct fonda_irqchip *chip;	/* (c) */
-	u64 base;			/* (v) IA32_APIC_BASE */
-	u32 id;				/* (c) what x2APIC mode calls it */
+	/* One bit a vector. */
+	unsigned long irr[256 / BITS_PER_LONG];	/* (a) */
+	unsigned long tmr[256 / BITS_PER_LONG];	/* (a) */
+	unsigned long isr[256 / BITS_PER_LONG];	/* (v) */
+	s16 isr_top;			/* (v) highest vector in service, or -1 */
+	s16 map_id;			/* (k) by which messages find it, or -1 */
 	bool x2apic;			/* (v) mode, from base */
 	bool enabled;			/* (v) from base: bit 11 */
 	bool sw_enabled;		/* (v) from the spurious vector register */
-	bool published;			/* (l) in the map of ids */
+	bool published;			/* (l) messages may find it */
 	bool offered_ext;		/* (v) what fonda_irq_offer() gave is an ExtINT */
+	bool armed;			/* (v) the count runs */
 	u8 esr;				/* (a) errors since ESR was written */
-	s16 isr_top;			/* (v) highest vector in service, or -1 */
 	u8 eoi_vector;			/* (v) of FONDA_REQ_IOAPIC_EOI */
 	u8 sipi_vector;
 	unsigned long events;		/* (a) FONDA_LAPIC_INIT, _SIPI */
+	u64 base;			/* (v) IA32_APIC_BASE */
+	u32 id;				/* (c) what x2APIC mode calls it */
+	/* The other registers by offset / 16; (v), but LVTs are read by anyone. */
+	u32 regs[KVM_APIC_REG_SIZE / 16];
 
-	u64 tsc_deadline;		/* (v) 0: none */
+	u64 tsc_deadline;		/* (v), read by the timer; 0: none */
+	u64 timer_tsc;			/* (a) the timer's expiry is this deadline's */
 	u64 start_ns;			/* (v) when the count was loaded */
 	u64 period_ns;			/* (v) of one count-down; while armed */
-	bool armed;			/* (v) */
 	struct hrtimer timer;
 };
 
@@ -204,56 +158,47 @@ void lapic_open_lint0(struct fonda_lapic *apic);
  */
 int lapic_read(struct fonda_lapic *apic, u32 offset, int len, void *data);
 int lapic_write(struct fonda_lapic *apic, u32 offset, int len, const void *data);
-/* x2APIC registers, 0x800-0x83f. 0, or 1: the guest gets #GP. */
+/* x2APIC registers, 0x800-0x8ff. 0, or 1: the guest gets #GP. */
 int lapic_read_x2(struct fonda_lapic *apic, u32 msr, u64 *val);
 int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val);
 /* IA32_APIC_BASE after reserved bits were checked. A @host may set any mode. */
 int lapic_set_base(struct fonda_lapic *apic, u64 val, bool host);
 u64 lapic_get_deadline(struct fonda_lapic *apic);
 void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc);
-/* The timer has expired, in hard interrupt context; true: again after period_ns. */
-bool lapic_timer_expired(struct fonda_lapic *apic);
+/* The guest's TSC has jumped: the deadline is at another time now. */
+void lapic_tsc_changed(struct fonda_lapic *apic);
 /* KVM_GET_LAPIC, KVM_SET_LAPIC; -EINVAL: an id that is not this APIC's. */
 void lapic_get_state(struct fonda_lapic *apic, struct kvm_lapic_state *state);
 int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *state);
 /* Any context. 1 accepted, 0 merged with one that waits, -1 refused. */
-int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg);
-int lapic_accept_fixed(struct fonda_lapic *apic, u8 vector, bool level);
+int lapic_accept(struct fonda_lapic *apic, u32 icr);
+bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
 /*
  * The highest vector that waits in IRR and that priorities let through, or -1.
  * *tpr_blocked is set when only the task priority holds it back.
  */
 int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
 /*
- * The same, and out of IRR; then into ISR, or back. In between the processor
- * may have taken it without our knowing yet, and one more of it is a new
- * interrupt.
+ * The same, and out of IRR; then, settled, into ISR or back. In between the
+ * processor may have taken it without our knowing yet, and one more of it is a
+ * new interrupt.
  */
 int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked);
-void lapic_withdraw(struct fonda_lapic *apic, u8 vector);
-
-static inline void lapic_take(struct fonda_lapic *apic, u8 vector)
-{
-	apic->regs[(0x100 + (vector / 32) * 16) / 4] |= 1u << vector % 32;
-	/* Only a higher one can interrupt the one in service. */
-	apic->isr_top = vector;
-}
-
-bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
+void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken);
+enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer);
+/* Will LINT0 pass on what an 8259A asks for? */
+bool lapic_accepts_extint(struct fonda_lapic *apic);
 
 /* The task priority class: what CR8 holds. */
 static inline u8 lapic_get_tpr(const struct fonda_lapic *apic)
 {
-	return (apic->regs[0x80 / 4] >> 4) & 0xf;
+	return (apic->regs[APIC_TASKPRI / 16] >> 4) & 0xf;
 }
 
 static inline void lapic_set_tpr(struct fonda_lapic *apic, u8 cr8)
 {
-	apic->regs[0x80 / 4] = cr8 << 4;
+	apic->regs[APIC_TASKPRI / 16] = cr8 << 4;
 }
-
-/* Will LINT0 pass on what an 8259A asks for? */
-bool lapic_accepts_extint(struct fonda_lapic *apic);
 
 static inline bool lapic_is_bsp(const struct fonda_lapic *apic)
 {
@@ -263,22 +208,23 @@ static inline bool lapic_is_bsp(const struct fonda_lapic *apic)
 /* Guest physical address of the register page, or FONDA_INVALID_GPA. */
 static inline gpa_t lapic_gpa(const struct fonda_lapic *apic)
 {
-	if (!apic->regs || !apic->enabled || apic->x2apic)
+	if (!apic->enabled || apic->x2apic)
 		return FONDA_INVALID_GPA;
 	return apic->base & 0xffffffffff000ULL;
 }
 
-/*
- * route.c: where interrupts go. GSI to pins or message; APIC id to local APIC.
- *
- * The map from ids is sized by the largest id and replaced when a vCPU with a
- * larger one is created. Its entries change in place as the guest renumbers,
- * enables and disables its APICs, which must not allocate.
- */
-struct fonda_apic_map {
+/* A routing table: route.c. */
+struct fonda_routes {
 	struct rcu_head rcu;
-	u32 nr;				/* (c) ids 0 to nr - 1 */
-	struct fonda_lapic *by_id[];	/* (a) NULL, or FONDA_APIC_SHARED */
+	u32 nr;
+	u32 mask;		/* buckets - 1 */
+	u16 *bucket;		/* behind the entries: index + 1; 0: empty */
+	u16 gsi[FONDA_NR_PINS];	/* GSI + 1 of each pin, the PIC's first; 0: none */
+	/*
+	 * pad: next in the chain, as bucket. u.irqchip.pin: counted from the
+	 * PIC's first one on, as chip->lines.
+	 */
+	struct kvm_irq_routing_entry entry[];
 };
 
 /* Several local APICs claim this id: look at all of them. */
@@ -286,38 +232,54 @@ struct fonda_apic_map {
 
 /* vm->irqchip. */
 struct fonda_irqchip {
-	raw_spinlock_t lock;		/* PIC, IOAPIC, PIT state */
+	raw_spinlock_t lock;		/* PIC, IOAPIC, PIT state, by_id */
 	int mode;			/* (l) enum fonda_irqchip_mode; read by anyone */
 	bool x2apic_format;		/* (l) KVM_X2APIC_API_USE_32BIT_IDS */
 	bool x2apic_no_broadcast_quirk;	/* (l) */
-	struct fonda_pic *pic;		/* (l) both set before mode is KERNEL */
-	struct fonda_ioapic *ioapic;
-	struct fonda_pit *pit;		/* (l) set once, NULL without */
-	struct fonda_apic_map __rcu *map;	/* (l) */
-	struct fonda_routes __rcu *routes;	/* written under route_lock */
-	struct mutex route_lock;
+	struct fonda_routes __rcu *routes;
+	/* Vectors whose EOI the IOAPIC wants to know of whatever their trigger mode. */
+	unsigned long eoi_vectors[256 / BITS_PER_LONG];	/* (k), read by anyone */
 	/* Who holds each pin, the PIC's first: bits of enum fonda_irq_source. (k) */
 	u8 lines[FONDA_NR_PINS];
-	/* Edge-triggered vectors whose EOI somebody waits for; (k), read by anyone. */
-	unsigned long eoi_vectors[256 / BITS_PER_LONG];
-	struct fonda_irqchip_devs *devs;	/* (l) irqchip.c: on the I/O buses */
+	struct fonda_pic pic;
+	struct kvm_ioapic_state ioapic;	/* (k); irr: pins that are high */
+	struct fonda_pit pit;
+	/* (a) By APIC id: NULL, or FONDA_APIC_SHARED. vCPUs live as long as the VM. */
+	struct fonda_lapic *by_id[FONDA_MAX_VCPU_ID];
 };
 
-/* Make room for @id. -ENOMEM. Under vm->lock. */
-int fonda_apic_map_reserve(struct fonda_irqchip *chip, u32 id);
-/* @apic was known by @old_id (-1: by none) and now is by @new_id (-1: none). */
-void fonda_apic_map_move(struct fonda_irqchip *chip, struct fonda_lapic *apic,
-			 int old_id, int new_id);
+/* ioapic.c: the 82093AA. With chip->lock held. */
+void ioapic_init(struct fonda_irqchip *chip);
+/* Local APICs reached; 0 merged with one that waits; -1 masked. */
+int ioapic_set_line(struct fonda_irqchip *chip, unsigned int pin, bool high);
+u32 ioapic_read(struct fonda_irqchip *chip, u32 offset);
+void ioapic_write(struct fonda_irqchip *chip, u32 offset, u32 val);
 /*
- * Deliver @msg to the local APICs that it names. @from sent it, or is NULL for
- * a device. How many took it (0: all had it waiting already), -1: nobody is
- * there.
+ * A local APIC has announced the end of @vector: which pins does that concern?
+ * Whoever waits for their EOI is told before ioapic_eoi(), which makes those
+ * that are still high interrupt again.
  */
-int fonda_irq_deliver(struct fonda_irqchip *chip, const struct fonda_irq_msg *msg,
-		      struct fonda_lapic *from);
-/* The same of what nearly all messages of devices are: a vector for one APIC. */
-int fonda_irq_deliver_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector, bool level);
+u32 ioapic_eoi_pins(struct fonda_irqchip *chip, u8 vector);
+void ioapic_eoi(struct fonda_irqchip *chip, u32 pins);
+void ioapic_get_state(struct fonda_irqchip *chip, struct kvm_ioapic_state *state);
+void ioapic_set_state(struct fonda_irqchip *chip, const struct kvm_ioapic_state *state);
+
+/*
+ * route.c: where messages and GSIs go. How many local APICs took it (0: all had
+ * it waiting already), -1: nobody is there. For an IPI @dest is the ICR's; from
+ * a device it is what fonda_device_dest() makes of it.
+ */
+int fonda_irq_deliver(struct fonda_irqchip *chip, u32 dest, u32 icr);
 int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data);
+/* @apic is known by its present id, and by no other. */
+void fonda_apic_map_update(struct fonda_lapic *apic);
+
+/* Devices know 8 bits of an id. To them 255 means everybody, unless user space
+ * has said that it may be the id of an x2APIC. */
+static inline u32 fonda_device_dest(const struct fonda_irqchip *chip, u32 dest)
+{
+	return dest == 0xff && !chip->x2apic_no_broadcast_quirk ? ~0u : dest;
+}
 
 /* 0, or -EINVAL: bits that no message can have. */
 static inline int fonda_msi_check(const struct fonda_irqchip *chip, u64 address)
@@ -326,50 +288,38 @@ static inline int fonda_msi_check(const struct fonda_irqchip *chip, u64 address)
 }
 
 /*
- * Build a table of @nr entries, already in @routes->entry; -EINVAL. Publish
- * replaces the table in force, and frees that after a grace period.
+ * A table for @nr entries, which the caller fills in. fonda_routes_set() puts it
+ * in force, or frees it and returns -EINVAL.
  */
 struct fonda_routes *fonda_routes_alloc(u32 nr);
-int fonda_routes_build(const struct fonda_irqchip *chip, struct fonda_routes *routes);
-void fonda_routes_publish(struct fonda_irqchip *chip, struct fonda_routes *routes);
+int fonda_routes_set(struct fonda_irqchip *chip, struct fonda_routes *routes);
 /* As CREATE_IRQCHIP leaves it: GSI 0-15 to both chips, 16-23 to the IOAPIC. */
 struct fonda_routes *fonda_routes_default(void);
-struct kvm_irq_routing_entry *fonda_routes_entries(struct fonda_routes *routes);
-/* GSI that leads to this pin of KVM_IRQCHIP_*, or -1. Under RCU. */
-int fonda_routes_gsi(struct fonda_routes *routes, int irqchip, unsigned int pin);
-
+/* GSI that leads to @pin, counted from the PIC's first, or -1. Under RCU. */
+int fonda_routes_gsi(struct fonda_irqchip *chip, unsigned int pin);
 /*
  * Drive @gsi for @source. Sum of what its routes answer, as KVM_IRQ_LINE_STATUS
  * gives it: negative: masked or connected to nothing, 0: merged with one that
- * waits. A message is sent by the rising edge only.
+ * waits.
  */
-int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, bool high);
-/* Raise and lower: a message, or an edge. */
-int fonda_gsi_pulse(struct fonda_irqchip *chip, int source, u32 gsi);
-int fonda_gsi_pulse_locked(struct fonda_irqchip *chip, int source, u32 gsi);
+int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line);
+int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line);
 
 /*
  * What the pure files need from outside; irqchip.c and apic.c have it, unit tests
  * stub it.
  */
-u64 fonda_time_ns(void);			/* the clock of the timers */
-void lapic_timer_start(struct fonda_lapic *apic, u64 expires_ns);
-/* After it returns the callback does not run; true: it was still to come. */
-bool lapic_timer_cancel(struct fonda_lapic *apic);
+/* CLOCK_MONOTONIC time at which the guest's TSC is @guest_tsc; 0: it is past. */
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc);
 void lapic_raise(struct fonda_lapic *apic);	/* something waits in IRR */
 void lapic_recheck(struct fonda_lapic *apic);	/* own thread: something may pass now */
 void lapic_send_event(struct fonda_lapic *apic);	/* INIT or SIPI arrived */
 void lapic_send_nmi(struct fonda_lapic *apic);
-/* May the guest suppress EOI broadcasts and write to the IOAPIC instead? */
-bool lapic_has_directed_eoi(struct fonda_lapic *apic);
 /* A level-triggered, or waited for, vector has ended. */
 void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector);
 /* Iterate over all local APICs; NULL at the end. */
 struct fonda_lapic *fonda_lapic_by_index(struct fonda_irqchip *chip, int index);
 void fonda_pic_output(struct fonda_irqchip *chip);	/* INT has risen; (k) held */
-void pit_timer_start(struct fonda_pit *pit, u64 expires_ns);
-void pit_timer_cancel(struct fonda_pit *pit);	/* the callback may still run */
 u64 fonda_timer_min_ns(void);	/* no periodic timer is faster */
 
 /* irqchip.c, for apic.c; chip->lock is not held. What has come to its end: */
@@ -379,17 +329,16 @@ void fonda_pic_acked(struct fonda_irqchip *chip, u32 lines);	/* of pic_take_acke
 /*
  * irqchip.c and apic.c: for the core.
  */
-int fonda_irq_init(struct fonda_vm *vm);	/* -ENOMEM */
+void fonda_irq_init(struct fonda_vm *vm);
 /* No interrupt comes from here any more; after fonda_eventfds_release(). */
 void fonda_irq_quiesce(struct fonda_vm *vm);
 void fonda_irq_fini(struct fonda_vm *vm);	/* no vCPU is left */
 /*
- * Creates the local APIC where the VM has them, and sets vcpu->in_kernel_apic
- * and ext_irq. Needs vcpu->vm and id; under vm->lock; -ENOMEM. The APIC can be
- * addressed from fonda_lapic_publish() on, which is called with the vCPU in
- * vm->vcpus.
+ * Sets up the local APIC where the VM has them, and vcpu->in_kernel_apic and
+ * ext_irq. Needs vcpu->vm and id; under vm->lock. The APIC can be addressed
+ * from fonda_lapic_publish() on, which is called with the vCPU in vm->vcpus.
  */
-int fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp);
+void fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp);
 void fonda_lapic_publish(struct fonda_vcpu *vcpu);
 void fonda_lapic_destroy(struct fonda_vcpu *vcpu);
 /* Power-up or INIT. */
@@ -409,11 +358,8 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
 int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked);
 /* Would KVM_INTERRUPT be of use: for ready_for_interrupt_injection. */
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu);
-/*
- * INIT and SIPI that arrived, as FONDA_LAPIC_* bits; forgets them. With both,
- * the INIT comes first. A SIPI counts only for who waits for it.
- */
-unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector);
+/* The vCPU obeys the INIT and SIPI that have arrived. In its thread. */
+void fonda_accept_apic_events(struct fonda_vcpu *vcpu);
 
 /*
  * IA32_APIC_BASE, 0x800-0x8ff and IA32_TSC_DEADLINE: 0, or 1: #GP. Never sleep.
@@ -422,10 +368,6 @@ unsigned int fonda_lapic_accept_events(struct fonda_vcpu *vcpu, u8 *sipi_vector)
 int fonda_lapic_read_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val);
 int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host);
 
-/* Drive a GSI or send a message, from any context, in a VM with local APICs. */
-int fonda_set_gsi(struct fonda_vm *vm, int source, u32 gsi, int level);
-int fonda_deliver_msi(struct fonda_vm *vm, u64 address, u32 data);
-
 /* Under vm->lock. -EINVAL, -EEXIST, -ENOMEM. */
 int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins);
 
@@ -433,38 +375,25 @@ int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins);
  * ioctls. @arg is a copy of the structure in the kernel, but of the routing
  * table, whose user address it is. It is not looked at by create_irqchip.
  */
-long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg);
-long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg);
-long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg);
-long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg);
-long fonda_vm_get_pit2(struct fonda_vm *vm, void *arg);
-long fonda_vm_set_pit2(struct fonda_vm *vm, void *arg);
-long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg);
-long fonda_vm_irq_line(struct fonda_vm *vm, void *arg);
-long fonda_vm_irq_line_status(struct fonda_vm *vm, void *arg);
-long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg);
-long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg);
-long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_lapic(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_interrupt(struct fonda_vcpu *vcpu, void *arg);
+typedef long fonda_vm_handler(struct fonda_vm *vm, void *arg);
+typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg);
+fonda_vm_handler fonda_vm_create_irqchip, fonda_vm_get_irqchip, fonda_vm_set_irqchip,
+		 fonda_vm_create_pit2, fonda_vm_get_pit2, fonda_vm_set_pit2,
+		 fonda_vm_reinject_control, fonda_vm_irq_line, fonda_vm_set_gsi_routing,
+		 fonda_vm_signal_msi, fonda_vm_irqfd, fonda_vm_ioeventfd;
+fonda_vcpu_handler fonda_vcpu_get_lapic, fonda_vcpu_set_lapic, fonda_vcpu_interrupt;
 
 /* eventfd.c: vm->eventfds. */
 struct fonda_eventfds {
-	struct mutex lock;		/* irqfds and resamplers */
-	struct list_head irqfds;
-	struct list_head resamplers;	/* read under RCU */
+	struct mutex lock;
+	struct list_head irqfds;	/* under lock, read under RCU */
 	struct list_head ioeventfds;	/* under vm->slots_lock */
 };
 
 void fonda_eventfds_init(struct fonda_vm *vm);	/* by fonda_irq_init() */
 /* Ends every irqfd and ioeventfd; may sleep, may be called again. */
 void fonda_eventfds_release(struct fonda_vm *vm);
-/* A level-triggered interrupt of @gsi has been acknowledged. Any context. */
+/* An interrupt of @gsi has been acknowledged. Any context. */
 void fonda_irqfd_acked(struct fonda_vm *vm, int gsi);
-bool fonda_irqfd_resamples(struct fonda_vm *vm, int gsi);	/* under RCU */
-/* Who waits for which EOI has changed: routes, resamplers or the PIT's mode. */
-void fonda_irqchip_update_notify(struct fonda_vm *vm);
-long fonda_vm_irqfd(struct fonda_vm *vm, void *arg);
-long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg);
 
 #endif

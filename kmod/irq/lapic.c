@@ -10,132 +10,78 @@
 #include <linux/bitops.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
+#include <linux/ktime.h>
 #include <linux/string.h>
 
 #include "irq.h"
 
-/* Offsets of registers; x2APIC's MSR is 0x800 + offset / 16. */
-enum {
-	REG_ID		= 0x020,
-	REG_VERSION	= 0x030,
-	REG_TPR		= 0x080,
-	REG_APR		= 0x090,
-	REG_PPR		= 0x0a0,
-	REG_EOI		= 0x0b0,
-	REG_RRD		= 0x0c0,
-	REG_LDR		= 0x0d0,
-	REG_DFR		= 0x0e0,
-	REG_SVR		= 0x0f0,
-	REG_ISR		= 0x100,	/* eight each of these three */
-	REG_TMR		= 0x180,
-	REG_IRR		= 0x200,
-	REG_ESR		= 0x280,
-	REG_ICR		= 0x300,
-	REG_ICR2	= 0x310,
-	REG_LVTT	= 0x320,
-	REG_LVT_THERMAL	= 0x330,
-	REG_LVT_PMC	= 0x340,
-	REG_LINT0	= 0x350,
-	REG_LINT1	= 0x360,
-	REG_LVT_ERROR	= 0x370,
-	REG_TMICT	= 0x380,
-	REG_TMCCT	= 0x390,
-	REG_TDCR	= 0x3e0,
-	REG_SELF_IPI	= 0x3f0,	/* x2APIC only */
-};
-
 #define MSR_X2_BASE	0x800
 #define MSR_X2(reg)	(MSR_X2_BASE + (reg) / 16)
+#define REG_END		0x400		/* behind the last register */
 
+#define BASE_DEFAULT	0xfee00000ULL
 #define BASE_BSP	BIT_ULL(8)
 #define BASE_X2APIC	BIT_ULL(10)
 #define BASE_ENABLE	BIT_ULL(11)
 
 #define NR_LVTS		6
-/* Of an integrated APIC; bit 24: EOI broadcasts can be suppressed. */
+/* Of an integrated APIC. */
 #define VERSION		(0x14 | (NR_LVTS - 1) << 16)
-#define VERSION_DIRECTED_EOI	BIT(24)
-
-#define SVR_ENABLE	BIT(8)
-#define SVR_DIRECTED_EOI BIT(12)
 #define SVR_RESET	0xff
 #define SVR_WRITABLE	0x3ff		/* with the focus bit of old */
-
-#define LVT_MASKED	BIT(16)
-#define LVT_READ_ONLY	(BIT(12) | BIT(14))	/* delivery status, remote IRR */
-#define LVT_MODE(lvt)	(((lvt) >> 8) & 7)
-#define LVTT_MODE_MASK	(3 << 17)
-#define LVTT_PERIODIC	(1 << 17)
-#define LVTT_DEADLINE	(2 << 17)
-
-#define ESR_SEND_ILLEGAL	BIT(5)
-#define ESR_RECEIVED_ILLEGAL	BIT(6)
-#define ESR_ILLEGAL_REGISTER	BIT(7)
-
-#define ICR_LOGICAL	BIT(11)
-#define ICR_BUSY	BIT(12)
-#define ICR_ASSERT	BIT(14)
-#define ICR_LEVEL	BIT(15)
-#define ICR_SHORTHAND(icr)	(((icr) >> 18) & 3)
+#define LVT_READ_ONLY	(APIC_SEND_PENDING | APIC_LVT_REMOTE_IRR)
+#define LVTT_MODE_MASK	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
+#define SHORTHAND_MASK	APIC_DEST_ALLBUT
 /* Of x2APIC mode; the busy bit of xAPIC mode may be written. */
 #define ICR_RESERVED	(GENMASK_ULL(31, 20) | GENMASK_ULL(17, 16) | BIT_ULL(13))
-#define SHORTHAND_SELF	1
-#define SHORTHAND_ALL	2
-#define SHORTHAND_OTHERS 3
-
-#define XAPIC_BROADCAST	0xff
-#define X2APIC_BROADCAST 0xffffffff
+#define BROADCAST	0xffffffff	/* 0xff in xAPIC mode */
 
 /* Vectors below are the processor's exceptions. */
 #define FIRST_VECTOR	16
 
 static u32 get_reg(const struct fonda_lapic *apic, u32 reg)
 {
-	return READ_ONCE(apic->regs[reg / 4]);
+	return READ_ONCE(apic->regs[reg / 16]);
 }
 
 static void set_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 {
-	WRITE_ONCE(apic->regs[reg / 4], val);
+	WRITE_ONCE(apic->regs[reg / 16], val);
 }
 
-/* -- IRR, ISR, TMR: 256 bits each, 32 of them every 16 bytes ---------------- */
-
-static unsigned long *vector_regs(struct fonda_lapic *apic, u32 reg)
+/* Where a register is kept: 256 bits of vectors are eight of them. */
+static u32 *reg_at(struct fonda_lapic *apic, u32 reg)
 {
-	return (unsigned long *)&apic->regs[reg / 4];
+	switch (reg & ~0x7f) {
+	case APIC_ISR:
+		return (u32 *)apic->isr + (reg - APIC_ISR) / 16;
+	case APIC_TMR:
+		return (u32 *)apic->tmr + (reg - APIC_TMR) / 16;
+	case APIC_IRR:
+		return (u32 *)apic->irr + (reg - APIC_IRR) / 16;
+	default:
+		return &apic->regs[reg / 16];
+	}
 }
 
-static unsigned int vector_bit(u8 vector)
+/* Highest of 256 bits that is set, or -1. */
+static __always_inline int highest_vector(const unsigned long *bits)
 {
-	return (vector / 32) * 128 + vector % 32;
-}
+	int i;
 
-/* Highest bit of 256 that is set, or -1. Not a loop: every entry may ask. */
-static __always_inline int highest_vector(const u32 *bits)
-{
-#define TRY_WORD(word) do {						\
-	u32 val = READ_ONCE(bits[(word) * 4]);				\
-									\
-	if (val)							\
-		return (word) * 32 + fls(val) - 1;			\
-} while (0)
-	TRY_WORD(7);
-	TRY_WORD(6);
-	TRY_WORD(5);
-	TRY_WORD(4);
-	TRY_WORD(3);
-	TRY_WORD(2);
-	TRY_WORD(1);
-	TRY_WORD(0);
+	for (i = 256 / BITS_PER_LONG - 1; i >= 0; i--) {
+		unsigned long word = READ_ONCE(bits[i]);
+
+		if (word)
+			return i * BITS_PER_LONG + __fls(word);
+	}
 	return -1;
-#undef TRY_WORD
 }
 
 /* "Task and Processor Priorities" */
 static u32 processor_priority(const struct fonda_lapic *apic)
 {
-	u32 tpr = get_reg(apic, REG_TPR) & 0xff;
+	u32 tpr = get_reg(apic, APIC_TASKPRI) & 0xff;
 	u32 isr = apic->isr_top < 0 ? 0 : apic->isr_top & 0xf0;
 
 	return (tpr & 0xf0) >= isr ? tpr : isr;
@@ -143,16 +89,15 @@ static u32 processor_priority(const struct fonda_lapic *apic)
 
 static __always_inline int find_vector(struct fonda_lapic *apic, bool *tpr_blocked)
 {
-	int vector, in_service;
+	int vector;
 
 	if (unlikely(!apic->enabled))
 		return -1;
-	vector = highest_vector(&apic->regs[REG_IRR / 4]);
+	vector = highest_vector(apic->irr);
 	/* A whole class is held back; -1, nothing in service, stays -1. */
-	in_service = apic->isr_top | 0xf;
-	if (vector <= in_service)
+	if (vector <= (apic->isr_top | 0xf))
 		return -1;
-	if (vector <= (int)(get_reg(apic, REG_TPR) | 0xf)) {
+	if (vector <= (int)(get_reg(apic, APIC_TASKPRI) | 0xf)) {
 		*tpr_blocked = true;
 		return -1;
 	}
@@ -169,95 +114,69 @@ int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked)
 	int vector = find_vector(apic, tpr_blocked);
 
 	if (vector >= 0)
-		clear_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
+		clear_bit(vector, apic->irr);
 	return vector;
 }
 
-void lapic_withdraw(struct fonda_lapic *apic, u8 vector)
+void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken)
 {
-	set_bit(vector_bit(vector), vector_regs(apic, REG_IRR));
-	lapic_recheck(apic);
+	if (taken) {
+		__set_bit(vector, apic->isr);
+		/* Only a higher one can interrupt the one in service. */
+		apic->isr_top = vector;
+	} else {
+		set_bit(vector, apic->irr);
+		lapic_recheck(apic);
+	}
 }
 
 static void end_of_interrupt(struct fonda_lapic *apic)
 {
 	int vector = apic->isr_top;
-	u32 *isr, bit;
 
 	if (unlikely(vector < 0))
 		return;
-	isr = &apic->regs[(REG_ISR + (vector / 32) * 16) / 4];
-	bit = 1u << vector % 32;
-	*isr &= ~bit;
-	apic->isr_top = highest_vector(&apic->regs[REG_ISR / 4]);
+	__clear_bit(vector, apic->isr);
+	apic->isr_top = highest_vector(apic->isr);
 	/* What this one held back. */
-	if (highest_vector(&apic->regs[REG_IRR / 4]) >= 0)
+	if (highest_vector(apic->irr) >= 0)
 		lapic_recheck(apic);
 
 	/* "Signaling Interrupt Servicing Completion" */
-	if (test_bit(vector, apic->chip->eoi_vectors) ||
-	    (isr[(REG_TMR - REG_ISR) / 4] & bit &&
-	     !(get_reg(apic, REG_SVR) & SVR_DIRECTED_EOI)))
+	if (unlikely(test_bit(vector, apic->chip->eoi_vectors)) ||
+	    (unlikely(test_bit(vector, apic->tmr)) &&
+	     !(get_reg(apic, APIC_SPIV) & APIC_SPIV_DIRECTED_EOI)))
 		lapic_eoi_broadcast(apic, vector);
 }
 
 /* -- messages that arrive --------------------------------------------------- */
 
 /* "Error Handling": note it; the first of a kind interrupts. */
-static void error(struct fonda_lapic *apic, u8 bit)
+static noinline void error(struct fonda_lapic *apic, u8 bit)
 {
-	u32 lvt = get_reg(apic, REG_LVT_ERROR);
+	u32 lvt = get_reg(apic, APIC_LVTERR);
 
 	if (READ_ONCE(apic->esr) & bit)
 		return;
 	WRITE_ONCE(apic->esr, apic->esr | bit);
 	/* An illegal vector here must not be an error once more. */
-	if (!(lvt & LVT_MASKED) && (u8)lvt >= FIRST_VECTOR)
-		lapic_accept_fixed(apic, lvt, false);
+	if (!(lvt & APIC_LVT_MASKED) && (u8)lvt >= FIRST_VECTOR)
+		lapic_accept(apic, (u8)lvt);
 }
 
-int lapic_accept_fixed(struct fonda_lapic *apic, u8 vector, bool level)
+static noinline int accept_other(struct fonda_lapic *apic, u32 icr)
 {
-	unsigned int bit = vector_bit(vector);
-
-	if (unlikely(!READ_ONCE(apic->sw_enabled)))
-		return -1;
-	if (unlikely(vector < FIRST_VECTOR)) {
-		error(apic, ESR_RECEIVED_ILLEGAL);
-		return -1;
-	}
-	/* The trigger mode first: the EOI may follow at once. */
-	if (unlikely(test_bit(bit, vector_regs(apic, REG_TMR)) != level)) {
-		if (level)
-			set_bit(bit, vector_regs(apic, REG_TMR));
-		else
-			clear_bit(bit, vector_regs(apic, REG_TMR));
-	}
-	if (test_and_set_bit(bit, vector_regs(apic, REG_IRR)))
-		return 0;
-	lapic_raise(apic);
-	return 1;
-}
-
-int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg)
-{
-	switch (msg->mode) {
-	case FONDA_DM_FIXED:
-	case FONDA_DM_LOWEST:
-		return lapic_accept_fixed(apic, msg->vector, msg->level);
-	case FONDA_DM_NMI:
+	switch (icr & APIC_DM_FIXED_MASK) {
+	case APIC_DM_NMI:
 		lapic_send_nmi(apic);
 		return 1;
-	case FONDA_DM_INIT:
-		/* The de-assert synchronised arbitration ids, of old. */
-		if (msg->deassert)
-			return 0;
+	case APIC_DM_INIT:
 		/* A SIPI that came before it is void. */
 		xchg(&apic->events, FONDA_LAPIC_INIT);
 		lapic_send_event(apic);
 		return 1;
-	case FONDA_DM_SIPI:
-		WRITE_ONCE(apic->sipi_vector, msg->vector);
+	case APIC_DM_STARTUP:
+		WRITE_ONCE(apic->sipi_vector, icr);
 		smp_wmb();	/* pairs with the xchg() that takes the events */
 		set_bit(__ffs(FONDA_LAPIC_SIPI), &apic->events);
 		lapic_send_event(apic);
@@ -268,17 +187,38 @@ int lapic_accept(struct fonda_lapic *apic, const struct fonda_irq_msg *msg)
 	}
 }
 
+int lapic_accept(struct fonda_lapic *apic, u32 icr)
+{
+	u8 vector = icr;
+
+	if (unlikely((icr & APIC_DM_FIXED_MASK) > APIC_DM_LOWEST))
+		return accept_other(apic, icr);
+	if (unlikely(!READ_ONCE(apic->sw_enabled)))
+		return -1;
+	if (unlikely(vector < FIRST_VECTOR)) {
+		error(apic, APIC_ESR_RECVILL);
+		return -1;
+	}
+	/* The trigger mode first: the EOI may follow at once. */
+	if (unlikely(test_bit(vector, apic->tmr) != !!(icr & APIC_INT_LEVELTRIG)))
+		assign_bit(vector, apic->tmr, icr & APIC_INT_LEVELTRIG);
+	if (test_and_set_bit(vector, apic->irr))
+		return 0;
+	lapic_raise(apic);
+	return 1;
+}
+
 /* "Logical Destination Mode" */
 static bool matches_logical(struct fonda_lapic *apic, u32 dest)
 {
-	u32 ldr = get_reg(apic, REG_LDR);
+	u32 ldr = get_reg(apic, APIC_LDR);
 
 	if (apic->x2apic)
 		return dest >> 16 == ldr >> 16 && dest & ldr & 0xffff;
 
 	ldr >>= 24;
 	dest &= 0xff;
-	if (get_reg(apic, REG_DFR) >> 28)	/* flat */
+	if (get_reg(apic, APIC_DFR) >> 28)	/* flat */
 		return dest & ldr;
 	return dest >> 4 == ldr >> 4 && dest & ldr & 0xf;
 }
@@ -287,66 +227,51 @@ bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical)
 {
 	if (!apic->enabled)
 		return false;
-	if (dest == (apic->x2apic ? X2APIC_BROADCAST : XAPIC_BROADCAST))
-		return true;
-	if (dest == X2APIC_BROADCAST)	/* from an x2APIC-mode sender */
+	if (dest == BROADCAST || (dest == 0xff && !apic->x2apic))
 		return true;
 	if (logical)
 		return matches_logical(apic, dest);
 	/* An id above 255 is only reached by it, in either mode. */
 	if (apic->x2apic || apic->id > 0xff)
 		return dest == apic->id;
-	return dest == get_reg(apic, REG_ID) >> 24;
+	return dest == get_reg(apic, APIC_ID) >> 24;
 }
 
 bool lapic_accepts_extint(struct fonda_lapic *apic)
 {
-	u32 lvt = get_reg(apic, REG_LINT0);
-
 	/* Switched off, LINT0 is the pin INTR, which only the first CPU has wired. */
 	if (!READ_ONCE(apic->enabled))
-		return apic->base & BASE_BSP;
-	return !(lvt & LVT_MASKED) && LVT_MODE(lvt) == FONDA_DM_EXTINT;
+		return lapic_is_bsp(apic);
+	return (get_reg(apic, APIC_LVT0) & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
 }
 
 /* -- messages that are sent ------------------------------------------------- */
 
-static void send_shorthand(struct fonda_lapic *apic, const struct fonda_irq_msg *msg,
-			   bool self)
-{
-	struct fonda_lapic *target;
-	int i;
-
-	for (i = 0; (target = fonda_lapic_by_index(apic->chip, i)); i++)
-		if (READ_ONCE(target->enabled) && (self || target != apic))
-			lapic_accept(target, msg);
-}
-
 /* "Interrupt Command Register (ICR)" */
 static void send_ipi(struct fonda_lapic *apic, u32 icr, u32 dest)
 {
-	struct fonda_irq_msg msg = {
-		.dest = dest,
-		.vector = icr,
-		.mode = (icr >> 8) & 7,
-		.logical = icr & ICR_LOGICAL,
-		.deassert = icr & ICR_LEVEL && !(icr & ICR_ASSERT),
-	};
+	u32 mode = icr & APIC_DM_FIXED_MASK, shorthand = icr & SHORTHAND_MASK;
+	struct fonda_lapic *target;
+	int i;
 
-	if (msg.mode <= FONDA_DM_LOWEST && msg.vector < FIRST_VECTOR) {
-		error(apic, ESR_SEND_ILLEGAL);
+	if (unlikely(mode <= APIC_DM_LOWEST && (u8)icr < FIRST_VECTOR)) {
+		error(apic, APIC_ESR_SENDILL);
 		return;
 	}
-	switch (ICR_SHORTHAND(icr)) {
-	case SHORTHAND_SELF:
-		lapic_accept(apic, &msg);
-		break;
-	case SHORTHAND_ALL:
-	case SHORTHAND_OTHERS:
-		send_shorthand(apic, &msg, ICR_SHORTHAND(icr) == SHORTHAND_ALL);
-		break;
-	default:
-		fonda_irq_deliver(apic->chip, &msg, apic);
+	/* The de-assert of an INIT synchronised arbitration ids, of old. */
+	if (unlikely(mode == APIC_DM_INIT && icr & APIC_INT_LEVELTRIG && !(icr & APIC_INT_ASSERT)))
+		return;
+	/* All others are edges whatever they say. */
+	icr &= ~APIC_INT_LEVELTRIG;
+	if (shorthand == APIC_DEST_SELF) {
+		lapic_accept(apic, icr);
+	} else if (likely(!shorthand)) {
+		fonda_irq_deliver(apic->chip, dest, icr);
+	} else {
+		for (i = 0; (target = fonda_lapic_by_index(apic->chip, i)); i++)
+			if (READ_ONCE(target->enabled) &&
+			    (shorthand == APIC_DEST_ALLINC || target != apic))
+				lapic_accept(target, icr);
 	}
 }
 
@@ -354,49 +279,74 @@ static void send_ipi(struct fonda_lapic *apic, u32 icr, u32 dest)
 
 static bool deadline_mode(const struct fonda_lapic *apic)
 {
-	return (get_reg(apic, REG_LVTT) & LVTT_MODE_MASK) == LVTT_DEADLINE;
+	return (get_reg(apic, APIC_LVTT) & LVTT_MODE_MASK) == APIC_LVT_TIMER_TSCDEADLINE;
 }
 
 static bool periodic_mode(const struct fonda_lapic *apic)
 {
-	return (get_reg(apic, REG_LVTT) & LVTT_MODE_MASK) == LVTT_PERIODIC;
+	return (get_reg(apic, APIC_LVTT) & LVTT_MODE_MASK) == APIC_LVT_TIMER_PERIODIC;
 }
 
 /* "Divide Configuration Register": the timer's clock ticks every nanosecond. */
 static u32 divisor(const struct fonda_lapic *apic)
 {
-	u32 tdcr = get_reg(apic, REG_TDCR);
+	u32 tdcr = get_reg(apic, APIC_TDCR);
 
 	return 1u << ((((tdcr & 3) | (tdcr & 8) >> 1) + 1) & 7);
 }
 
 static void timer_interrupt(struct fonda_lapic *apic)
 {
-	u32 lvt = get_reg(apic, REG_LVTT);
+	u32 lvt = get_reg(apic, APIC_LVTT);
 
-	if (!(lvt & LVT_MASKED))
-		lapic_accept_fixed(apic, lvt, false);
+	if (!(lvt & APIC_LVT_MASKED))
+		lapic_accept(apic, (u8)lvt);
 }
 
-bool lapic_timer_expired(struct fonda_lapic *apic)
+enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
 {
+	struct fonda_lapic *apic = container_of(timer, struct fonda_lapic, timer);
+	u64 tsc, ns;
+
+	/* It is off the queue, then the deadline is looked at: lapic_set_deadline(). */
+	smp_mb();
+	if (deadline_mode(apic)) {
+		tsc = READ_ONCE(apic->tsc_deadline);
+		ns = lapic_deadline_ns(apic, tsc);
+		if (ns) {
+			WRITE_ONCE(apic->timer_tsc, tsc);
+			hrtimer_set_expires(timer, ns_to_ktime(ns));
+			return HRTIMER_RESTART;
+		}
+	}
 	timer_interrupt(apic);
-	return periodic_mode(apic);
+	if (!periodic_mode(apic))
+		return HRTIMER_NORESTART;
+	/* From the time it was due, so that the period does not drift. */
+	hrtimer_forward_now(timer, ns_to_ktime(max(READ_ONCE(apic->period_ns),
+						   fonda_timer_min_ns())));
+	return HRTIMER_RESTART;
 }
 
 static void timer_stop(struct fonda_lapic *apic)
 {
-	lapic_timer_cancel(apic);
+	hrtimer_cancel(&apic->timer);
 	apic->armed = false;
 	apic->tsc_deadline = 0;
+}
+
+/* On this CPU: where the vCPU runs its expiry makes it leave the guest. */
+static void timer_start(struct fonda_lapic *apic, u64 expires_ns)
+{
+	hrtimer_start(&apic->timer, ns_to_ktime(expires_ns), HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
 /* Count from @count down to 0, then, if periodic, from the initial count. */
 static void timer_count(struct fonda_lapic *apic, u32 count)
 {
-	u64 period = (u64)get_reg(apic, REG_TMICT) * divisor(apic);
+	u64 period = (u64)get_reg(apic, APIC_TMICT) * divisor(apic);
 	u64 first = (u64)count * divisor(apic);
-	u64 now = fonda_time_ns();
+	u64 now = ktime_get_ns();
 
 	timer_stop(apic);
 	if (!period)
@@ -407,7 +357,7 @@ static void timer_count(struct fonda_lapic *apic, u32 count)
 	apic->period_ns = period;
 	apic->start_ns = now + first - period;
 	apic->armed = true;
-	lapic_timer_start(apic, now + first);
+	timer_start(apic, now + first);
 }
 
 static u32 current_count(struct fonda_lapic *apic)
@@ -416,7 +366,7 @@ static u32 current_count(struct fonda_lapic *apic)
 
 	if (!apic->armed)
 		return 0;
-	elapsed = fonda_time_ns() - apic->start_ns;
+	elapsed = ktime_get_ns() - apic->start_ns;
 	if (elapsed >= apic->period_ns) {
 		if (!periodic_mode(apic))
 			return 0;
@@ -424,68 +374,85 @@ static u32 current_count(struct fonda_lapic *apic)
 	}
 	/* A period that was stretched would show more than it was loaded with. */
 	return min_t(u64, (apic->period_ns - elapsed) / divisor(apic),
-		     get_reg(apic, REG_TMICT));
+		     get_reg(apic, APIC_TMICT));
 }
 
 u64 lapic_get_deadline(struct fonda_lapic *apic)
 {
-	if (!apic->tsc_deadline)
-		return 0;
 	/*
 	 * The register is 0 once the interrupt has been sent; whoever sees 0,
 	 * a VMM that saves the state above all, must see the interrupt too.
 	 */
-	if (!lapic_deadline_ns(apic, apic->tsc_deadline)) {
-		if (lapic_timer_cancel(apic))
+	if (apic->tsc_deadline && !lapic_deadline_ns(apic, apic->tsc_deadline)) {
+		if (hrtimer_cancel(&apic->timer))
 			timer_interrupt(apic);
 		apic->tsc_deadline = 0;
 	}
 	return apic->tsc_deadline;
 }
 
-/* "TSC-Deadline Mode" */
-void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
+static void deadline_start(struct fonda_lapic *apic, u64 guest_tsc)
 {
 	u64 ns;
 
+	timer_stop(apic);
+	ns = lapic_deadline_ns(apic, guest_tsc);
+	if (ns) {
+		apic->tsc_deadline = guest_tsc;
+		WRITE_ONCE(apic->timer_tsc, guest_tsc);
+		timer_start(apic, ns);
+	} else {
+		timer_interrupt(apic);
+	}
+}
+
+/* "TSC-Deadline Mode" */
+void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
+{
 	if (!apic->enabled || !deadline_mode(apic))
 		return;
 	if (!guest_tsc) {
 		timer_stop(apic);
 		return;
 	}
-	ns = lapic_deadline_ns(apic, guest_tsc);
-	if (ns) {
-		/* Armed already or not: it is armed for this now. */
-		apic->tsc_deadline = guest_tsc;
-		lapic_timer_start(apic, ns);
-	} else {
-		timer_stop(apic);
-		timer_interrupt(apic);
-	}
+	/*
+	 * Guests put off their deadline again and again. The timer may expire at
+	 * the one before: it looks at what is in force then, and goes on waiting.
+	 */
+	WRITE_ONCE(apic->tsc_deadline, guest_tsc);
+	smp_mb();
+	if (!hrtimer_is_queued(&apic->timer) || READ_ONCE(apic->timer_tsc) > guest_tsc)
+		deadline_start(apic, guest_tsc);
+}
+
+void lapic_tsc_changed(struct fonda_lapic *apic)
+{
+	if (apic->tsc_deadline)
+		deadline_start(apic, apic->tsc_deadline);
 }
 
 /* -- registers -------------------------------------------------------------- */
 
-static u32 version(struct fonda_lapic *apic)
+/* With the IOAPIC in user space a guest may tell that of an EOI by itself. */
+static bool has_directed_eoi(const struct fonda_lapic *apic)
 {
-	return VERSION | (lapic_has_directed_eoi(apic) ? VERSION_DIRECTED_EOI : 0);
+	return apic->chip->mode == FONDA_IRQCHIP_SPLIT;
 }
 
 /* "Local Vector Table": which bits of @reg exist; 0: it is not one. */
 static u32 lvt_bits(u32 reg)
 {
 	switch (reg) {
-	case REG_LVTT:
-		return 0xff | LVT_MASKED | LVTT_MODE_MASK;
-	case REG_LVT_THERMAL:
-	case REG_LVT_PMC:
-		return 0x7ff | LVT_MASKED;
-	case REG_LINT0:
-	case REG_LINT1:
-		return 0xa7ff | LVT_MASKED;
-	case REG_LVT_ERROR:
-		return 0xff | LVT_MASKED;
+	case APIC_LVTT:
+		return 0xff | APIC_LVT_MASKED | LVTT_MODE_MASK;
+	case APIC_LVTTHMR:
+	case APIC_LVTPC:
+		return 0x7ff | APIC_LVT_MASKED;
+	case APIC_LVT0:
+	case APIC_LVT1:
+		return 0xa7ff | APIC_LVT_MASKED;
+	case APIC_LVTERR:
+		return 0xff | APIC_LVT_MASKED;
 	default:
 		return 0;
 	}
@@ -493,7 +460,7 @@ static u32 lvt_bits(u32 reg)
 
 static u32 svr_bits(struct fonda_lapic *apic)
 {
-	return SVR_WRITABLE | (lapic_has_directed_eoi(apic) ? SVR_DIRECTED_EOI : 0);
+	return SVR_WRITABLE | (has_directed_eoi(apic) ? APIC_SPIV_DIRECTED_EOI : 0);
 }
 
 static void write_lvt(struct fonda_lapic *apic, u32 reg, u32 val)
@@ -502,73 +469,64 @@ static void write_lvt(struct fonda_lapic *apic, u32 reg, u32 val)
 
 	val &= lvt_bits(reg);
 	if (!apic->sw_enabled)
-		val |= LVT_MASKED;
-	if (reg != REG_LVTT) {
-		set_reg(apic, reg, val);
-		if (reg == REG_LINT0)
-			lapic_recheck(apic);
-		return;
-	}
-	if ((old ^ val) & LVTT_DEADLINE) {
+		val |= APIC_LVT_MASKED;
+	if (reg == APIC_LVTT && (old ^ val) & APIC_LVT_TIMER_TSCDEADLINE) {
 		/* Entering and leaving deadline mode disarms the timer. */
 		timer_stop(apic);
-		set_reg(apic, REG_TMICT, 0);
-	} else if (apic->armed && val & ~old & LVTT_PERIODIC) {
+		set_reg(apic, APIC_TMICT, 0);
+	} else if (reg == APIC_LVTT && apic->armed && val & ~old & APIC_LVT_TIMER_PERIODIC) {
 		/* A one shot that is still counting goes on as periodic. */
 		apic->armed = current_count(apic);
 		WRITE_ONCE(apic->period_ns, max(apic->period_ns, fonda_timer_min_ns()));
 	}
 	set_reg(apic, reg, val);
+	if (reg == APIC_LVT0)
+		lapic_recheck(apic);
 }
 
-static void write_svr(struct fonda_lapic *apic, u32 val)
+/* "Local APIC State After It Has Been Software Disabled" */
+static void mask_lvts(struct fonda_lapic *apic)
 {
 	u32 reg;
 
-	set_reg(apic, REG_SVR, val & svr_bits(apic));
-	WRITE_ONCE(apic->sw_enabled, val & SVR_ENABLE);
-	if (apic->sw_enabled)
-		return;
-	/* "Local APIC State After It Has Been Software Disabled" */
-	for (reg = REG_LVTT; reg <= REG_LVT_ERROR; reg += 16)
-		set_reg(apic, reg, get_reg(apic, reg) | LVT_MASKED);
-}
-
-static void write_tdcr(struct fonda_lapic *apic, u32 val)
-{
-	u32 count = current_count(apic);
-
-	set_reg(apic, REG_TDCR, val & 0xb);
-	if (count)
-		timer_count(apic, count);
+	for (reg = APIC_LVTT; reg <= APIC_LVTERR; reg += 16)
+		set_reg(apic, reg, get_reg(apic, reg) | APIC_LVT_MASKED);
 }
 
 /* What both modes write alike. */
 static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 {
+	u32 count;
+
 	switch (reg) {
-	case REG_TPR:
-		set_reg(apic, REG_TPR, val & 0xff);
+	case APIC_TASKPRI:
+		set_reg(apic, reg, val & 0xff);
 		break;
-	case REG_EOI:
+	case APIC_EOI:
 		end_of_interrupt(apic);
 		break;
-	case REG_SVR:
-		write_svr(apic, val);
+	case APIC_SPIV:
+		set_reg(apic, reg, val & svr_bits(apic));
+		WRITE_ONCE(apic->sw_enabled, val & APIC_SPIV_APIC_ENABLED);
+		if (!apic->sw_enabled)
+			mask_lvts(apic);
 		break;
-	case REG_ESR:
+	case APIC_ESR:
 		/* A write makes visible what has gathered since the last one. */
-		set_reg(apic, REG_ESR, apic->esr);
+		set_reg(apic, reg, apic->esr);
 		WRITE_ONCE(apic->esr, 0);
 		break;
-	case REG_TMICT:
+	case APIC_TMICT:
 		if (deadline_mode(apic))
 			break;
-		set_reg(apic, REG_TMICT, val);
+		set_reg(apic, reg, val);
 		timer_count(apic, val);
 		break;
-	case REG_TDCR:
-		write_tdcr(apic, val);
+	case APIC_TDCR:
+		count = current_count(apic);
+		set_reg(apic, reg, val & APIC_TDR_DIV_1);
+		if (count)
+			timer_count(apic, count);
 		break;
 	default:
 		if (lvt_bits(reg))
@@ -577,33 +535,26 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 	}
 }
 
-static void write_id(struct fonda_lapic *apic, u32 val)
-{
-	/* Ids above 255 do not fit here and are not the guest's to change. */
-	if (apic->id > 0xff)
-		return;
-	fonda_apic_map_move(apic->chip, apic, get_reg(apic, REG_ID) >> 24, val >> 24);
-	set_reg(apic, REG_ID, val & 0xff000000);
-}
-
 static void write_xapic(struct fonda_lapic *apic, u32 reg, u32 val)
 {
 	switch (reg) {
-	case REG_ID:
-		write_id(apic, val);
+	case APIC_ID:
+		/* Ids above 255 do not fit here and are not the guest's to change. */
+		if (apic->id > 0xff)
+			break;
+		set_reg(apic, reg, val & 0xff000000);
+		fonda_apic_map_update(apic);
 		break;
-	case REG_LDR:
-		set_reg(apic, REG_LDR, val & 0xff000000);
+	case APIC_LDR:
+	case APIC_ICR2:
+		set_reg(apic, reg, val & 0xff000000);
 		break;
-	case REG_DFR:
-		set_reg(apic, REG_DFR, val | 0x0fffffff);
+	case APIC_DFR:
+		set_reg(apic, reg, val | 0x0fffffff);
 		break;
-	case REG_ICR:
-		set_reg(apic, REG_ICR, val & ~ICR_BUSY);
-		send_ipi(apic, val, get_reg(apic, REG_ICR2) >> 24);
-		break;
-	case REG_ICR2:
-		set_reg(apic, REG_ICR2, val & 0xff000000);
+	case APIC_ICR:
+		set_reg(apic, reg, val & ~APIC_ICR_BUSY);
+		send_ipi(apic, val, get_reg(apic, APIC_ICR2) >> 24);
 		break;
 	default:
 		write_reg(apic, reg, val);
@@ -615,25 +566,25 @@ static void write_xapic(struct fonda_lapic *apic, u32 reg, u32 val)
 #define REG_BIT(reg)	BIT_ULL((reg) / 16)
 #define REG_BITS(reg, n) (GENMASK_ULL((n) - 1, 0) << (reg) / 16)
 
-#define X2_READABLE (REG_BIT(REG_ID) | REG_BIT(REG_VERSION) | REG_BIT(REG_TPR) |	\
-	REG_BIT(REG_PPR) | REG_BIT(REG_LDR) | REG_BIT(REG_SVR) |			\
-	REG_BITS(REG_ISR, 24) | REG_BIT(REG_ESR) | REG_BIT(REG_ICR) |			\
-	REG_BITS(REG_LVTT, NR_LVTS) | REG_BIT(REG_TMICT) | REG_BIT(REG_TMCCT) |		\
-	REG_BIT(REG_TDCR))
-#define XAPIC_REGS (X2_READABLE | REG_BIT(REG_APR) | REG_BIT(REG_EOI) |		\
-	REG_BIT(REG_RRD) | REG_BIT(REG_DFR) | REG_BIT(REG_ICR2))
+#define X2_READABLE (REG_BIT(APIC_ID) | REG_BIT(APIC_LVR) | REG_BIT(APIC_TASKPRI) |	\
+	REG_BIT(APIC_PROCPRI) | REG_BIT(APIC_LDR) | REG_BIT(APIC_SPIV) |		\
+	REG_BITS(APIC_ISR, 24) | REG_BIT(APIC_ESR) | REG_BIT(APIC_ICR) |		\
+	REG_BITS(APIC_LVTT, NR_LVTS) | REG_BIT(APIC_TMICT) | REG_BIT(APIC_TMCCT) |	\
+	REG_BIT(APIC_TDCR))
+#define XAPIC_REGS (X2_READABLE | REG_BIT(APIC_ARBPRI) | REG_BIT(APIC_EOI) |		\
+	REG_BIT(APIC_RRR) | REG_BIT(APIC_DFR) | REG_BIT(APIC_ICR2))
 
 static u32 read_reg(struct fonda_lapic *apic, u32 reg)
 {
 	switch (reg) {
-	case REG_PPR:
+	case APIC_PROCPRI:
 		return processor_priority(apic);
-	case REG_VERSION:
-		return version(apic);
-	case REG_TMCCT:
+	case APIC_LVR:
+		return VERSION | (has_directed_eoi(apic) ? APIC_LVR_DIRECTED_EOI : 0);
+	case APIC_TMCCT:
 		return current_count(apic);
 	default:
-		return get_reg(apic, reg);
+		return READ_ONCE(*reg_at(apic, reg));
 	}
 }
 
@@ -646,10 +597,10 @@ int lapic_read(struct fonda_lapic *apic, u32 offset, int len, void *data)
 	/* "Local APIC Register Address Map": 32 bits of every 128. */
 	if ((offset & 0xf) + len > 4)
 		return 0;
-	if (reg < 0x400 && XAPIC_REGS & REG_BIT(reg))
+	if (reg < REG_END && XAPIC_REGS & REG_BIT(reg))
 		val = read_reg(apic, reg);
 	else
-		error(apic, ESR_ILLEGAL_REGISTER);
+		error(apic, APIC_ESR_ILLREGA);
 	memcpy(data, (u8 *)&val + (offset & 0xf), len);
 	return 0;
 }
@@ -661,10 +612,10 @@ int lapic_write(struct fonda_lapic *apic, u32 offset, int len, const void *data)
 	if (offset & 0xf || len != 4)
 		return 0;
 	memcpy(&val, data, sizeof(val));
-	if (offset < 0x400 && XAPIC_REGS & REG_BIT(offset))
+	if (offset < REG_END && XAPIC_REGS & REG_BIT(offset))
 		write_xapic(apic, offset, val);
 	else
-		error(apic, ESR_ILLEGAL_REGISTER);
+		error(apic, APIC_ESR_ILLREGA);
 	return 0;
 }
 
@@ -672,11 +623,11 @@ int lapic_read_x2(struct fonda_lapic *apic, u32 msr, u64 *val)
 {
 	u32 reg = (msr - MSR_X2_BASE) * 16;
 
-	if (!apic->x2apic || reg >= 0x400 || !(X2_READABLE & REG_BIT(reg)))
+	if (!apic->x2apic || reg >= REG_END || !(X2_READABLE & REG_BIT(reg)))
 		return 1;
 	*val = read_reg(apic, reg);
-	if (reg == REG_ICR)
-		*val |= (u64)get_reg(apic, REG_ICR2) << 32;
+	if (reg == APIC_ICR)
+		*val |= (u64)get_reg(apic, APIC_ICR2) << 32;
 	return 0;
 }
 
@@ -684,30 +635,30 @@ int lapic_read_x2(struct fonda_lapic *apic, u32 msr, u64 *val)
 static u32 x2_writable(struct fonda_lapic *apic, u32 reg)
 {
 	switch (reg) {
-	case REG_TPR:
-	case REG_SELF_IPI:
+	case APIC_TASKPRI:
+	case APIC_SELF_IPI:
 		return 0xff;
-	case REG_SVR:
+	case APIC_SPIV:
 		return svr_bits(apic);
-	case REG_TMICT:
+	case APIC_TMICT:
 		return ~0u;
-	case REG_TDCR:
-		return 0xb;
+	case APIC_TDCR:
+		return APIC_TDR_DIV_1;
 	default:
 		/* Read-only bits may be written; Linux does so on its way down. */
 		return lvt_bits(reg) ? lvt_bits(reg) | LVT_READ_ONLY : 0;
 	}
 }
 
-static int write_x2(struct fonda_lapic *apic, u32 reg, u64 val)
+static noinline int write_x2(struct fonda_lapic *apic, u32 reg, u64 val)
 {
 	u32 bits = x2_writable(apic, reg);
 
-	/* EOI and ESR exist, and take 0 only. */
-	if ((!bits && reg != REG_ESR) || val & ~(u64)bits)
+	/* ESR exists, and takes 0 only. */
+	if ((!bits && reg != APIC_ESR) || val & ~(u64)bits || reg >= REG_END)
 		return 1;
-	if (reg == REG_SELF_IPI)
-		send_ipi(apic, val | SHORTHAND_SELF << 18, 0);
+	if (reg == APIC_SELF_IPI)
+		send_ipi(apic, val | APIC_DEST_SELF, 0);
 	else
 		write_reg(apic, reg, val);
 	return 0;
@@ -715,77 +666,63 @@ static int write_x2(struct fonda_lapic *apic, u32 reg, u64 val)
 
 int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val)
 {
-	if (!apic->x2apic)
+	if (unlikely(!apic->x2apic))
 		return 1;
 	switch (msr) {
-	case MSR_X2(REG_EOI):
+	case MSR_X2(APIC_EOI):
 		if (val)
 			return 1;
 		end_of_interrupt(apic);
 		return 0;
-	case MSR_X2(REG_ICR):
+	case MSR_X2(APIC_ICR):
 		if (val & ICR_RESERVED)
 			return 1;
-		val &= ~(u64)ICR_BUSY;
-		set_reg(apic, REG_ICR, val);
-		set_reg(apic, REG_ICR2, val >> 32);
+		set_reg(apic, APIC_ICR, val & ~(u64)APIC_ICR_BUSY);
+		set_reg(apic, APIC_ICR2, val >> 32);
 		send_ipi(apic, val, val >> 32);
 		return 0;
 	default:
-		if (msr >= MSR_X2(0x400))
-			return 1;
 		return write_x2(apic, (msr - MSR_X2_BASE) * 16, val);
 	}
 }
 
 /* -- modes, reset, state of user space -------------------------------------- */
 
-/* By which id is this APIC known to the map? -1: by none. */
-static int map_id(const struct fonda_lapic *apic)
+/* Id and logical id, "Derivation of Logical x2APIC ID from the Local x2APIC ID". */
+static void set_ids(struct fonda_lapic *apic)
 {
-	if (!apic->published || !apic->enabled)
-		return -1;
-	if (apic->x2apic || apic->id > 0xff)
-		return apic->id;
-	return get_reg(apic, REG_ID) >> 24;
-}
+	u32 id = apic->id;
 
-/* "Derivation of Logical x2APIC ID from the Local x2APIC ID" */
-static u32 x2_ldr(u32 id)
-{
-	return (id >> 4) << 16 | 1u << (id & 0xf);
+	set_reg(apic, APIC_ID, apic->x2apic ? id : id << 24);
+	set_reg(apic, APIC_LDR, apic->x2apic ? (id >> 4) << 16 | 1u << (id & 0xf) : 0);
 }
 
 static void set_mode(struct fonda_lapic *apic, u64 base)
 {
-	bool x2apic = base & BASE_X2APIC, was_x2apic = apic->x2apic;
+	bool x2apic = base & BASE_X2APIC, changed = x2apic != apic->x2apic;
 
 	apic->base = base;
 	WRITE_ONCE(apic->x2apic, x2apic);
 	WRITE_ONCE(apic->enabled, base & BASE_ENABLE);
-	if (x2apic) {
-		set_reg(apic, REG_ID, apic->id);
-		set_reg(apic, REG_LDR, x2_ldr(apic->id));
-	} else if (was_x2apic) {
-		set_reg(apic, REG_ID, apic->id << 24);
-		set_reg(apic, REG_LDR, 0);
-	}
+	if (changed)
+		set_ids(apic);
 }
 
 /* Registers as after power-up, "Local APIC State After Power-Up or Reset". */
 static void reset_regs(struct fonda_lapic *apic)
 {
-	u32 reg;
+	u32 id = get_reg(apic, APIC_ID);
 
 	timer_stop(apic);
-	for (reg = REG_VERSION; reg < 0x400; reg += 16)
-		if (reg != REG_LDR || !apic->x2apic)
-			set_reg(apic, reg, 0);
-	for (reg = REG_LVTT; reg <= REG_LVT_ERROR; reg += 16)
-		set_reg(apic, reg, LVT_MASKED);
-	set_reg(apic, REG_VERSION, version(apic));
-	set_reg(apic, REG_DFR, ~0u);
-	set_reg(apic, REG_SVR, SVR_RESET);
+	memset(apic->irr, 0, sizeof(apic->irr));
+	memset(apic->isr, 0, sizeof(apic->isr));
+	memset(apic->tmr, 0, sizeof(apic->tmr));
+	memset(apic->regs, 0, sizeof(apic->regs));
+	set_ids(apic);
+	set_reg(apic, APIC_ID, id);
+	mask_lvts(apic);
+	set_reg(apic, APIC_DFR, ~0u);
+	set_reg(apic, APIC_SPIV, SVR_RESET);
 	WRITE_ONCE(apic->sw_enabled, false);
 	WRITE_ONCE(apic->esr, 0);
 	apic->isr_top = -1;
@@ -795,31 +732,30 @@ void lapic_init(struct fonda_lapic *apic, struct fonda_irqchip *chip, u32 id, bo
 {
 	apic->chip = chip;
 	apic->id = id;
-	apic->base = FONDA_APIC_DEFAULT_BASE | BASE_ENABLE | (bsp ? BASE_BSP : 0);
+	apic->map_id = -1;
+	apic->base = BASE_DEFAULT | BASE_ENABLE | (bsp ? BASE_BSP : 0);
 }
 
 void lapic_publish(struct fonda_lapic *apic)
 {
 	apic->published = true;
-	fonda_apic_map_move(apic->chip, apic, -1, map_id(apic));
+	fonda_apic_map_update(apic);
 }
 
 void lapic_reset(struct fonda_lapic *apic, bool init)
 {
-	int old_id = map_id(apic);
-
 	/* INIT leaves the mode and the id alone. */
 	if (!init) {
-		set_mode(apic, FONDA_APIC_DEFAULT_BASE | BASE_ENABLE | (apic->base & BASE_BSP));
-		set_reg(apic, REG_ID, apic->id << 24);
+		set_mode(apic, BASE_DEFAULT | BASE_ENABLE | (apic->base & BASE_BSP));
+		set_ids(apic);
 	}
 	reset_regs(apic);
-	fonda_apic_map_move(apic->chip, apic, old_id, map_id(apic));
+	fonda_apic_map_update(apic);
 }
 
 void lapic_open_lint0(struct fonda_lapic *apic)
 {
-	set_reg(apic, REG_LINT0, FONDA_DM_EXTINT << 8);
+	set_reg(apic, APIC_LVT0, APIC_DM_EXTINT);
 	lapic_recheck(apic);
 }
 
@@ -828,7 +764,6 @@ int lapic_set_base(struct fonda_lapic *apic, u64 val, bool host)
 {
 	u64 old_mode = apic->base & (BASE_ENABLE | BASE_X2APIC);
 	u64 mode = val & (BASE_ENABLE | BASE_X2APIC);
-	int old_id = map_id(apic);
 
 	if (mode == BASE_X2APIC)
 		return 1;
@@ -842,51 +777,48 @@ int lapic_set_base(struct fonda_lapic *apic, u64 val, bool host)
 		reset_regs(apic);
 	if (!mode)
 		timer_stop(apic);
-	fonda_apic_map_move(apic->chip, apic, old_id, map_id(apic));
+	fonda_apic_map_update(apic);
 	lapic_recheck(apic);
 	return 0;
 }
 
 void lapic_get_state(struct fonda_lapic *apic, struct kvm_lapic_state *state)
 {
-	u32 *id = (u32 *)&state->regs[REG_ID];
+	u32 *regs = (u32 *)state->regs;
+	u32 reg;
 
-	set_reg(apic, REG_VERSION, version(apic));
-	set_reg(apic, REG_PPR, processor_priority(apic));
-	set_reg(apic, REG_TMCCT, current_count(apic));
-	memcpy(state->regs, apic->regs, sizeof(state->regs));
+	memset(state, 0, sizeof(*state));
+	for (reg = 0; reg < REG_END; reg += 16)
+		regs[reg / 4] = read_reg(apic, reg);
 	if (apic->x2apic && !apic->chip->x2apic_format)
-		*id <<= 24;
+		regs[APIC_ID / 4] <<= 24;
 }
 
 int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *state)
 {
 	const u32 *regs = (const u32 *)state->regs;
-	int old_id = map_id(apic);
-	u32 id = regs[REG_ID / 4], count = regs[REG_TMCCT / 4];
+	u32 reg, id = regs[APIC_ID / 4], count = regs[APIC_TMCCT / 4];
 	u64 deadline = apic->tsc_deadline;
 
 	if (apic->x2apic && apic->chip->x2apic_format && id != apic->id)
 		return -EINVAL;
 
 	timer_stop(apic);
-	memcpy(apic->regs, state->regs, sizeof(state->regs));
-	if (apic->x2apic) {
-		set_reg(apic, REG_ID, apic->id);
-		set_reg(apic, REG_LDR, x2_ldr(apic->id));
-	} else {
-		set_reg(apic, REG_ID, id & 0xff000000);
-	}
-	set_reg(apic, REG_VERSION, version(apic));
-	WRITE_ONCE(apic->sw_enabled, get_reg(apic, REG_SVR) & SVR_ENABLE);
-	apic->isr_top = highest_vector(&apic->regs[REG_ISR / 4]);
-	fonda_apic_map_move(apic->chip, apic, old_id, map_id(apic));
+	for (reg = 0; reg < REG_END; reg += 16)
+		WRITE_ONCE(*reg_at(apic, reg), regs[reg / 4]);
+	if (apic->x2apic)
+		set_ids(apic);
+	else
+		set_reg(apic, APIC_ID, id & 0xff000000);
+	WRITE_ONCE(apic->sw_enabled, get_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
+	apic->isr_top = highest_vector(apic->isr);
+	fonda_apic_map_update(apic);
 
 	if (deadline_mode(apic))
 		lapic_set_deadline(apic, deadline);
 	else if (count || periodic_mode(apic))
-		timer_count(apic, count ? min(count, get_reg(apic, REG_TMICT)) :
-				  get_reg(apic, REG_TMICT));
+		timer_count(apic, count ? min(count, get_reg(apic, APIC_TMICT)) :
+				  get_reg(apic, APIC_TMICT));
 	lapic_recheck(apic);
 	return 0;
 }

@@ -129,43 +129,45 @@ static void acknowledge(struct fonda_pic *pic, int nr, int line)
 	}
 }
 
+/* The line behind what an INTA cycle would give now, of 16; 7 and 15 if there is none. */
+static int asked(const struct fonda_pic *pic, bool *spurious)
+{
+	int line = requested(pic, 0), nr = line == CASCADE;
+
+	if (nr)
+		line = requested(pic, 1);
+	*spurious = line < 0;
+	return nr * 8 + (line < 0 ? 7 : line);
+}
+
 u8 pic_peek(struct fonda_pic *pic)
 {
-	int line = requested(pic, 0);
+	bool spurious;
+	int line = asked(pic, &spurious);
 
-	if (line == CASCADE) {
-		line = requested(pic, 1);
-		return pic->chip[1].irq_base | (line < 0 ? 7 : line);
-	}
-	return pic->chip[0].irq_base | (line < 0 ? 7 : line);
+	return pic->chip[line / 8].irq_base | line % 8;
 }
 
 u8 pic_offer(struct fonda_pic *pic)
 {
-	int line = requested(pic, 0);
+	bool spurious;
+	int line = asked(pic, &spurious);
 
-	if (line == CASCADE)
-		line = 8 + requested(pic, 1);
-	pic->offered = line < 0 ? 0 : BIT(line);
+	pic->offered = spurious ? 0 : BIT(line);
 	pic->again = 0;
-	return pic_peek(pic);
+	return pic->chip[line / 8].irq_base | line % 8;
 }
 
-void pic_withdraw(struct fonda_pic *pic)
+void pic_settle(struct fonda_pic *pic, u8 vector, bool taken)
 {
+	bool slave = (vector & ~7) != pic->chip[0].irq_base;
+
+	if (taken && slave)
+		acknowledge(pic, 0, CASCADE);
+	if (taken)
+		acknowledge(pic, slave, vector & 7);
 	pic->offered = 0;
 	pic->again = 0;
-}
-
-void pic_intack(struct fonda_pic *pic, u8 vector)
-{
-	if ((vector & ~7) != pic->chip[0].irq_base) {
-		acknowledge(pic, 0, CASCADE);
-		acknowledge(pic, 1, vector & 7);
-	} else {
-		acknowledge(pic, 0, vector & 7);
-	}
-	pic_withdraw(pic);
 	update(pic);
 }
 
@@ -299,11 +301,6 @@ u8 pic_read(struct fonda_pic *pic, u16 port)
 	if (port & 1)
 		return s->imr;
 	return s->read_reg_select ? s->isr : s->irr;
-}
-
-void pic_get_state(struct fonda_pic *pic, int nr, struct kvm_pic_state *state)
-{
-	*state = pic->chip[nr];
 }
 
 void pic_set_state(struct fonda_pic *pic, int nr, const struct kvm_pic_state *state)

@@ -12,6 +12,7 @@
  */
 #include <linux/bits.h>
 #include <linux/kernel.h>
+#include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/string.h>
 
@@ -50,7 +51,7 @@ static bool is_stopped(const struct kvm_pit_channel_state *c)
 /* Clocks of the 8254 that were counted since the count was loaded. */
 static u64 elapsed(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)
 {
-	u64 end = is_stopped(c) ? pit->gate_fell_ns : fonda_time_ns();
+	u64 end = is_stopped(c) ? pit->gate_fell_ns : ktime_get_ns();
 
 	return mul_u64_u32_div(end - c->count_load_time, PIT_HZ, 1000000000);
 }
@@ -111,7 +112,8 @@ static void start_timer(struct fonda_pit *pit)
 
 	pit_restart_reinject(pit);
 	pit->timer_on = false;
-	pit_timer_cancel(pit);
+	/* Its callback may be waiting for the lock, and will see that. */
+	hrtimer_try_to_cancel(&pit->timer);
 	if (pit->state.flags & KVM_PIT_FLAGS_HPET_LEGACY)
 		return;
 
@@ -128,7 +130,7 @@ static void start_timer(struct fonda_pit *pit)
 		return;
 	}
 	pit->timer_on = true;
-	pit_timer_start(pit, c->count_load_time + ns);
+	hrtimer_start(&pit->timer, ns_to_ktime(c->count_load_time + ns), HRTIMER_MODE_ABS_HARD);
 }
 
 static void load(struct fonda_pit *pit, int nr, u32 count)
@@ -140,7 +142,7 @@ static void load(struct fonda_pit *pit, int nr, u32 count)
 	if (!count)
 		count = c->bcd ? 10000 : 0x10000;
 	c->count = count;
-	c->count_load_time = fonda_time_ns();
+	c->count_load_time = ktime_get_ns();
 	if (!c->gate)
 		pit->gate_fell_ns = c->count_load_time;
 	if (nr == 0)
@@ -267,7 +269,7 @@ static u8 read_counter(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
 static void write_speaker(struct fonda_pit *pit, u8 val)
 {
 	struct kvm_pit_channel_state *c = &pit->state.channels[2];
-	u64 now = fonda_time_ns();
+	u64 now = ktime_get_ns();
 	bool gate = val & 1;
 
 	/* A rising gate continues modes 0 and 4 and restarts the others. */
@@ -287,7 +289,7 @@ static u8 read_speaker(struct fonda_pit *pit)
 {
 	const struct kvm_pit_channel_state *c = &pit->state.channels[2];
 	/* The refresh bit flips every 15 us or so. */
-	bool refresh = fonda_time_ns() & BIT(14);
+	bool refresh = ktime_get_ns() & BIT(14);
 	bool data = pit->state.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 
 	return output(pit, c) << 5 | refresh << 4 | data << 1 | c->gate;
@@ -314,36 +316,52 @@ void pit_write(struct fonda_pit *pit, u16 port, u8 val)
 
 /* -- channel 0's interrupt -------------------------------------------------- */
 
+static struct fonda_irqchip *chip_of(struct fonda_pit *pit)
+{
+	return container_of(pit, struct fonda_irqchip, pit);
+}
+
+/* The next of those that wait, if it is its turn. */
 static void raise(struct fonda_pit *pit)
 {
-	int ret = fonda_gsi_pulse_locked(pit->chip, FONDA_IRQ_PIT, 0);
+	int ret;
 
+	if (pit->in_flight || !pit->pending)
+		return;
+	pit->pending--;
+	ret = fonda_gsi_set_locked(chip_of(pit), FONDA_IRQ_PIT, 0, FONDA_LINE_PULSE);
 	/* Masked everywhere: nobody will acknowledge it, nobody misses it. */
 	pit->in_flight = pit->reinject && ret >= 0;
-	if (ret < 0)
+	if (ret < 0 || !pit->reinject)
 		pit->pending = 0;
 }
 
-void pit_tick(struct fonda_pit *pit, u64 ticks)
+enum hrtimer_restart pit_timer_fn(struct hrtimer *timer)
 {
-	if (!pit->reinject) {
+	struct fonda_pit *pit = container_of(timer, struct fonda_pit, timer);
+	enum hrtimer_restart ret = HRTIMER_NORESTART;
+	unsigned long flags;
+	u64 ticks = 1;
+
+	raw_spin_lock_irqsave(&chip_of(pit)->lock, flags);
+	/* While this waited for the lock it may have been stopped or restarted. */
+	if (pit->timer_on && !hrtimer_is_queued(timer)) {
+		pit->timer_on = pit->period_ns;
+		if (pit->timer_on) {
+			ticks = hrtimer_forward_now(timer, ns_to_ktime(pit->period_ns));
+			ret = HRTIMER_RESTART;
+		}
+		pit->pending = min_t(u64, pit->pending + ticks, MAX_PENDING);
 		raise(pit);
-		return;
 	}
-	pit->pending = min_t(u64, pit->pending + ticks, MAX_PENDING);
-	if (!pit->in_flight && pit->pending) {
-		pit->pending--;
-		raise(pit);
-	}
+	raw_spin_unlock_irqrestore(&chip_of(pit)->lock, flags);
+	return ret;
 }
 
 void pit_acked(struct fonda_pit *pit)
 {
 	pit->in_flight = false;
-	if (pit->pending) {
-		pit->pending--;
-		raise(pit);
-	}
+	raise(pit);
 }
 
 void pit_restart_reinject(struct fonda_pit *pit)
@@ -352,37 +370,19 @@ void pit_restart_reinject(struct fonda_pit *pit)
 	pit->pending = 0;
 }
 
-void pit_set_reinject(struct fonda_pit *pit, bool on)
-{
-	pit->reinject = on;
-	pit_restart_reinject(pit);
-}
-
 /* -- state ------------------------------------------------------------------ */
 
-void pit_init(struct fonda_pit *pit, struct fonda_irqchip *chip, u32 flags)
+void pit_init(struct fonda_pit *pit)
 {
-	u64 now = fonda_time_ns();
 	int nr;
 
-	memset(pit, 0, sizeof(*pit));
-	pit->chip = chip;
-	pit->has_speaker = flags & KVM_PIT_SPEAKER_DUMMY;
 	pit->reinject = true;
-	for (nr = 0; nr < 3; nr++) {
-		struct kvm_pit_channel_state *c = &pit->state.channels[nr];
-
-		c->mode = MODE_NONE;
-		c->gate = nr != 2;
-		c->count = 0x10000;
-		c->count_load_time = now;
-	}
-	pit->gate_fell_ns = now;
-}
-
-void pit_get_state(struct fonda_pit *pit, struct kvm_pit_state2 *state)
-{
-	*state = pit->state;
+	pit->gate_fell_ns = ktime_get_ns();
+	for (nr = 0; nr < 3; nr++)
+		pit->state.channels[nr] = (struct kvm_pit_channel_state){
+			.mode = MODE_NONE, .gate = nr != 2, .count = 0x10000,
+			.count_load_time = pit->gate_fell_ns,
+		};
 }
 
 /* The counts start anew: the clock they were loaded by may be another's. */
@@ -390,6 +390,7 @@ void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state)
 {
 	int nr;
 
+	pit->gate_fell_ns = ktime_get_ns();
 	memcpy(pit->state.channels, state->channels, sizeof(state->channels));
 	pit->state.flags = state->flags &
 			   (KVM_PIT_FLAGS_HPET_LEGACY | KVM_PIT_FLAGS_SPEAKER_DATA_ON);
@@ -403,8 +404,7 @@ void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state)
 			c->mode = MODE_NONE;
 		if (!c->count || c->count > (c->bcd ? 10000 : 0x10000))
 			c->count = c->bcd ? 10000 : 0x10000;
-		c->count_load_time = fonda_time_ns();
+		c->count_load_time = pit->gate_fell_ns;
 	}
-	pit->gate_fell_ns = fonda_time_ns();
 	start_timer(pit);
 }

@@ -11,6 +11,7 @@
  *
  * Readers disable preemption, which is what RCU needs and costs little.
  */
+#include <linux/atomic.h>
 #include <linux/bits.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
@@ -23,216 +24,101 @@
 
 #include "irq.h"
 
-struct fonda_routes {
-	struct rcu_head rcu;
-	u32 nr;
-	u32 mask;		/* buckets - 1 */
-	u16 *bucket;		/* behind the entries: index + 1; 0: empty */
-	u16 gsi[FONDA_NR_PINS];	/* GSI + 1 of each pin, the PIC's first; 0: none */
-	/*
-	 * pad: next in the chain, as bucket. u.irqchip.pin: counted from the
-	 * PIC's first one on, as chip->lines.
-	 */
-	struct kvm_irq_routing_entry entry[];
-};
-
 /* -- messages to local APICs ------------------------------------------------ */
 
-int fonda_apic_map_reserve(struct fonda_irqchip *chip, u32 id)
+/* By which id is this APIC known? -1: by none. */
+static int map_id(const struct fonda_lapic *apic)
 {
-	struct fonda_apic_map *old, *map;
-	u32 nr = round_up(max_t(u32, id + 1, 256), 64);
-
-	old = rcu_dereference_protected(chip->map, true);
-	if (old && id < old->nr)
-		return 0;
-	map = kvzalloc(struct_size(map, by_id, nr), GFP_KERNEL_ACCOUNT);
-	if (!map)
-		return -ENOMEM;
-	map->nr = nr;
-
-	/* chip->lock keeps fonda_apic_map_move() out while there are two. */
-	raw_spin_lock_irq(&chip->lock);
-	if (old)
-		memcpy(map->by_id, old->by_id, old->nr * sizeof(*map->by_id));
-	rcu_assign_pointer(chip->map, map);
-	raw_spin_unlock_irq(&chip->lock);
-	if (old)
-		kvfree_rcu(old, rcu);
-	return 0;
+	if (!apic->published || !apic->enabled)
+		return -1;
+	if (apic->x2apic || apic->id > 0xff)
+		return apic->id;
+	return apic->regs[APIC_ID / 16] >> 24;
 }
 
-void fonda_apic_map_move(struct fonda_irqchip *chip, struct fonda_lapic *apic,
-			 int old_id, int new_id)
+void fonda_apic_map_update(struct fonda_lapic *apic)
 {
-	struct fonda_apic_map *map;
+	struct fonda_lapic **by_id = apic->chip->by_id;
+	int id = map_id(apic);
 	unsigned long flags;
 
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	map = rcu_dereference_protected(chip->map, true);
-	if (old_id >= 0 && old_id < map->nr && map->by_id[old_id] == apic)
-		WRITE_ONCE(map->by_id[old_id], NULL);
+	raw_spin_lock_irqsave(&apic->chip->lock, flags);
+	if (apic->map_id >= 0 && by_id[apic->map_id] == apic)
+		WRITE_ONCE(by_id[apic->map_id], NULL);
 	/* Once shared, an id stays so: a search is slower, never wrong. */
-	if (new_id >= 0 && new_id < map->nr)
-		WRITE_ONCE(map->by_id[new_id],
-			   map->by_id[new_id] && map->by_id[new_id] != apic ?
-			   FONDA_APIC_SHARED : apic);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-}
-
-/* Does @dest name @apic, a broadcast included? */
-static bool is_target(struct fonda_irqchip *chip, const struct fonda_irq_msg *msg,
-		      struct fonda_lapic *from, struct fonda_lapic *apic)
-{
-	/*
-	 * Devices know 8 bits of an id. To them 255 means everybody, unless user
-	 * space has said that it may be the id of an x2APIC.
-	 */
-	if (!from && msg->dest == 0xff && apic->x2apic && !chip->x2apic_no_broadcast_quirk)
-		return true;
-	return lapic_matches(apic, msg->dest, msg->logical);
+	if (id >= 0)
+		WRITE_ONCE(by_id[id], by_id[id] ? FONDA_APIC_SHARED : apic);
+	apic->map_id = id;
+	raw_spin_unlock_irqrestore(&apic->chip->lock, flags);
 }
 
 /*
  * The slow way: ask every local APIC. Lowest priority is arbitrated by the
  * vector, so that one interrupt keeps going to one processor.
  */
-static noinline int deliver_search(struct fonda_irqchip *chip,
-				   const struct fonda_irq_msg *msg,
-				   struct fonda_lapic *from)
+static noinline int deliver_search(struct fonda_irqchip *chip, u32 dest, u32 icr)
 {
+	bool lowest = (icr & APIC_DM_FIXED_MASK) == APIC_DM_LOWEST;
+	bool logical = icr & APIC_DEST_LOGICAL;
+	int i, r, nr = 0, chosen = -1, ret = -1;
 	struct fonda_lapic *apic;
-	int i, nr = 0, chosen = -1, ret = -1;
 
-	if (msg->mode == FONDA_DM_LOWEST) {
+	if (lowest) {
 		for (i = 0; (apic = fonda_lapic_by_index(chip, i)); i++)
-			nr += apic->sw_enabled && is_target(chip, msg, from, apic);
+			nr += apic->sw_enabled && lapic_matches(apic, dest, logical);
 		if (!nr)
 			return -1;
-		chosen = msg->vector % nr;
+		chosen = (u8)icr % nr;
 	}
-
 	for (i = 0; (apic = fonda_lapic_by_index(chip, i)); i++) {
-		int r;
-
-		if (!is_target(chip, msg, from, apic))
+		if (!lapic_matches(apic, dest, logical) ||
+		    (lowest && (!apic->sw_enabled || chosen--)))
 			continue;
-		if (msg->mode == FONDA_DM_LOWEST && (!apic->sw_enabled || chosen--))
-			continue;
-		r = lapic_accept(apic, msg);
+		r = lapic_accept(apic, icr);
 		if (r >= 0)
 			ret = max(ret, 0) + r;
 	}
 	return ret;
 }
 
-/*
- * Whom @dest means as an id: one, FONDA_APIC_SHARED: see for yourself, or NULL.
- * 255 is a broadcast, but from x2APIC-mode senders.
- */
-static __always_inline struct fonda_lapic *lookup(struct fonda_irqchip *chip, u32 dest)
-{
-	struct fonda_apic_map *map = rcu_dereference_sched(chip->map);
-
-	if (unlikely(!map))
-		return NULL;
-	if (dest >= map->nr || dest == 0xff)
-		return FONDA_APIC_SHARED;
-	return READ_ONCE(map->by_id[array_index_nospec(dest, map->nr)]);
-}
-
-int fonda_irq_deliver(struct fonda_irqchip *chip, const struct fonda_irq_msg *msg,
-		      struct fonda_lapic *from)
+int fonda_irq_deliver(struct fonda_irqchip *chip, u32 dest, u32 icr)
 {
 	struct fonda_lapic *apic = FONDA_APIC_SHARED;
-	int ret = -1;
 
-	rcu_read_lock_sched();
-	if (!msg->logical)
-		apic = lookup(chip, msg->dest);
-	if (apic == FONDA_APIC_SHARED)
-		ret = deliver_search(chip, msg, from);
-	else if (apic)
-		ret = lapic_accept(apic, msg);
-	rcu_read_unlock_sched();
-	return ret;
+	/* 255 is a broadcast to those in xAPIC mode. */
+	if (likely(!(icr & APIC_DEST_LOGICAL) && dest < FONDA_MAX_VCPU_ID && dest != 0xff))
+		apic = READ_ONCE(chip->by_id[array_index_nospec(dest, FONDA_MAX_VCPU_ID)]);
+	if (unlikely(apic == FONDA_APIC_SHARED))
+		return deliver_search(chip, dest, icr);
+	return likely(apic) ? lapic_accept(apic, icr) : -1;
 }
 
-/* Bits of "Message Address Register Format" and of the data register. */
+/* Bits of "Message Address Register Format". */
 #define MSI_LOGICAL	BIT(2)
 #define MSI_HINT	BIT(3)
-#define MSI_MODE(data)	(((data) >> 8) & 7)
-#define MSI_LEVEL	BIT(15)
 
-static noinline int search_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector, bool level)
+int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data)
 {
-	const struct fonda_irq_msg msg = {
-		.dest = dest, .vector = vector, .mode = FONDA_DM_FIXED, .level = level,
-	};
-
-	return deliver_search(chip, &msg, NULL);
-}
-
-static __always_inline int deliver_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector,
-					 bool level)
-{
-	struct fonda_lapic *apic;
-	int ret = -1;
-
-	rcu_read_lock_sched();
-	apic = lookup(chip, dest);
-	if (unlikely(apic == FONDA_APIC_SHARED))
-		ret = search_fixed(chip, dest, vector, level);
-	else if (likely(apic))
-		ret = lapic_accept_fixed(apic, vector, level);
-	rcu_read_unlock_sched();
-	return ret;
-}
-
-int fonda_irq_deliver_fixed(struct fonda_irqchip *chip, u32 dest, u8 vector, bool level)
-{
-	return deliver_fixed(chip, dest, vector, level);
-}
-
-static noinline int deliver_other_msi(struct fonda_irqchip *chip, u32 dest, u64 address,
-				      u32 data)
-{
-	struct fonda_irq_msg msg = {
-		.dest = dest,
-		.vector = data,
-		.mode = MSI_MODE(data),
-		.logical = address & MSI_LOGICAL,
-		.level = data & MSI_LEVEL,
-	};
-
-	/* The redirection hint: any one of those that the logical id names. */
-	if (address & MSI_HINT && msg.logical && msg.mode == FONDA_DM_FIXED)
-		msg.mode = FONDA_DM_LOWEST;
-	return fonda_irq_deliver(chip, &msg, NULL);
-}
-
-static __always_inline int deliver_msi(struct fonda_irqchip *chip, u64 address, u32 data)
-{
+	u32 icr = data & (0xff | APIC_DM_FIXED_MASK | APIC_INT_LEVELTRIG);
 	u32 dest = (address >> 12) & 0xff;
 
 	if (chip->x2apic_format)
 		dest |= (address >> 32) & 0xffffff00;
-	if (unlikely(address & MSI_LOGICAL || MSI_MODE(data) != FONDA_DM_FIXED))
-		return deliver_other_msi(chip, dest, address, data);
-	return deliver_fixed(chip, dest, data, data & MSI_LEVEL);
-}
-
-int fonda_msi_deliver(struct fonda_irqchip *chip, u64 address, u32 data)
-{
-	return deliver_msi(chip, address, data);
+	if (address & MSI_LOGICAL) {
+		icr |= APIC_DEST_LOGICAL;
+		/* The redirection hint: any one of those that the logical id names. */
+		if (address & MSI_HINT && !(icr & APIC_DM_FIXED_MASK))
+			icr |= APIC_DM_LOWEST;
+	}
+	return fonda_irq_deliver(chip, fonda_device_dest(chip, dest), icr);
 }
 
 /* -- the routing table ------------------------------------------------------ */
 
 struct fonda_routes *fonda_routes_alloc(u32 nr)
 {
-	struct fonda_routes *routes;
 	u32 buckets = roundup_pow_of_two(max_t(u32, nr, 16));
+	struct fonda_routes *routes;
 
 	routes = kvmalloc(struct_size(routes, entry, nr) + buckets * sizeof(u16),
 			  GFP_KERNEL_ACCOUNT);
@@ -246,30 +132,11 @@ struct fonda_routes *fonda_routes_alloc(u32 nr)
 	return routes;
 }
 
-struct kvm_irq_routing_entry *fonda_routes_entries(struct fonda_routes *routes)
-{
-	return routes->entry;
-}
-
-/* Index of a pin in routes->gsi, or -1: there is no such pin. */
-static int pin_index(u32 irqchip, u32 pin)
-{
-	switch (irqchip) {
-	case KVM_IRQCHIP_PIC_MASTER:
-		return pin < 8 ? pin : -1;
-	case KVM_IRQCHIP_PIC_SLAVE:
-		return pin < 8 ? 8 + pin : -1;
-	case KVM_IRQCHIP_IOAPIC:
-		return pin < FONDA_IOAPIC_PINS ? FONDA_PIC_PINS + pin : -1;
-	default:
-		return -1;
-	}
-}
-
 static int check_entry(const struct fonda_irqchip *chip, struct fonda_routes *routes,
 		       struct kvm_irq_routing_entry *e)
 {
-	int pin;
+	/* The PIC's pins come first: that is how KVM_IRQCHIP_* are numbered. */
+	u32 irqchip = e->u.irqchip.irqchip, pin = e->u.irqchip.pin;
 
 	if (e->gsi >= FONDA_MAX_GSI)
 		return -EINVAL;
@@ -279,11 +146,12 @@ static int check_entry(const struct fonda_irqchip *chip, struct fonda_routes *ro
 			return -EINVAL;
 		return fonda_msi_check(chip, (u64)e->u.msi.address_hi << 32);
 	case KVM_IRQ_ROUTING_IRQCHIP:
-		pin = pin_index(e->u.irqchip.irqchip, e->u.irqchip.pin);
-		if (e->flags || pin < 0 || chip->mode != FONDA_IRQCHIP_KERNEL)
+		if (e->flags || irqchip > KVM_IRQCHIP_IOAPIC ||
+		    pin >= (irqchip == KVM_IRQCHIP_IOAPIC ? FONDA_IOAPIC_PINS : 8) ||
+		    chip->mode == FONDA_IRQCHIP_SPLIT)
 			return -EINVAL;
-		routes->gsi[pin] = e->gsi + 1;
-		e->u.irqchip.pin = pin;
+		e->u.irqchip.pin = irqchip * 8 + pin;
+		routes->gsi[e->u.irqchip.pin] = e->gsi + 1;
 		return 0;
 	default:
 		return -EINVAL;
@@ -294,7 +162,7 @@ static int check_entry(const struct fonda_irqchip *chip, struct fonda_routes *ro
  * A GSI is one message, or at most one pin of each chip. Chains are short: a
  * bucket holds at most 3 * FONDA_MAX_GSI / buckets entries.
  */
-int fonda_routes_build(const struct fonda_irqchip *chip, struct fonda_routes *routes)
+static int build(const struct fonda_irqchip *chip, struct fonda_routes *routes)
 {
 	u32 i;
 
@@ -319,47 +187,40 @@ int fonda_routes_build(const struct fonda_irqchip *chip, struct fonda_routes *ro
 	return 0;
 }
 
+int fonda_routes_set(struct fonda_irqchip *chip, struct fonda_routes *routes)
+{
+	int ret = build(chip, routes);
+
+	if (ret) {
+		kvfree(routes);
+		return ret;
+	}
+	routes = unrcu_pointer(xchg(&chip->routes, RCU_INITIALIZER(routes)));
+	if (routes)
+		kvfree_rcu(routes, rcu);
+	return 0;
+}
+
 struct fonda_routes *fonda_routes_default(void)
 {
-	/* The chips are about to exist. */
-	const struct fonda_irqchip chip = { .mode = FONDA_IRQCHIP_KERNEL };
 	struct fonda_routes *routes = fonda_routes_alloc(FONDA_NR_PINS);
 	u32 i;
 
-	if (!routes)
-		return NULL;
-	memset(routes->entry, 0, FONDA_NR_PINS * sizeof(*routes->entry));
-	for (i = 0; i < FONDA_NR_PINS; i++) {
-		struct kvm_irq_routing_entry *e = &routes->entry[i];
+	for (i = 0; routes && i < FONDA_NR_PINS; i++) {
+		u32 irqchip = min_t(u32, i / 8, KVM_IRQCHIP_IOAPIC);
 
-		e->type = KVM_IRQ_ROUTING_IRQCHIP;
-		if (i < FONDA_PIC_PINS) {
-			e->gsi = i;
-			e->u.irqchip.irqchip = i / 8;	/* master 0, slave 1 */
-			e->u.irqchip.pin = i % 8;
-		} else {
-			e->gsi = i - FONDA_PIC_PINS;
-			e->u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-			e->u.irqchip.pin = e->gsi;
-		}
+		routes->entry[i] = (struct kvm_irq_routing_entry){
+			.type = KVM_IRQ_ROUTING_IRQCHIP,
+			.gsi = i < FONDA_PIC_PINS ? i : i - FONDA_PIC_PINS,
+			.u.irqchip = { .irqchip = irqchip, .pin = i - irqchip * 8 },
+		};
 	}
-	/* Cannot fail: the table is right. */
-	fonda_routes_build(&chip, routes);
 	return routes;
 }
 
-void fonda_routes_publish(struct fonda_irqchip *chip, struct fonda_routes *routes)
+int fonda_routes_gsi(struct fonda_irqchip *chip, unsigned int pin)
 {
-	struct fonda_routes *old;
-
-	old = rcu_replace_pointer(chip->routes, routes, lockdep_is_held(&chip->route_lock));
-	if (old)
-		kvfree_rcu(old, rcu);
-}
-
-int fonda_routes_gsi(struct fonda_routes *routes, int irqchip, unsigned int pin)
-{
-	return routes->gsi[pin_index(irqchip, pin)] - 1;
+	return rcu_dereference_sched(chip->routes)->gsi[pin] - 1;
 }
 
 /* -- raising ---------------------------------------------------------------- */
@@ -379,7 +240,7 @@ first_route(struct fonda_routes *routes, u32 gsi)
 	return route_of(routes, routes->bucket[gsi & routes->mask], gsi);
 }
 
-/* @source lets the pin of @e go or holds it; chip->lock is held. */
+/* @source lets the pin of @e go or holds it. */
 static __always_inline int set_pin(struct fonda_irqchip *chip, int source,
 				   const struct kvm_irq_routing_entry *e, bool high)
 {
@@ -391,18 +252,17 @@ static __always_inline int set_pin(struct fonda_irqchip *chip, int source,
 	if (!old == !new)	/* somebody else holds it */
 		return !high;
 	if (pin >= FONDA_PIC_PINS)
-		return ioapic_set_line(chip->ioapic, pin - FONDA_PIC_PINS, high);
-	return pic_set_line(chip->pic, pin, high);
+		return ioapic_set_line(chip, pin - FONDA_PIC_PINS, high);
+	return pic_set_line(&chip->pic, pin, high);
 }
 
 /* All pins of a GSI whose first entry is @e. As fonda_gsi_set(). */
 static __always_inline int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes,
 				    int source, const struct kvm_irq_routing_entry *e, bool high)
 {
-	bool had_output = chip->pic->output;
+	bool had_output = chip->pic.output;
 	int ret = -1;
 
-	lockdep_assert_held(&chip->lock);
 	do {
 		int r = set_pin(chip, source, e, high);
 
@@ -410,57 +270,31 @@ static __always_inline int set_pins(struct fonda_irqchip *chip, struct fonda_rou
 			ret = max(ret, 0) + r;
 		e = route_of(routes, e->pad, e->gsi);
 	} while (e);
-	if (chip->pic->output && !had_output)
+	if (chip->pic.output && !had_output)
 		fonda_pic_output(chip);
 	return ret;
-}
-
-static __always_inline int send_msi(struct fonda_irqchip *chip,
-				    const struct kvm_irq_routing_entry *e)
-{
-	return deliver_msi(chip, (u64)e->u.msi.address_hi << 32 | e->u.msi.address_lo,
-			   e->u.msi.data);
 }
 
 /* Device models repeat themselves: without the lock, would it change anything? */
 static __always_inline bool is_change(struct fonda_irqchip *chip, struct fonda_routes *routes,
 				      int source, const struct kvm_irq_routing_entry *e,
-				      bool high)
+				      enum fonda_line line)
 {
 	for (; e; e = route_of(routes, e->pad, e->gsi))
-		if ((READ_ONCE(chip->lines[e->u.irqchip.pin]) >> source & 1) != high)
+		if ((READ_ONCE(chip->lines[e->u.irqchip.pin]) >> source & 1) != line)
 			return true;
 	return false;
 }
 
-int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, bool high)
+static __always_inline int send_msi(struct fonda_irqchip *chip,
+				    const struct kvm_irq_routing_entry *e, enum fonda_line line)
 {
-	struct kvm_irq_routing_entry *e;
-	struct fonda_routes *routes;
-	unsigned long flags;
-	int ret = -1;
+	u64 address = (u64)e->u.msi.address_hi << 32 | e->u.msi.address_lo;
 
-	rcu_read_lock_sched();
-	routes = rcu_dereference_sched(chip->routes);
-	e = first_route(routes, gsi);
-	if (!e)
-		goto out;
-	if (e->type == KVM_IRQ_ROUTING_MSI) {
-		if (high)
-			ret = send_msi(chip, e);
-	} else if (is_change(chip, routes, source, e, high)) {
-		raw_spin_lock_irqsave(&chip->lock, flags);
-		ret = set_pins(chip, routes, source, e, high);
-		raw_spin_unlock_irqrestore(&chip->lock, flags);
-	} else {
-		ret = !high;
-	}
-out:
-	rcu_read_unlock_sched();
-	return ret;
+	return line == FONDA_LINE_LOW ? -1 : fonda_msi_deliver(chip, address, e->u.msi.data);
 }
 
-int fonda_gsi_pulse_locked(struct fonda_irqchip *chip, int source, u32 gsi)
+int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
 {
 	struct kvm_irq_routing_entry *e;
 	struct fonda_routes *routes;
@@ -470,38 +304,36 @@ int fonda_gsi_pulse_locked(struct fonda_irqchip *chip, int source, u32 gsi)
 	routes = rcu_dereference_sched(chip->routes);
 	e = first_route(routes, gsi);
 	if (e && e->type == KVM_IRQ_ROUTING_MSI) {
-		ret = send_msi(chip, e);
+		ret = send_msi(chip, e, line);
 	} else if (e) {
-		ret = set_pins(chip, routes, source, e, true);
-		set_pins(chip, routes, source, e, false);
+		ret = set_pins(chip, routes, source, e, line != FONDA_LINE_LOW);
+		if (line == FONDA_LINE_PULSE)
+			set_pins(chip, routes, source, e, false);
 	}
 	rcu_read_unlock_sched();
 	return ret;
 }
 
-static noinline int pulse_pins(struct fonda_irqchip *chip, int source, u32 gsi)
-{
-	unsigned long flags;
-	int ret;
-
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	ret = fonda_gsi_pulse_locked(chip, source, gsi);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	return ret;
-}
-
-int fonda_gsi_pulse(struct fonda_irqchip *chip, int source, u32 gsi)
+int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
 {
 	struct kvm_irq_routing_entry *e;
-	int ret;
+	struct fonda_routes *routes;
+	unsigned long flags;
+	int ret = -1;
 
-	/* A message needs no lock, and most of these are messages. */
 	rcu_read_lock_sched();
-	e = first_route(rcu_dereference_sched(chip->routes), gsi);
-	if (likely(e && e->type == KVM_IRQ_ROUTING_MSI))
-		ret = send_msi(chip, e);
-	else
-		ret = pulse_pins(chip, source, gsi);
+	routes = rcu_dereference_sched(chip->routes);
+	e = first_route(routes, gsi);
+	/* A message needs no lock, and most of these are messages. */
+	if (e && e->type == KVM_IRQ_ROUTING_MSI) {
+		ret = send_msi(chip, e, line);
+	} else if (e && !is_change(chip, routes, source, e, line)) {
+		ret = line == FONDA_LINE_LOW;
+	} else if (e) {
+		raw_spin_lock_irqsave(&chip->lock, flags);
+		ret = fonda_gsi_set_locked(chip, source, gsi, line);
+		raw_spin_unlock_irqrestore(&chip->lock, flags);
+	}
 	rcu_read_unlock_sched();
 	return ret;
 }

@@ -15,17 +15,12 @@
 
 struct world {
 	struct fonda_irqchip chip;
-	struct fonda_pic pic;
-	struct fonda_ioapic ioapic;
-	struct fonda_pit pit;
 	struct fonda_lapic apic[WORLD_APICS];
 	int nr_apics;
 
-	u64 now_ns;
 	/* The guest's TSC counts nanoseconds from here. */
 	u64 tsc_epoch_ns;
 	u64 min_period_ns;
-	bool directed_eoi;
 
 	unsigned int raises[WORLD_APICS];
 	unsigned int rechecks[WORLD_APICS];
@@ -42,6 +37,7 @@ struct world {
 };
 
 extern struct world world;
+/* The clock of all timers: unit_now_ns. */
 
 /* Everything as after power-up, with @nr local APICs of ids 0, 1, ... */
 void world_init(int nr);
@@ -66,29 +62,5 @@ int apic_waits(int nr);
 /* Is @vector waiting, in service? */
 bool apic_irr(int nr, u8 vector);
 bool apic_isr(int nr, u8 vector);
-
-#define APIC_ID		0x20
-#define APIC_VERSION	0x30
-#define APIC_TPR	0x80
-#define APIC_PPR	0xa0
-#define APIC_EOI	0xb0
-#define APIC_LDR	0xd0
-#define APIC_DFR	0xe0
-#define APIC_SVR	0xf0
-#define APIC_ISR	0x100
-#define APIC_TMR	0x180
-#define APIC_IRR	0x200
-#define APIC_ESR	0x280
-#define APIC_ICR	0x300
-#define APIC_ICR2	0x310
-#define APIC_LVTT	0x320
-#define APIC_THERMAL	0x330
-#define APIC_PMC	0x340
-#define APIC_LINT0	0x350
-#define APIC_LINT1	0x360
-#define APIC_LVTERR	0x370
-#define APIC_TMICT	0x380
-#define APIC_TMCCT	0x390
-#define APIC_TDCR	0x3e0
 
 #endif

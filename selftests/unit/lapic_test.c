@@ -33,7 +33,7 @@ static void start_x2(int nr)
 	world_init(nr);
 	for (i = 0; i < nr; i++) {
 		ASSERT_EQ(lapic_set_base(&world.apic[i], world.apic[i].base | 0x400, false), 0);
-		ASSERT_EQ(lapic_write_x2(&world.apic[i], X2(APIC_SVR), 0x1ff), 0);
+		ASSERT_EQ(lapic_write_x2(&world.apic[i], X2(APIC_SPIV), 0x1ff), 0);
 	}
 }
 
@@ -76,12 +76,12 @@ TEST(state_after_power_up)
 	EXPECT_EQ(world.apic[0].base, 0xfee00900);
 	EXPECT_EQ(world.apic[1].base, 0xfee00800);
 	EXPECT_EQ(apic_get(1, APIC_ID), 0x01000000);
-	EXPECT_EQ(apic_get(1, APIC_VERSION), 0x00050014);
-	EXPECT_EQ(apic_get(1, APIC_SVR), 0xff);
+	EXPECT_EQ(apic_get(1, APIC_LVR), 0x00050014);
+	EXPECT_EQ(apic_get(1, APIC_SPIV), 0xff);
 	EXPECT_EQ(apic_get(1, APIC_DFR), 0xffffffff);
 	EXPECT_EQ(apic_get(1, APIC_LDR), 0);
-	EXPECT_EQ(apic_get(1, APIC_TPR), 0);
-	EXPECT_EQ(apic_get(1, APIC_PPR), 0);
+	EXPECT_EQ(apic_get(1, APIC_TASKPRI), 0);
+	EXPECT_EQ(apic_get(1, APIC_PROCPRI), 0);
 	for (reg = APIC_LVTT; reg <= APIC_LVTERR; reg += 16)
 		EXPECT_EQ(apic_get(1, reg), MASKED);
 	for (reg = APIC_ISR; reg < APIC_ESR; reg += 16)
@@ -98,21 +98,21 @@ TEST(mmio_is_32_bits_of_every_128)
 	u64 wide = ~0ull;
 
 	start(1);
-	apic_set(0, APIC_TPR, 0x55);
-	lapic_read(&world.apic[0], APIC_TPR, 1, &byte);
+	apic_set(0, APIC_TASKPRI, 0x55);
+	lapic_read(&world.apic[0], APIC_TASKPRI, 1, &byte);
 	EXPECT_EQ(byte, 0x55);
-	lapic_read(&world.apic[0], APIC_TPR + 1, 1, &byte);
+	lapic_read(&world.apic[0], APIC_TASKPRI + 1, 1, &byte);
 	EXPECT_EQ(byte, 0);
-	lapic_read(&world.apic[0], APIC_TPR, 8, &wide);
+	lapic_read(&world.apic[0], APIC_TASKPRI, 8, &wide);
 	EXPECT_EQ(wide, 0);
-	lapic_read(&world.apic[0], APIC_TPR + 4, 4, &wide);
+	lapic_read(&world.apic[0], APIC_TASKPRI + 4, 4, &wide);
 	EXPECT_EQ((u32)wide, 0);
-	lapic_write(&world.apic[0], APIC_TPR + 4, 4, &wide);
-	lapic_write(&world.apic[0], APIC_TPR, 2, &wide);
-	EXPECT_EQ(apic_get(0, APIC_TPR), 0x55);
+	lapic_write(&world.apic[0], APIC_TASKPRI + 4, 4, &wide);
+	lapic_write(&world.apic[0], APIC_TASKPRI, 2, &wide);
+	EXPECT_EQ(apic_get(0, APIC_TASKPRI), 0x55);
 	/* Read-only, and not there at all. */
-	apic_set(0, APIC_VERSION, 0);
-	EXPECT_EQ(apic_get(0, APIC_VERSION), 0x00050014);
+	apic_set(0, APIC_LVR, 0);
+	EXPECT_EQ(apic_get(0, APIC_LVR), 0x00050014);
 	apic_set(0, APIC_IRR, 0xff);
 	EXPECT_EQ(apic_get(0, APIC_IRR), 0);
 	apic_set(0, APIC_ESR, 0);
@@ -131,18 +131,18 @@ TEST(lvt_bits)
 	start(1);
 	apic_set(0, APIC_LVTT, ~0u);
 	EXPECT_EQ(apic_get(0, APIC_LVTT), 0x700ff);
-	apic_set(0, APIC_THERMAL, ~0u);
-	EXPECT_EQ(apic_get(0, APIC_THERMAL), 0x107ff);
-	apic_set(0, APIC_PMC, ~0u);
-	EXPECT_EQ(apic_get(0, APIC_PMC), 0x107ff);
-	apic_set(0, APIC_LINT0, ~0u);
-	EXPECT_EQ(apic_get(0, APIC_LINT0), 0x1a7ff);
-	apic_set(0, APIC_LINT1, ~0u);
-	EXPECT_EQ(apic_get(0, APIC_LINT1), 0x1a7ff);
+	apic_set(0, APIC_LVTTHMR, ~0u);
+	EXPECT_EQ(apic_get(0, APIC_LVTTHMR), 0x107ff);
+	apic_set(0, APIC_LVTPC, ~0u);
+	EXPECT_EQ(apic_get(0, APIC_LVTPC), 0x107ff);
+	apic_set(0, APIC_LVT0, ~0u);
+	EXPECT_EQ(apic_get(0, APIC_LVT0), 0x1a7ff);
+	apic_set(0, APIC_LVT1, ~0u);
+	EXPECT_EQ(apic_get(0, APIC_LVT1), 0x1a7ff);
 	apic_set(0, APIC_LVTERR, ~0u);
 	EXPECT_EQ(apic_get(0, APIC_LVTERR), 0x100ff);
-	apic_set(0, APIC_SVR, ~0u);
-	EXPECT_EQ(apic_get(0, APIC_SVR), 0x3ff);
+	apic_set(0, APIC_SPIV, ~0u);
+	EXPECT_EQ(apic_get(0, APIC_SPIV), 0x3ff);
 	apic_set(0, APIC_TDCR, ~0u);
 	EXPECT_EQ(apic_get(0, APIC_TDCR), 0xb);
 	apic_set(0, APIC_LDR, ~0u);
@@ -157,7 +157,7 @@ TEST(software_disable_masks_and_refuses)
 	start(1);
 	apic_set(0, APIC_LVTERR, 0xfe);
 	ipi(0, 0, SELF | 0x41);
-	apic_set(0, APIC_SVR, 0xff);
+	apic_set(0, APIC_SPIV, 0xff);
 	EXPECT_EQ(apic_get(0, APIC_LVTERR), MASKED | 0xfe);
 	apic_set(0, APIC_LVTERR, 0xfd);
 	EXPECT_EQ(apic_get(0, APIC_LVTERR), MASKED | 0xfd);
@@ -182,27 +182,27 @@ TEST(priorities)
 	EXPECT_EQ(apic_take(0), 0x95);
 	EXPECT_TRUE(apic_isr(0, 0x95));
 	EXPECT_FALSE(apic_irr(0, 0x95));
-	EXPECT_EQ(apic_get(0, APIC_PPR), 0x90);
+	EXPECT_EQ(apic_get(0, APIC_PROCPRI), 0x90);
 	/* The same class waits, a higher one does not. */
 	EXPECT_EQ(apic_take(0), -1);
 	ipi(0, 0, SELF | 0xa1);
 	EXPECT_EQ(apic_take(0), 0xa1);
 	eoi(0);
-	EXPECT_EQ(apic_get(0, APIC_PPR), 0x90);
+	EXPECT_EQ(apic_get(0, APIC_PROCPRI), 0x90);
 	eoi(0);
 	EXPECT_EQ(apic_take(0), 0x93);
 	eoi(0);
 	/* The task priority holds back its own class too. */
-	apic_set(0, APIC_TPR, 0x4f);
-	EXPECT_EQ(apic_get(0, APIC_PPR), 0x4f);
+	apic_set(0, APIC_TASKPRI, 0x4f);
+	EXPECT_EQ(apic_get(0, APIC_PROCPRI), 0x4f);
 	EXPECT_EQ(apic_take(0), -1);
 	EXPECT_EQ(lapic_get_tpr(&world.apic[0]), 4);
 	lapic_set_tpr(&world.apic[0], 3);
-	EXPECT_EQ(apic_get(0, APIC_TPR), 0x30);
+	EXPECT_EQ(apic_get(0, APIC_TASKPRI), 0x30);
 	EXPECT_EQ(apic_take(0), 0x41);
-	EXPECT_EQ(apic_get(0, APIC_PPR), 0x40);
-	apic_set(0, APIC_TPR, 0x45);
-	EXPECT_EQ(apic_get(0, APIC_PPR), 0x45);
+	EXPECT_EQ(apic_get(0, APIC_PROCPRI), 0x40);
+	apic_set(0, APIC_TASKPRI, 0x45);
+	EXPECT_EQ(apic_get(0, APIC_PROCPRI), 0x45);
 	eoi(0);
 	/* With nothing in service an EOI is nothing. */
 	eoi(0);
@@ -230,10 +230,10 @@ TEST(all_vectors)
 		ASSERT_EQ(apic_take(0), class << 4);
 	}
 	for (class = 15; class >= 1; class--) {
-		EXPECT_EQ(apic_get(0, APIC_PPR), class << 4);
+		EXPECT_EQ(apic_get(0, APIC_PROCPRI), class << 4);
 		eoi(0);
 	}
-	EXPECT_EQ(apic_get(0, APIC_PPR), 0);
+	EXPECT_EQ(apic_get(0, APIC_PROCPRI), 0);
 	EXPECT_EQ(world.apic[0].isr_top, -1);
 	world_fini();
 }
@@ -265,24 +265,24 @@ TEST(what_holds_back)
 	ipi(0, 0, SELF | 0x41);
 	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), 0x41);
 	EXPECT_TRUE(apic_irr(0, 0x41));
-	apic_set(0, APIC_TPR, 0x3f);
+	apic_set(0, APIC_TASKPRI, 0x3f);
 	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), 0x41);
 	EXPECT_FALSE(tpr_blocked);
-	apic_set(0, APIC_TPR, 0x40);
+	apic_set(0, APIC_TASKPRI, 0x40);
 	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), -1);
 	EXPECT_TRUE(tpr_blocked);
 	/* What is in service does, too: a lower TPR would be of no use. */
-	apic_set(0, APIC_TPR, 0);
+	apic_set(0, APIC_TASKPRI, 0);
 	apic_take(0);
 	ipi(0, 0, SELF | 0x4f);
-	apic_set(0, APIC_TPR, 0x50);
+	apic_set(0, APIC_TASKPRI, 0x50);
 	tpr_blocked = false;
 	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), -1);
 	EXPECT_FALSE(tpr_blocked);
 	EXPECT_TRUE(apic_irr(0, 0x4f));
 	/* Its end is the moment to look again. */
 	EXPECT_EQ(world.rechecks[0], 0);
-	apic_set(0, APIC_TPR, 0);
+	apic_set(0, APIC_TASKPRI, 0);
 	eoi(0);
 	EXPECT_EQ(world.rechecks[0], 1);
 	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), 0x4f);
@@ -303,7 +303,7 @@ TEST(one_more_while_the_first_is_offered)
 	/* The guest may be in its handler already: this is another interrupt. */
 	ipi(0, 0, SELF | 0x41);
 	EXPECT_EQ(world.raises[0], 2);
-	lapic_take(apic, 0x41);
+	lapic_settle(apic, 0x41, true);
 	EXPECT_EQ(apic_take(0), -1);
 	eoi(0);
 	EXPECT_EQ(apic_take(0), 0x41);
@@ -312,7 +312,7 @@ TEST(one_more_while_the_first_is_offered)
 	ipi(0, 0, SELF | 0x42);
 	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), 0x42);
 	ipi(0, 0, SELF | 0x42);
-	lapic_withdraw(apic, 0x42);
+	lapic_settle(apic, 0x42, false);
 	EXPECT_GT(world.rechecks[0], 0);
 	EXPECT_EQ(apic_take(0), 0x42);
 	eoi(0);
@@ -415,7 +415,7 @@ TEST(init_resets_all_but_id_and_mode)
 
 	start(2);
 	apic_set(1, APIC_ID, 0x07000000);
-	apic_set(1, APIC_TPR, 0x50);
+	apic_set(1, APIC_TASKPRI, 0x50);
 	apic_set(1, APIC_LVTERR, 0xfe);
 	apic_set(1, APIC_LVTT, PERIODIC | 0x51);
 	apic_set(1, APIC_TMICT, 1000);
@@ -424,9 +424,9 @@ TEST(init_resets_all_but_id_and_mode)
 	EXPECT_EQ(apic_take(1), 0x62);
 	lapic_reset(apic, true);
 	EXPECT_EQ(apic_get(1, APIC_ID), 0x07000000);
-	EXPECT_EQ(apic_get(1, APIC_TPR), 0);
+	EXPECT_EQ(apic_get(1, APIC_TASKPRI), 0);
 	EXPECT_EQ(apic_get(1, APIC_LVTERR), MASKED);
-	EXPECT_EQ(apic_get(1, APIC_SVR), 0xff);
+	EXPECT_EQ(apic_get(1, APIC_SPIV), 0xff);
 	EXPECT_EQ(apic->isr_top, -1);
 	EXPECT_FALSE(apic->timer.active);
 	EXPECT_EQ(apic_waits(1), -1);
@@ -467,7 +467,7 @@ TEST(errors)
 	apic_set(0, APIC_ESR, 0);
 	EXPECT_EQ(apic_get(0, APIC_ESR), 0);
 	/* Received illegal vector. */
-	EXPECT_LT(lapic_accept(&world.apic[0], &(struct fonda_irq_msg){ .vector = 3 }), 0);
+	EXPECT_LT(lapic_accept(&world.apic[0], 3), 0);
 	EXPECT_EQ(apic_take(0), 0xfe);
 	apic_set(0, APIC_ESR, 0);
 	EXPECT_EQ(apic_get(0, APIC_ESR), 0x40);
@@ -487,34 +487,31 @@ TEST(errors)
 
 TEST(eoi_broadcast_follows_the_trigger_mode)
 {
-	const struct fonda_irq_msg level = { .vector = 0x45, .level = true };
-	const struct fonda_irq_msg edge = { .vector = 0x45 };
-
 	world_init_mode(1, FONDA_IRQCHIP_SPLIT);
-	world.directed_eoi = true;
 	apic_enable(0);
-	EXPECT_EQ(lapic_accept(&world.apic[0], &level), 1);
+	EXPECT_EQ(lapic_accept(&world.apic[0], APIC_INT_LEVELTRIG | 0x45), 1);
 	EXPECT_EQ(apic_get(0, APIC_TMR + 0x20), 0x20);
 	apic_take(0);
 	eoi(0);
 	EXPECT_EQ(world.eois, 1);
 	EXPECT_EQ(world.last_eoi, 0x45);
 	/* The next one of that vector is an edge. */
-	EXPECT_EQ(lapic_accept(&world.apic[0], &edge), 1);
+	EXPECT_EQ(lapic_accept(&world.apic[0], 0x45), 1);
 	EXPECT_EQ(apic_get(0, APIC_TMR + 0x20), 0);
 	apic_take(0);
 	eoi(0);
 	EXPECT_EQ(world.eois, 1);
 	/* Broadcasts can be suppressed where the version says so. */
-	EXPECT_EQ(apic_get(0, APIC_VERSION), 0x01050014);
-	apic_set(0, APIC_SVR, 0x11ff);
-	lapic_accept(&world.apic[0], &level);
+	EXPECT_EQ(apic_get(0, APIC_LVR), 0x01050014);
+	apic_set(0, APIC_SPIV, 0x11ff);
+	lapic_accept(&world.apic[0], APIC_INT_LEVELTRIG | 0x45);
 	apic_take(0);
 	eoi(0);
 	EXPECT_EQ(world.eois, 1);
-	world.directed_eoi = false;
-	apic_set(0, APIC_SVR, 0x11ff);
-	EXPECT_EQ(apic_get(0, APIC_SVR), 0x1ff);
+	world_fini();
+	start(1);
+	apic_set(0, APIC_SPIV, 0x11ff);
+	EXPECT_EQ(apic_get(0, APIC_SPIV), 0x1ff);
 	world_fini();
 }
 
@@ -526,14 +523,14 @@ TEST(extint)
 	EXPECT_TRUE(lapic_accepts_extint(&world.apic[0]));
 	EXPECT_EQ(world.rechecks[0], 1);
 	apic_enable(0);
-	apic_set(0, APIC_LINT0, MASKED | 0x700);
+	apic_set(0, APIC_LVT0, MASKED | 0x700);
 	EXPECT_EQ(world.rechecks[0], 2);
-	apic_set(0, APIC_LINT1, 0x400);
+	apic_set(0, APIC_LVT1, 0x400);
 	EXPECT_EQ(world.rechecks[0], 2);
 	EXPECT_FALSE(lapic_accepts_extint(&world.apic[0]));
-	apic_set(0, APIC_LINT0, 0x400);
+	apic_set(0, APIC_LVT0, 0x400);
 	EXPECT_FALSE(lapic_accepts_extint(&world.apic[0]));
-	apic_set(0, APIC_LINT0, 0x700);
+	apic_set(0, APIC_LVT0, 0x700);
 	EXPECT_TRUE(lapic_accepts_extint(&world.apic[0]));
 	/* Without an APIC INTR is the first processor's. */
 	lapic_set_base(&world.apic[0], 0xfee00100, false);
@@ -562,7 +559,7 @@ TEST(base_and_modes)
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00d00, false), 1);
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00900, false), 0);
 	/* On again it is as after a reset. */
-	EXPECT_EQ(apic_get(0, APIC_SVR), 0xff);
+	EXPECT_EQ(apic_get(0, APIC_SPIV), 0xff);
 	EXPECT_EQ(apic_get(0, APIC_ID), 0);
 	/* User space may set any mode there is. */
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00d00, true), 0);
@@ -580,29 +577,29 @@ TEST(x2apic_registers)
 	start_x2(3);
 	EXPECT_EQ(x2_get(2, APIC_ID), 2);
 	EXPECT_EQ(x2_get(2, APIC_LDR), 4);
-	EXPECT_EQ(x2_get(2, APIC_VERSION), 0x00050014);
-	EXPECT_EQ(x2_set(2, APIC_TPR, 0x20), 0);
-	EXPECT_EQ(x2_get(2, APIC_TPR), 0x20);
-	EXPECT_EQ(x2_get(2, APIC_PPR), 0x20);
+	EXPECT_EQ(x2_get(2, APIC_LVR), 0x00050014);
+	EXPECT_EQ(x2_set(2, APIC_TASKPRI, 0x20), 0);
+	EXPECT_EQ(x2_get(2, APIC_TASKPRI), 0x20);
+	EXPECT_EQ(x2_get(2, APIC_PROCPRI), 0x20);
 	for (i = 0; i < ARRAY_SIZE(absent); i++)
 		EXPECT_TRUE(x2_faults(0, absent[i]));
 
 	/* Read-only ones, and reserved bits. */
 	EXPECT_EQ(x2_set(0, APIC_ID, 1), 1);
-	EXPECT_EQ(x2_set(0, APIC_VERSION, 1), 1);
+	EXPECT_EQ(x2_set(0, APIC_LVR, 1), 1);
 	EXPECT_EQ(x2_set(0, APIC_LDR, 1), 1);
-	EXPECT_EQ(x2_set(0, APIC_PPR, 0), 1);
+	EXPECT_EQ(x2_set(0, APIC_PROCPRI, 0), 1);
 	EXPECT_EQ(x2_set(0, APIC_DFR, ~0u), 1);
 	EXPECT_EQ(x2_set(0, APIC_ISR, 0), 1);
 	EXPECT_EQ(x2_set(0, APIC_TMCCT, 0), 1);
 	EXPECT_EQ(x2_set(0, APIC_ICR2, 0), 1);
 	EXPECT_EQ(x2_set(0, 0x400, 0), 1);
-	EXPECT_EQ(x2_set(0, APIC_TPR, 0x100), 1);
-	EXPECT_EQ(x2_set(0, APIC_TPR, 1ull << 32), 1);
+	EXPECT_EQ(x2_set(0, APIC_TASKPRI, 0x100), 1);
+	EXPECT_EQ(x2_set(0, APIC_TASKPRI, 1ull << 32), 1);
 	EXPECT_EQ(x2_set(0, APIC_EOI, 1), 1);
 	EXPECT_EQ(x2_set(0, APIC_ESR, 1), 1);
 	EXPECT_EQ(x2_set(0, APIC_ESR, 0), 0);
-	EXPECT_EQ(x2_set(0, APIC_SVR, 0x11ff), 1);
+	EXPECT_EQ(x2_set(0, APIC_SPIV, 0x11ff), 1);
 	EXPECT_EQ(x2_set(0, APIC_LVTT, 0x80000), 1);
 	EXPECT_EQ(x2_set(0, APIC_LVTERR, 0x100), 1);
 	EXPECT_EQ(x2_set(0, APIC_TDCR, 0x4), 1);
@@ -764,7 +761,7 @@ TEST(timer_deadline)
 	struct fonda_lapic *apic = &world.apic[0];
 
 	start(1);
-	world.tsc_epoch_ns = world.now_ns - 5000;
+	world.tsc_epoch_ns = unit_now_ns - 5000;
 	lapic_set_deadline(apic, 6000);
 	EXPECT_EQ(lapic_get_deadline(apic), 0);		/* another mode */
 	apic_set(0, APIC_LVTT, DEADLINE | 0x51);
@@ -807,11 +804,11 @@ TEST(timer_deadline_read_as_zero_has_interrupted)
 	struct fonda_lapic *apic = &world.apic[0];
 
 	start(1);
-	world.tsc_epoch_ns = world.now_ns;
+	world.tsc_epoch_ns = unit_now_ns;
 	apic_set(0, APIC_LVTT, DEADLINE | 0x51);
 	lapic_set_deadline(apic, 100);
 	/* The clock is there, but the timer's interrupt is late. */
-	world.now_ns += 200;
+	unit_now_ns += 200;
 	EXPECT_EQ(lapic_get_deadline(apic), 0);
 	EXPECT_TRUE(apic_irr(0, 0x51));
 	EXPECT_FALSE(apic->timer.active);
@@ -835,7 +832,7 @@ TEST(state_goes_out_and_in)
 	apic_take(1);
 	ipi(1, 0, SELF | 0x71);
 	lapic_get_state(apic, &state);
-	EXPECT_EQ(*(u32 *)(state.regs + APIC_PPR), 0x60);
+	EXPECT_EQ(*(u32 *)(state.regs + APIC_PROCPRI), 0x60);
 	EXPECT_EQ(*(u32 *)(state.regs + APIC_TMCCT), 700);
 	world_fini();
 
@@ -847,7 +844,7 @@ TEST(state_goes_out_and_in)
 	EXPECT_EQ(apic_take(1), 0x71);
 	eoi(1);
 	eoi(1);
-	EXPECT_EQ(apic_get(1, APIC_PPR), 0);
+	EXPECT_EQ(apic_get(1, APIC_PROCPRI), 0);
 	/* The timer goes on where it was. */
 	world_advance(699);
 	EXPECT_FALSE(apic_irr(1, 0x51));
@@ -864,7 +861,7 @@ TEST(state_goes_out_and_in)
 	EXPECT_EQ(lapic_set_state(apic, &state), 0);
 	EXPECT_EQ(apic->isr_top, 255);
 	EXPECT_EQ(apic_waits(1), 255);
-	EXPECT_EQ(apic_get(1, APIC_VERSION), 0x00050014);
+	EXPECT_EQ(apic_get(1, APIC_LVR), 0x00050014);
 	world_fini();
 }
 
@@ -890,7 +887,7 @@ TEST(state_keeps_the_deadline)
 	struct fonda_lapic *apic = &world.apic[0];
 
 	start(1);
-	world.tsc_epoch_ns = world.now_ns;
+	world.tsc_epoch_ns = unit_now_ns;
 	apic_set(0, APIC_LVTT, DEADLINE | 0x51);
 	lapic_set_deadline(apic, 5000);
 	lapic_get_state(apic, &state);

@@ -31,7 +31,7 @@ static int inta(void)
 	if (!pic.output)
 		return -1;
 	vector = pic_peek(&pic);
-	pic_intack(&pic, vector);
+	pic_settle(&pic, vector, true);
 	return vector;
 }
 
@@ -352,11 +352,11 @@ TEST(spurious)
 	pic_write(&pic, 0x4d1, 0xde);
 	/* Gone between the look and the INTA: the lowest vector, no service. */
 	EXPECT_EQ(pic_peek(&pic), 0x0f);
-	pic_intack(&pic, 0x0f);
+	pic_settle(&pic, 0x0f, true);
 	EXPECT_EQ(pic.chip[0].isr, 0);
 	raise(11);
 	EXPECT_EQ(pic_peek(&pic), 0x73);
-	pic_intack(&pic, 0x77);
+	pic_settle(&pic, 0x77, true);
 	/* Spurious on the slave: the master does not know. */
 	EXPECT_EQ(pic.chip[1].isr, 0);
 	EXPECT_EQ(pic.chip[0].isr, 0x04);
@@ -365,7 +365,7 @@ TEST(spurious)
 	eoi(0x20);
 	raise(4);
 	lower(4);
-	pic_intack(&pic, 0x0c);
+	pic_settle(&pic, 0x0c, true);
 	EXPECT_EQ(pic.chip[0].isr, 0x10);
 	/* Line 7 itself. */
 	eoi(0x20);
@@ -386,7 +386,7 @@ TEST(one_more_while_the_first_is_offered)
 		pulse(lines[i]);
 		EXPECT_EQ(pic_offer(&pic), vector);
 		pulse(lines[i]);
-		pic_intack(&pic, vector);
+		pic_settle(&pic, vector, true);
 		EXPECT_EQ(inta(), -1);
 		eoi(0xa0);
 		eoi(0x20);
@@ -398,7 +398,7 @@ TEST(one_more_while_the_first_is_offered)
 		pulse(lines[i]);
 		EXPECT_EQ(pic_offer(&pic), vector);
 		pulse(lines[i]);
-		pic_withdraw(&pic);
+		pic_settle(&pic, 0, false);
 		EXPECT_EQ(inta(), vector);
 		eoi(0xa0);
 		eoi(0x20);
@@ -407,7 +407,7 @@ TEST(one_more_while_the_first_is_offered)
 		pulse(lines[i]);
 		pulse(lines[i]);
 		EXPECT_EQ(pic_offer(&pic), vector);
-		pic_intack(&pic, vector);
+		pic_settle(&pic, vector, true);
 		eoi(0xa0);
 		eoi(0x20);
 		EXPECT_EQ(inta(), -1);
@@ -446,8 +446,8 @@ TEST(state_goes_out_and_in)
 	pulse(12);
 	pic_write(&pic, 0x21, 0x01);
 	pic_write(&pic, 0x20, 0xc2);
-	pic_get_state(&pic, 0, &state[0]);
-	pic_get_state(&pic, 1, &state[1]);
+	state[0] = pic.chip[0];
+	state[1] = pic.chip[1];
 	copy = pic;
 	pic_init(&pic);
 	pic_set_state(&pic, 0, &state[0]);

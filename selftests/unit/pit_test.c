@@ -10,12 +10,12 @@
 
 static void out(u16 port, u8 val)
 {
-	pit_write(&world.pit, port, val);
+	pit_write(&world.chip.pit, port, val);
 }
 
 static u8 in(u16 port)
 {
-	return pit_read(&world.pit, port);
+	return pit_read(&world.chip.pit, port);
 }
 
 static u16 in_word(u16 port)
@@ -51,23 +51,23 @@ static u8 status(int channel)
 static void start(void)
 {
 	world_init(1);
-	pic_write(&world.pic, 0x20, 0x11);
-	pic_write(&world.pic, 0x21, 0x08);
-	pic_write(&world.pic, 0x21, 0x04);
-	pic_write(&world.pic, 0x21, 0x01);
-	pic_take_acked(&world.pic);
+	pic_write(&world.chip.pic, 0x20, 0x11);
+	pic_write(&world.chip.pic, 0x21, 0x08);
+	pic_write(&world.chip.pic, 0x21, 0x04);
+	pic_write(&world.chip.pic, 0x21, 0x01);
+	pic_take_acked(&world.chip.pic);
 }
 
 /* As a guest does: INTA and EOI. True if there was an interrupt. */
 static bool serve(void)
 {
-	if (!world.pic.output)
+	if (!world.chip.pic.output)
 		return false;
-	EXPECT_EQ(pic_peek(&world.pic), 8);
-	pic_intack(&world.pic, 8);
-	pic_write(&world.pic, 0x20, 0x20);
-	if (pic_take_acked(&world.pic) & 1)
-		pit_acked(&world.pit);
+	EXPECT_EQ(pic_peek(&world.chip.pic), 8);
+	pic_settle(&world.chip.pic, 8, true);
+	pic_write(&world.chip.pic, 0x20, 0x20);
+	if (pic_take_acked(&world.chip.pic) & 1)
+		pit_acked(&world.chip.pit);
 	return true;
 }
 
@@ -76,8 +76,8 @@ TEST(nothing_runs_after_power_up)
 	start();
 	world_advance(1000000000);
 	EXPECT_FALSE(serve());
-	EXPECT_EQ(world.pit.state.channels[0].mode, 0xff);
-	EXPECT_FALSE(world.pit.timer.active);
+	EXPECT_EQ(world.chip.pit.state.channels[0].mode, 0xff);
+	EXPECT_FALSE(world.chip.pit.timer.active);
 	world_fini();
 }
 
@@ -209,12 +209,10 @@ TEST(bcd)
 TEST(port_61)
 {
 	start();
-	pit_init(&world.pit, &world.chip, KVM_PIT_SPEAKER_DUMMY);
-	EXPECT_TRUE(world.pit.has_speaker);
 	program(2, 0, 1000);
 	out(0x61, 0xff);
 	EXPECT_EQ(in(0x61) & 0xef, 0x03);
-	EXPECT_EQ(world.pit.state.flags, KVM_PIT_FLAGS_SPEAKER_DATA_ON);
+	EXPECT_EQ(world.chip.pit.state.flags, KVM_PIT_FLAGS_SPEAKER_DATA_ON);
 	world_advance(CLOCKS(1000));
 	EXPECT_EQ(in(0x61) & 0x20, 0x20);
 	/* A rising gate restarts mode 1, and not mode 0. */
@@ -229,9 +227,9 @@ TEST(port_61)
 	out(0x61, 1);
 	EXPECT_EQ(in(0x61) & 0x20, 0);
 	/* Refresh toggles by itself. */
-	world.now_ns = 0;
+	unit_now_ns = 0;
 	EXPECT_EQ(in(0x61) & 0x10, 0);
-	world.now_ns = 1 << 14;
+	unit_now_ns = 1 << 14;
 	EXPECT_EQ(in(0x61) & 0x10, 0x10);
 	world_fini();
 }
@@ -311,7 +309,7 @@ TEST(a_short_period_is_stretched)
 	start();
 	world.min_period_ns = 100000;
 	program(0, 2, 1);
-	EXPECT_EQ(world.pit.period_ns, 100000);
+	EXPECT_EQ(world.chip.pit.period_ns, 100000);
 	world_fini();
 }
 
@@ -323,7 +321,7 @@ TEST(late_ticks_wait_for_their_turn)
 	program(0, 2, 11932);
 	world_advance(55000000);
 	/* Five periods have passed; the guest gets every one of them. */
-	EXPECT_EQ(world.pit.pending, 4);
+	EXPECT_EQ(world.chip.pit.pending, 4);
 	for (i = 0; i < 5; i++)
 		EXPECT_TRUE(serve());
 	EXPECT_FALSE(serve());
@@ -332,14 +330,14 @@ TEST(late_ticks_wait_for_their_turn)
 	/* A new count forgets what was late. */
 	world_advance(55000000);
 	program(0, 2, 11932);
-	EXPECT_EQ(world.pit.pending, 0);
+	EXPECT_EQ(world.chip.pit.pending, 0);
 	world_fini();
 }
 
 TEST(without_reinjection_late_ticks_are_lost)
 {
 	start();
-	pit_set_reinject(&world.pit, false);
+	world.chip.pit.reinject = false;
 	program(0, 2, 11932);
 	world_advance(55000000);
 	EXPECT_TRUE(serve());
@@ -350,12 +348,12 @@ TEST(without_reinjection_late_ticks_are_lost)
 TEST(a_masked_tick_is_not_waited_for)
 {
 	start();
-	pic_write(&world.pic, 0x21, 0x01);
+	pic_write(&world.chip.pic, 0x21, 0x01);
 	program(0, 2, 11932);
 	world_advance(55000000);
-	EXPECT_EQ(world.pit.pending, 0);
-	EXPECT_FALSE(world.pit.in_flight);
-	pic_write(&world.pic, 0x21, 0x00);
+	EXPECT_EQ(world.chip.pit.pending, 0);
+	EXPECT_FALSE(world.chip.pit.in_flight);
+	pic_write(&world.chip.pic, 0x21, 0x00);
 	/* One edge waited behind the mask. */
 	EXPECT_TRUE(serve());
 	EXPECT_FALSE(serve());
@@ -368,11 +366,11 @@ TEST(a_tick_that_merges_is_in_flight)
 {
 	start();
 	/* Somebody else's edge waits on line 0. */
-	pic_set_line(&world.pic, 0, true);
-	pic_set_line(&world.pic, 0, false);
+	pic_set_line(&world.chip.pic, 0, true);
+	pic_set_line(&world.chip.pic, 0, false);
 	program(0, 2, 11932);
 	world_advance(25000000);
-	EXPECT_EQ(world.pit.pending, 1);
+	EXPECT_EQ(world.chip.pit.pending, 1);
 	EXPECT_TRUE(serve());
 	EXPECT_TRUE(serve());
 	EXPECT_FALSE(serve());
@@ -383,17 +381,15 @@ TEST(unmasking_the_ioapic_pin_starts_afresh)
 {
 	start();
 	apic_enable(0);
-	world.chip.pit = &world.pit;
 	/* The PIC took a tick, but nobody listens to the PIC. */
 	program(0, 2, 11932);
 	world_advance(55000000);
-	EXPECT_TRUE(world.pit.in_flight);
-	EXPECT_EQ(world.pit.pending, 4);
-	pic_write(&world.pic, 0x21, 0xff);
-	ioapic_set_notify(&world.ioapic, 1);
-	ioapic_write(&world.ioapic, 0, 0x10);
-	ioapic_write(&world.ioapic, 0x10, 0x30);
-	EXPECT_EQ(world.pit.pending, 0);
+	EXPECT_TRUE(world.chip.pit.in_flight);
+	EXPECT_EQ(world.chip.pit.pending, 4);
+	pic_write(&world.chip.pic, 0x21, 0xff);
+	ioapic_write(&world.chip, 0, 0x10);
+	ioapic_write(&world.chip, 0x10, 0x30);
+	EXPECT_EQ(world.chip.pit.pending, 0);
 	world_advance(10000000);
 	EXPECT_EQ(apic_take(0), 0x30);
 	world_fini();
@@ -404,7 +400,7 @@ TEST(pending_ticks_are_bounded)
 	start();
 	program(0, 2, 1193);
 	world_advance(60000000000);
-	EXPECT_EQ(world.pit.pending, 10000);
+	EXPECT_EQ(world.chip.pit.pending, 10000);
 	world_fini();
 }
 
@@ -416,13 +412,13 @@ TEST(state_goes_out_and_in)
 	program(0, 2, 11932);
 	program(2, 3, 1234);
 	out(0x42, 0x55);
-	pit_get_state(&world.pit, &state);
+	state = world.chip.pit.state;
 	EXPECT_EQ(state.channels[0].count, 11932);
 	EXPECT_EQ(state.channels[0].mode, 2);
 	EXPECT_EQ(state.channels[0].rw_mode, 3);
-	pit_init(&world.pit, &world.chip, 0);
-	pit_set_state(&world.pit, &state);
-	pit_get_state(&world.pit, &again);
+	pit_init(&world.chip.pit);
+	pit_set_state(&world.chip.pit, &state);
+	again = world.chip.pit.state;
 	EXPECT_MEMEQ(&again, &state, sizeof(state));
 	world_advance(11000000);
 	EXPECT_TRUE(serve());
@@ -431,26 +427,26 @@ TEST(state_goes_out_and_in)
 	EXPECT_EQ(read_latched(2), 0x155);
 
 	/* The HPET has taken over: channel 0 is silent. */
-	pit_get_state(&world.pit, &state);
+	state = world.chip.pit.state;
 	state.flags |= KVM_PIT_FLAGS_HPET_LEGACY;
-	pit_set_state(&world.pit, &state);
+	pit_set_state(&world.chip.pit, &state);
 	world_advance(1000000000);
 	EXPECT_FALSE(serve());
 	state.flags = 0;
-	pit_set_state(&world.pit, &state);
+	pit_set_state(&world.chip.pit, &state);
 	world_advance(11000000);
 	EXPECT_TRUE(serve());
 
 	/* Whatever comes in, nothing divides by it. */
 	memset(&state, 0xff, sizeof(state));
-	pit_set_state(&world.pit, &state);
+	pit_set_state(&world.chip.pit, &state);
 	in(0x40);
 	in(0x42);
 	in(0x61);
 	memset(&state, 0, sizeof(state));
-	pit_set_state(&world.pit, &state);
+	pit_set_state(&world.chip.pit, &state);
 	status(0);
 	read_latched(1);
-	EXPECT_EQ(world.pit.state.channels[0].count, 0x10000);
+	EXPECT_EQ(world.chip.pit.state.channels[0].count, 0x10000);
 	world_fini();
 }

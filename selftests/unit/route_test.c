@@ -44,11 +44,11 @@ TEST(default_table)
 	start(1);
 	for (gsi = 0; gsi < 24; gsi++)
 		set(gsi, true);
-	EXPECT_EQ(world.ioapic.level, 0xffffff);
-	EXPECT_EQ(world.pic.chip[0].last_irr, 0xff);
-	EXPECT_EQ(world.pic.chip[1].last_irr, 0xff);
-	EXPECT_EQ(fonda_routes_gsi(world.chip.routes, KVM_IRQCHIP_IOAPIC, 17), 17);
-	EXPECT_EQ(fonda_routes_gsi(world.chip.routes, KVM_IRQCHIP_PIC_SLAVE, 3), 11);
+	EXPECT_EQ(world.chip.ioapic.irr, 0xffffff);
+	EXPECT_EQ(world.chip.pic.chip[0].last_irr, 0xff);
+	EXPECT_EQ(world.chip.pic.chip[1].last_irr, 0xff);
+	EXPECT_EQ(fonda_routes_gsi(&world.chip, FONDA_PIC_PINS + 17), 17);
+	EXPECT_EQ(fonda_routes_gsi(&world.chip, 8 + 3), 11);
 	EXPECT_LT(set(24, true), 0);
 	EXPECT_LT(set(~0u, true), 0);
 	world_fini();
@@ -61,8 +61,8 @@ TEST(status_adds_up)
 	EXPECT_EQ(set(3, true), 1);
 	EXPECT_EQ(set(3, true), 0);
 	EXPECT_EQ(set(3, false), 2);
-	ioapic_write(&world.ioapic, 0, 0x10 + 2 * 4);
-	ioapic_write(&world.ioapic, 0x10, 0x44);
+	ioapic_write(&world.chip, 0, 0x10 + 2 * 4);
+	ioapic_write(&world.chip, 0x10, 0x44);
 	EXPECT_EQ(set(4, true), 2);
 	EXPECT_EQ(set(17, true), -1);
 	world_fini();
@@ -72,18 +72,18 @@ TEST(a_pin_is_high_while_somebody_holds_it)
 {
 	start(1);
 	/* Level-triggered at both chips. */
-	pic_write(&world.pic, 0x4d1, 0x04);
-	ioapic_write(&world.ioapic, 0, 0x10 + 2 * 10);
-	ioapic_write(&world.ioapic, 0x10, 0x8045);
+	pic_write(&world.chip.pic, 0x4d1, 0x04);
+	ioapic_write(&world.chip, 0, 0x10 + 2 * 10);
+	ioapic_write(&world.chip, 0x10, 0x8045);
 	EXPECT_EQ(set(10, true), 2);
 	EXPECT_EQ(apic_take(0), 0x45);
 	EXPECT_EQ(fonda_gsi_set(&world.chip, FONDA_IRQ_RESAMPLE, 10, true), 0);
 	EXPECT_EQ(set(10, false), 2);
-	EXPECT_TRUE(world.pic.output);
+	EXPECT_TRUE(world.chip.pic.output);
 	apic_set(0, APIC_EOI, 0);
 	EXPECT_EQ(apic_take(0), 0x45);
 	EXPECT_EQ(fonda_gsi_set(&world.chip, FONDA_IRQ_RESAMPLE, 10, false), 2);
-	EXPECT_FALSE(world.pic.output);
+	EXPECT_FALSE(world.chip.pic.output);
 	apic_set(0, APIC_EOI, 0);
 	EXPECT_EQ(apic_take(0), -1);
 	/* To let go twice is to let go. */
@@ -112,7 +112,7 @@ TEST(msi_route)
 	EXPECT_EQ(set(100, true), 1);
 	EXPECT_EQ(apic_take(1), 0x51);
 	EXPECT_LT(set(100, false), 0);
-	EXPECT_EQ(fonda_gsi_pulse(&world.chip, FONDA_IRQ_USER, 7), 1);
+	EXPECT_EQ(fonda_gsi_set(&world.chip, FONDA_IRQ_USER, 7, FONDA_LINE_PULSE), 1);
 	EXPECT_EQ(apic_take(0), 0x52);
 	/* What was in the table before is gone. */
 	EXPECT_LT(set(3, true), 0);
@@ -122,13 +122,13 @@ TEST(msi_route)
 TEST(pulse_is_an_edge)
 {
 	start(1);
-	ioapic_write(&world.ioapic, 0, 0x10 + 2 * 18);
-	ioapic_write(&world.ioapic, 0x10, 0x48);
-	EXPECT_EQ(fonda_gsi_pulse(&world.chip, FONDA_IRQ_USER, 18), 1);
-	EXPECT_EQ(world.ioapic.level, 0);
+	ioapic_write(&world.chip, 0, 0x10 + 2 * 18);
+	ioapic_write(&world.chip, 0x10, 0x48);
+	EXPECT_EQ(fonda_gsi_set(&world.chip, FONDA_IRQ_USER, 18, FONDA_LINE_PULSE), 1);
+	EXPECT_EQ(world.chip.ioapic.irr, 0);
 	EXPECT_EQ(apic_take(0), 0x48);
-	EXPECT_EQ(fonda_gsi_pulse(&world.chip, FONDA_IRQ_USER, 18), 1);
-	EXPECT_LT(fonda_gsi_pulse(&world.chip, FONDA_IRQ_USER, 400), 0);
+	EXPECT_EQ(fonda_gsi_set(&world.chip, FONDA_IRQ_USER, 18, FONDA_LINE_PULSE), 1);
+	EXPECT_LT(fonda_gsi_set(&world.chip, FONDA_IRQ_USER, 400, FONDA_LINE_PULSE), 0);
 	world_fini();
 }
 
@@ -238,8 +238,7 @@ TEST(extended_ids_in_addresses)
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(lapic_set_base(&world.apic[i], world.apic[i].base | 0x400, false), 0);
 	world.apic[2].id = 300;
-	ASSERT_EQ(fonda_apic_map_reserve(&world.chip, 300), 0);
-	fonda_apic_map_move(&world.chip, &world.apic[2], 2, 300);
+	fonda_apic_map_update(&world.apic[2]);
 
 	/* Unless user space speaks the x2APIC format, the upper half is not looked at. */
 	EXPECT_EQ(fonda_msi_check(&world.chip, 0x1200000000ull), 0);
@@ -290,7 +289,7 @@ TEST(lowest_priority_skips_the_disabled)
 		EXPECT_EQ(fonda_msi_deliver(&world.chip, MSI_ADDR(0xff), 0x100 | (0x60 + i)), 1);
 	for (i = 0; i < 16; i++)
 		EXPECT_TRUE(apic_irr(2, 0x60 + i));
-	apic_set(2, APIC_SVR, 0xff);
+	apic_set(2, APIC_SPIV, 0xff);
 	EXPECT_LT(fonda_msi_deliver(&world.chip, MSI_ADDR(0xff), 0x180), 0);
 	world_fini();
 }

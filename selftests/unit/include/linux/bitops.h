@@ -28,9 +28,32 @@ static inline bool test_bit(unsigned long nr, const unsigned long *map)
 }
 
 /* Highest and lowest bit that is set; fls counts from 1, 0 for none. */
+static inline void __set_bit(unsigned long nr, unsigned long *map)
+{
+	map[nr / BITS_PER_LONG] |= BIT(nr % BITS_PER_LONG);
+}
+
+static inline void __clear_bit(unsigned long nr, unsigned long *map)
+{
+	map[nr / BITS_PER_LONG] &= ~BIT(nr % BITS_PER_LONG);
+}
+
+static inline void assign_bit(unsigned long nr, unsigned long *map, bool value)
+{
+	if (value)
+		set_bit(nr, map);
+	else
+		clear_bit(nr, map);
+}
+
 static inline int fls(unsigned int val)
 {
 	return val ? 32 - __builtin_clz(val) : 0;
+}
+
+static inline unsigned long __fls(unsigned long val)
+{
+	return 63 - __builtin_clzl(val);
 }
 
 static inline unsigned long __ffs(unsigned long val)

@@ -20,6 +20,8 @@
 	WRITE_ONCE(p, v);						\
 	_old;								\
 })
+#define RCU_INITIALIZER(p)		(p)
+#define unrcu_pointer(p)		(p)
 #define kvfree_rcu(p, member)		free(p)
 
 #endif
