@@ -505,11 +505,13 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	}
 
 	fonda_slots_enter(vcpu);
-	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
 	ret = fonda_complete_user_io(vcpu);
-	if (ret == FONDA_RESUME_GUEST) {
-		/* The access before it is complete: see the API's text on it. */
-		ret = fonda_immediate_exit(vcpu->run) ? -EINTR : run_loop(vcpu);
+	if (ret == FONDA_RESUME_GUEST && fonda_immediate_exit(vcpu->run)) {
+		/* The access is complete, and its report stays: see the API's text. */
+		ret = -EINTR;
+	} else if (ret == FONDA_RESUME_GUEST) {
+		vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
+		ret = run_loop(vcpu);
 	}
 	fonda_slots_leave(vcpu);
 	fonda_stats_close(vcpu);

@@ -146,6 +146,9 @@ TEST(immediate_exit_completes_what_is_pending)
 	EXPECT_ERRNO(ioctl(t.cpu, KVM_RUN, 0), EINTR);
 	EXPECT_EQ(tvm_regs(&t, 0).rax & 0xff, 0x5d);
 	EXPECT_EQ(tvm_regs(&t, 0).rip, start + 2);
+	/* Nothing ran since, so the exit still stands in kvm_run. */
+	EXPECT_EQ(t.run->exit_reason, KVM_EXIT_IO);
+	EXPECT_EQ(t.run->io.port, 0x70);
 
 	t.run->immediate_exit = 0;
 	EXPECT_EQ(tvm_run(&t), KVM_EXIT_MMIO);
