@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The log of written guest pages: a bitmap of each slot. The processor's own
- * dirty bits are the log (the write permission where there are none): a write
- * costs nothing, and the ioctls collect the bits. The slot's bitmap adds what
- * no leaf tells: writes by the kernel, and pages that the host took away.
+ * The log of written guest pages: bitmaps of slots, or rings of vCPUs.
+ *
+ * With a bitmap the processor's own dirty bits are the log (the write
+ * permission where there are none): a write costs nothing, and the ioctls
+ * collect the bits. The slot's bitmap adds what no leaf tells: writes by the
+ * kernel, and pages that the host took away.
+ *
+ * A ring must have an entry as soon as a page is written, of which a dirty bit
+ * tells nobody. So a page is write-protected until the fault of its first write
+ * makes the entry and the page writable, and again when user space has given the
+ * entry back; or the processor itself lists the pages it sets the bit of (PML).
  *
  * Large leaves are write-protected when logging begins and split on the first
- * write (mmu.c), so memory that is not written costs one entry in 512 to scan.
+ * write (table.c), so memory that is not written costs one entry in 512 to scan.
  *
  * What the log forgets is flushed from the processors before the ioctl
  * returns, and user space reads the pages after it has returned.
@@ -21,26 +28,21 @@
 /* How much is scanned before others may have the lock. */
 #define CHUNK_PAGES	FONDA_LEVEL_PAGES(3)
 
-u64 fonda_dirty_mask(struct fonda_vm *vm)
-{
-	const struct fonda_mmu_format *f = vm->mmu.table.format;
-
-	return vm->mmu.dirty_by_write ? f->write : f->dirty;
-}
-
 static unsigned long bitmap_longs(u64 npages)
 {
 	return DIV_ROUND_UP(npages, BITS_PER_LONG);
 }
 
-int fonda_dirty_alloc(struct fonda_vm *vm, unsigned long **bitmap, u64 npages)
+int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot)
 {
-	*bitmap = NULL;
-	*bitmap = kvcalloc(bitmap_longs(npages), sizeof(long), GFP_KERNEL_ACCOUNT);
-	if (!*bitmap)
+	if (vm->dirty_ring_entries)
+		return 0;
+	slot->dirty_bitmap = kvcalloc(bitmap_longs(slot->npages), sizeof(long),
+				      GFP_KERNEL_ACCOUNT);
+	if (!slot->dirty_bitmap)
 		return -ENOMEM;
 	if (vm->dirty_log_flags & KVM_DIRTY_LOG_INITIALLY_SET)
-		bitmap_set(*bitmap, 0, npages);
+		bitmap_set(slot->dirty_bitmap, 0, slot->npages);
 	return 0;
 }
 
@@ -52,12 +54,6 @@ int fonda_dirty_alloc(struct fonda_vm *vm, unsigned long **bitmap, u64 npages)
 static bool collect(struct fonda_vm *vm, const struct fonda_memslot *slot, u64 first, u64 end,
 		    unsigned long *bitmap, const unsigned long *want)
 {
-	const struct fonda_dirty_sink sink = {
-		.bitmap = bitmap,
-		.base_gfn = slot->base_gfn,
-		.npages = slot->npages,
-		.mask = fonda_dirty_mask(vm),
-	};
 	struct fonda_mmu *mmu = &vm->mmu;
 	bool changed = false;
 	u64 next;
@@ -65,8 +61,8 @@ static bool collect(struct fonda_vm *vm, const struct fonda_memslot *slot, u64 f
 	read_lock(&mmu->lock);
 	for (; first < end; first = next) {
 		next = min(end, first + CHUNK_PAGES);
-		changed |= fonda_table_collect(&mmu->table, slot->base_gfn + first,
-					       slot->base_gfn + next, &sink, want);
+		changed |= fonda_table_collect(&mmu->table, slot, slot->base_gfn + first,
+					       slot->base_gfn + next, bitmap, want);
 		if (want)
 			want += CHUNK_PAGES / BITS_PER_LONG;
 		if (next < end)
@@ -85,17 +81,14 @@ void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot)
 		fonda_vm_flush_tlbs(vm);
 }
 
-void fonda_dirty_stop(struct fonda_vm *vm, const struct fonda_memslot *slot)
-{
-	fonda_mmu_unsplit(vm, slot);
-}
-
 /* The slot whose bitmap user space asks for. Under slots_lock. */
 static struct fonda_memslot *logging_slot(struct fonda_vm *vm, u32 id)
 {
 	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
 	struct fonda_memslot *slot;
 
+	if (vm->dirty_ring_entries)
+		return ERR_PTR(-ENXIO);
 	if (id >= FONDA_MEM_SLOTS)
 		return ERR_PTR(-EINVAL);
 	slot = fonda_slots_by_id(slots, id);
@@ -114,51 +107,38 @@ static void flush_taken(struct fonda_vm *vm, bool collected)
 		fonda_vm_flush_tlbs(vm);
 }
 
-/* Copy the bitmap out and clear it. If that fails it keeps all it has. */
-static int take_bitmap(struct fonda_vm *vm, unsigned long *bitmap, unsigned long nr,
-		       bool collected, void __user *to)
+static int get_log(struct fonda_vm *vm, const struct kvm_dirty_log *log)
 {
-	unsigned long *copy, i;
-	int ret = 0;
+	/* Bits stay until they are cleared by hand. */
+	bool manual = vm->dirty_log_flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+	struct fonda_memslot *slot = logging_slot(vm, log->slot);
+	unsigned long *bitmap, *copy, nr, i;
+	bool collected;
+	int ret;
 
+	if (IS_ERR(slot))
+		return PTR_ERR(slot);
+	bitmap = slot->dirty_bitmap;
+	nr = bitmap_longs(slot->npages);
 	copy = kvmalloc_array(nr, sizeof(*copy), GFP_KERNEL_ACCOUNT);
-	if (!copy) {
-		flush_taken(vm, collected);
+	if (!copy)
 		return -ENOMEM;
+	collected = collect(vm, slot, 0, slot->npages, bitmap, NULL);
+	for (i = 0; i < nr; i++) {
+		copy[i] = READ_ONCE(bitmap[i]);
+		if (copy[i] && !manual)
+			copy[i] = xchg(&bitmap[i], 0);
 	}
-	for (i = 0; i < nr; i++)
-		copy[i] = READ_ONCE(bitmap[i]) ? xchg(&bitmap[i], 0) : 0;
 	flush_taken(vm, collected);
-	if (copy_to_user(to, copy, nr * sizeof(*copy))) {
-		ret = -EFAULT;
-		for (i = 0; i < nr; i++)
-			atomic_long_or(copy[i], (atomic_long_t *)&bitmap[i]);
-	}
+	ret = copy_to_user(log->dirty_bitmap, copy, nr * sizeof(*copy)) ? -EFAULT : 0;
+	/* Nothing was taken then. */
+	for (i = 0; ret && i < nr; i++)
+		atomic_long_or(copy[i], (atomic_long_t *)&bitmap[i]);
 	kvfree(copy);
 	return ret;
 }
 
-static int get_log(struct fonda_vm *vm, const struct kvm_dirty_log *log)
-{
-	struct fonda_memslot *slot = logging_slot(vm, log->slot);
-	unsigned long nr;
-	bool collected;
-
-	if (IS_ERR(slot))
-		return PTR_ERR(slot);
-	nr = bitmap_longs(slot->npages);
-	collected = collect(vm, slot, 0, slot->npages, slot->dirty_bitmap, NULL);
-	if (!(vm->dirty_log_flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE))
-		return take_bitmap(vm, slot->dirty_bitmap, nr, collected, log->dirty_bitmap);
-	/* Nothing is taken: the bits stay until they are cleared by hand. */
-	if (collected)
-		fonda_vm_flush_tlbs(vm);
-	if (copy_to_user(log->dirty_bitmap, slot->dirty_bitmap, nr * sizeof(long)))
-		return -EFAULT;
-	return 0;
-}
-
-/* KVM_GET_DIRTY_LOG. -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
+/* KVM_GET_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
 long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg)
 {
 	int ret;
@@ -203,7 +183,7 @@ static int clear_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log)
 	return 0;
 }
 
-/* KVM_CLEAR_DIRTY_LOG. -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
+/* KVM_CLEAR_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
 long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg)
 {
 	int ret;
@@ -214,23 +194,209 @@ long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg)
 	return ret;
 }
 
-int fonda_dirty_enable(struct fonda_vm *vm, u64 arg)
-{
-	u64 allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+/* --- rings --- */
 
-	if (arg & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
-		allowed |= KVM_DIRTY_LOG_INITIALLY_SET;
-	if (arg & ~allowed)
+/* Written before the vCPU looks at its ring: by the kernel, by the processor. */
+static u32 reserve(const struct fonda_vm *vm)
+{
+	return vm->mmu.table.format->lists_writes ? 64 + 512 : 64;
+}
+
+/* @bytes: of each vCPU's ring. */
+static int enable_rings(struct fonda_vm *vm, u64 bytes)
+{
+	if (!is_power_of_2(bytes) || bytes < PAGE_SIZE ||
+	    bytes < 2 * reserve(vm) * sizeof(struct kvm_dirty_gfn))
 		return -EINVAL;
-	/* The slots depend on it. */
-	mutex_lock(&vm->slots_lock);
-	vm->dirty_log_flags = arg;
-	mutex_unlock(&vm->slots_lock);
+	if (bytes > FONDA_DIRTY_RING_BYTES)
+		return -E2BIG;
+	if (vm->dirty_ring_entries || vm->nr_vcpus)
+		return -EINVAL;
+	vm->dirty_ring_entries = bytes / sizeof(struct kvm_dirty_gfn);
+	if (!vm->mmu.table.format->lists_writes)
+		fonda_mmu_protect_writes(vm);
 	return 0;
 }
 
-void fonda_mark_dirty(struct fonda_memslot *slot, gfn_t gfn)
+int fonda_dirty_enable(struct fonda_vm *vm, u32 cap, u64 arg)
 {
-	if (slot->dirty_bitmap)
-		set_bit(gfn - slot->base_gfn, slot->dirty_bitmap);
+	u64 flags = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
+	int ret = -EINVAL;
+
+	/* The slots depend on it. */
+	mutex_lock(&vm->slots_lock);
+	if (cap != KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) {
+		ret = enable_rings(vm, arg);
+	} else if (!(arg & ~flags) && arg != KVM_DIRTY_LOG_INITIALLY_SET) {
+		vm->dirty_log_flags = arg;
+		ret = 0;
+	}
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+int fonda_dirty_ring_init(struct fonda_vcpu *vcpu)
+{
+	u32 nr = vcpu->vm->dirty_ring_entries;
+
+	if (!nr)
+		return 0;
+	vcpu->dirty_ring.entries = __vmalloc(nr * sizeof(struct kvm_dirty_gfn),
+					     GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	return vcpu->dirty_ring.entries ? 0 : -ENOMEM;
+}
+
+void fonda_dirty_ring_fini(struct fonda_vcpu *vcpu)
+{
+	vfree(vcpu->dirty_ring.entries);
+}
+
+struct page *fonda_dirty_ring_page(struct fonda_vcpu *vcpu, unsigned long pgoff)
+{
+	unsigned long offset = (pgoff - KVM_DIRTY_LOG_PAGE_OFFSET) * PAGE_SIZE;
+
+	if (offset >= vcpu->vm->dirty_ring_entries * sizeof(struct kvm_dirty_gfn))
+		return NULL;
+	return vmalloc_to_page((void *)vcpu->dirty_ring.entries + offset);
+}
+
+static u32 ring_used(const struct fonda_dirty_ring *ring)
+{
+	return ring->next - READ_ONCE(ring->taken_back);
+}
+
+bool fonda_dirty_ring_full(struct fonda_vcpu *vcpu)
+{
+	if (ring_used(&vcpu->dirty_ring) < vcpu->vm->dirty_ring_entries - reserve(vcpu->vm))
+		return false;
+	fonda_request(vcpu, FONDA_REQ_DIRTY_FULL);
+	return true;
+}
+
+static void push(struct fonda_vcpu *vcpu, u16 slot, u64 offset)
+{
+	struct fonda_dirty_ring *ring = &vcpu->dirty_ring;
+	u32 nr = vcpu->vm->dirty_ring_entries;
+	struct kvm_dirty_gfn *entry;
+
+	if (ring_used(ring) == nr) {
+		/* User space ran on in spite of the exits that asked it not to. */
+		WRITE_ONCE(vcpu->vm->bugged, true);
+		return;
+	}
+	entry = &ring->entries[ring->next & (nr - 1)];
+	WRITE_ONCE(entry->slot, slot);
+	WRITE_ONCE(entry->offset, offset);
+	smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_DIRTY);
+	WRITE_ONCE(ring->next, ring->next + 1);
+	fonda_dirty_ring_full(vcpu);
+}
+
+void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t gfn)
+{
+	u64 offset = gfn - slot->base_gfn;
+
+	if (!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
+		return;
+	if (vcpu->dirty_ring.entries)
+		push(vcpu, slot->id, offset);
+	else
+		set_bit(offset, slot->dirty_bitmap);
+}
+
+void fonda_dirty_logged(struct fonda_vcpu *vcpu, gpa_t gpa)
+{
+	struct fonda_memslot *slot = fonda_vcpu_slot(vcpu, gpa >> PAGE_SHIFT);
+
+	if (slot)
+		fonda_mark_dirty(vcpu, slot, gpa >> PAGE_SHIFT);
+}
+
+/* Where the pages are that entries given back speak of: in one table. */
+struct leaves {
+	u64 head;	/* flags and slot of such an entry, as one number */
+	u64 first;	/* the first page of the slot that the table maps ... */
+	u64 nr;		/* ... and how many; 0: none of them is mapped */
+	u64 *leaf;	/* of the first */
+};
+
+/* What user space wrote is not believed; a slot may be gone or log no more. */
+static struct leaves find_leaves(struct fonda_vm *vm, u64 head, u64 page)
+{
+	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
+	struct fonda_memslot *slot = fonda_slots_by_id(slots, head >> 32);
+	struct leaves l = { .head = head };
+	gfn_t first, end;
+
+	cond_resched_rwlock_read(&vm->mmu.lock);
+	if (!slot || !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES) || page >= slot->npages)
+		return l;
+	first = (slot->base_gfn + page) & -FONDA_LEVEL_PAGES(2);
+	end = min(first + FONDA_LEVEL_PAGES(2), slot->base_gfn + slot->npages);
+	first = max(first, slot->base_gfn);
+	l.leaf = fonda_table_small_leaf(&vm->mmu.table, first);
+	l.first = first - slot->base_gfn;
+	l.nr = l.leaf ? end - first : 0;
+	return l;
+}
+
+/*
+ * Take back @nr entries, or as many of them as user space gave; how many. The
+ * loop is kept to a dozen instructions: it runs for every page that is written.
+ */
+static u32 take_entries(struct fonda_vm *vm, struct kvm_dirty_gfn *entries, u32 nr)
+{
+	struct kvm_dirty_gfn *entry = entries, *end = entries + nr;
+	u64 mask = fonda_written_bit(vm->mmu.table.format);
+	struct leaves l = { };
+
+	for (; entry != end; entry++) {
+		u64 head = smp_load_acquire((u64 *)&entry->flags);
+		u64 page = READ_ONCE(entry->offset);
+
+		if (unlikely(head != l.head || page - l.first >= l.nr)) {
+			if (!(head & KVM_DIRTY_GFN_F_RESET))
+				break;
+			l = find_leaves(vm, head, page);
+		}
+		if (likely(page - l.first < l.nr))
+			atomic64_and(~mask, (atomic64_t *)&l.leaf[page - l.first]);
+		WRITE_ONCE(entry->flags, 0);
+	}
+	return entry - entries;
+}
+
+static u32 take_back(struct fonda_vm *vm, struct fonda_dirty_ring *ring)
+{
+	u32 made = READ_ONCE(ring->next) - ring->taken_back;
+	u32 index = ring->taken_back & (vm->dirty_ring_entries - 1);
+	u32 before_wrap = min(made, vm->dirty_ring_entries - index);
+	u32 nr;
+
+	read_lock(&vm->mmu.lock);
+	nr = take_entries(vm, &ring->entries[index], before_wrap);
+	if (nr == before_wrap)
+		nr += take_entries(vm, ring->entries, made - nr);
+	read_unlock(&vm->mmu.lock);
+	/* The vCPU may use the entries from here on. */
+	smp_store_release(&ring->taken_back, ring->taken_back + nr);
+	return nr;
+}
+
+/* KVM_RESET_DIRTY_RINGS: how many entries came back. -EINVAL without rings. */
+long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg)
+{
+	struct fonda_vcpu *vcpu;
+	long nr = 0;
+	int i;
+
+	if (!vm->dirty_ring_entries)
+		return -EINVAL;
+	mutex_lock(&vm->slots_lock);
+	fonda_for_each_vcpu(i, vcpu, vm)
+		nr += take_back(vm, &vcpu->dirty_ring);
+	if (nr)
+		fonda_vm_flush_tlbs(vm);
+	mutex_unlock(&vm->slots_lock);
+	return nr;
 }

@@ -78,6 +78,7 @@ enum fonda_request {
 	FONDA_REQ_TRIPLE_FAULT,	/* leave with KVM_EXIT_SHUTDOWN */
 	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
 	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
+	FONDA_REQ_DIRTY_FULL,	/* leave with KVM_EXIT_DIRTY_RING_FULL */
 	FONDA_REQ_CONTROLS,	/* the TSC offset has changed: update_controls */
 };
 
@@ -185,6 +186,7 @@ struct fonda_vm {
 	bool exception_payload;
 	bool triple_fault_event;
 	u64 dirty_log_flags;		/* KVM_DIRTY_LOG_* */
+	u32 dirty_ring_entries;		/* of each vCPU; 0: no rings */
 
 	bool bugged;			/* (a) a bug of fonda's: every KVM_RUN fails */
 	struct dentry *debugfs;
@@ -233,6 +235,7 @@ struct fonda_vcpu {
 	struct fonda_msrs msrs;		/* (m) state.h */
 	struct fonda_vcpu_clock clock;	/* (m) state.h */
 	struct fonda_mmu_cache mmu_cache;	/* (m) spare table pages: mmu.h */
+	struct fonda_dirty_ring dirty_ring;	/* mmu.h */
 	struct fonda_pio pio;		/* (m) */
 	struct fonda_io io;		/* (m) an emulation that user space finishes */
 	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */

@@ -126,7 +126,9 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 		vm->triple_fault_event = arg;
 		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
-		return fonda_dirty_enable(vm, arg);
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return fonda_dirty_enable(vm, cap->cap, arg);
 	default:
 		return -EINVAL;
 	}
@@ -174,6 +176,8 @@ static const struct { u16 cap; u32 answer; } valued_caps[] = {
 	{ KVM_CAP_ADJUST_CLOCK, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC },
 	{ KVM_CAP_X2APIC_API, FONDA_X2APIC_API },
 	{ KVM_CAP_DISABLE_QUIRKS2, FONDA_QUIRKS },
+	{ KVM_CAP_DIRTY_LOG_RING, FONDA_DIRTY_RING_BYTES },
+	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, FONDA_DIRTY_RING_BYTES },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
 };
@@ -222,6 +226,7 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
 	E(KVM_GET_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_get_dirty_log),
 	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_clear_dirty_log),
+	E(KVM_RESET_DIRTY_RINGS,	FIO_VAL,   vm, fonda_vm_reset_dirty_rings),
 	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_tss_addr),
 	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
 	E(KVM_CREATE_IRQCHIP,		FIO_VAL,   vm, fonda_vm_create_irqchip),

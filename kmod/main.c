@@ -186,9 +186,6 @@ static int __init fonda_init(void)
 	ret = fonda_state_init();
 	if (ret)
 		goto out_hardware;
-	ret = fonda_mmu_module_init();
-	if (ret)
-		goto out_state;
 	fonda_stats_init();
 	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
 				bring_cpu_up, take_cpu_down);
@@ -214,8 +211,6 @@ out_notifiers:
 	cpuhp_remove_state(hotplug_state);
 out_stats:
 	fonda_stats_fini();
-	fonda_mmu_module_exit();
-out_state:
 	fonda_state_exit();
 out_hardware:
 	fonda_backend->hardware_unsetup();
@@ -229,7 +224,6 @@ static void __exit fonda_exit(void)
 	fonda_syscore_unregister(&fonda_syscore);
 	cpuhp_remove_state(hotplug_state);
 	fonda_stats_fini();
-	fonda_mmu_module_exit();
 	fonda_state_exit();
 	fonda_backend->hardware_unsetup();
 	/* RCU callbacks of routes, buses and slots run our code. */

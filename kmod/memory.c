@@ -11,56 +11,8 @@
 
 #include "fonda.h"
 
-/* Slots replaced by an addition wait for the next change, at most so many. */
-#define MAX_RETIRED	16
-
 /* A page that comes and goes under memory pressure is tried so often. */
 #define MAX_FAULTS	16
-
-static void retire(struct fonda_vm *vm, struct fonda_memslots *slots)
-{
-	slots->retired = vm->mmu.retired;
-	vm->mmu.retired = slots;
-	vm->mmu.nr_retired++;
-}
-
-/* Wait until nobody uses the replaced slots, and free them. */
-static void free_retired(struct fonda_vm *vm)
-{
-	struct fonda_memslots *slots = vm->mmu.retired;
-
-	fonda_vm_synchronize(vm);
-	vm->mmu.retired = NULL;
-	vm->mmu.nr_retired = 0;
-	while (slots) {
-		struct fonda_memslots *next = slots->retired;
-
-		kvfree(slots);
-		slots = next;
-	}
-}
-
-/*
- * Put @new in the place of @old; one of them may be NULL. Returns when nobody
- * uses @old any more, neither the guest nor the kernel.
- */
-static int replace_slot(struct fonda_vm *vm, struct fonda_memslot *old,
-			const struct fonda_memslot *new)
-{
-	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true), *copy;
-	bool remove = old && (!new || new->base_gfn != old->base_gfn);
-
-	copy = fonda_slots_copy(slots, old ? old->id : new->id, new);
-	if (!copy)
-		return -ENOMEM;
-	if (remove)
-		fonda_mmu_remove_slot(vm, old);
-	fonda_mmu_publish(vm, copy);
-	retire(vm, slots);
-	if (old || vm->mmu.nr_retired == MAX_RETIRED)
-		free_retired(vm);
-	return 0;
-}
 
 static int check_region(const struct kvm_userspace_memory_region *r)
 {
@@ -84,83 +36,96 @@ static int check_region(const struct kvm_userspace_memory_region *r)
 	return 0;
 }
 
-/* A large leaf serves the slot only where both addresses are aligned alike. */
-static u8 max_level(const struct kvm_userspace_memory_region *r)
+/* The slot that @r describes; it keeps the log of the one that it replaces. */
+static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_memslot *old,
+				       const struct kvm_userspace_memory_region *r)
 {
+	struct fonda_memslot *slot = kzalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
 	u64 skew = r->guest_phys_addr ^ r->userspace_addr;
-	u8 level = FONDA_MAX_LEAF_LEVEL;
 
-	while (skew & (FONDA_LEVEL_SIZE(level) - 1))
-		level--;
-	return level;
+	if (!slot)
+		return NULL;
+	slot->base_gfn = r->guest_phys_addr >> PAGE_SHIFT;
+	slot->npages = r->memory_size >> PAGE_SHIFT;
+	slot->hva = r->userspace_addr;
+	slot->id = r->slot;
+	slot->flags = r->flags;
+	/* A large leaf serves it only where both addresses are aligned alike. */
+	slot->max_level = FONDA_MAX_LEAF_LEVEL;
+	while (skew & (FONDA_LEVEL_SIZE(slot->max_level) - 1))
+		slot->max_level--;
+	if (!(r->flags & KVM_MEM_LOG_DIRTY_PAGES))
+		return slot;
+	if (old && old->flags & KVM_MEM_LOG_DIRTY_PAGES) {
+		slot->dirty_bitmap = old->dirty_bitmap;
+	} else if (fonda_dirty_alloc(vm, slot)) {
+		kfree(slot);
+		return NULL;
+	}
+	return slot;
 }
 
-static int delete_slot(struct fonda_vm *vm, struct fonda_memslot *old)
+/*
+ * Put @new in the place of @old; one of them may be NULL. When it returns nobody
+ * uses @old any more, neither the guest nor the kernel.
+ */
+static int replace_slot(struct fonda_vm *vm, struct fonda_memslot *old, struct fonda_memslot *new)
 {
-	unsigned long *bitmap = old->dirty_bitmap;
-	int ret;
+	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true), *copy;
 
-	ret = replace_slot(vm, old, NULL);
-	if (!ret)
-		kvfree(bitmap);
-	return ret;
-}
-
-/* A new slot, or one that moves or begins or ends to log written pages. */
-static int change_slot(struct fonda_vm *vm, struct fonda_memslot *old, struct fonda_memslot *new)
-{
-	bool logged = old && old->flags & KVM_MEM_LOG_DIRTY_PAGES;
-	bool logging = new->flags & KVM_MEM_LOG_DIRTY_PAGES;
-	unsigned long *bitmap = old ? old->dirty_bitmap : NULL;
-	int ret;
-
-	if (logging && !logged) {
-		ret = fonda_dirty_alloc(vm, &bitmap, new->npages);
-		if (ret)
-			return ret;
-	}
-	new->dirty_bitmap = logging ? bitmap : NULL;
-	ret = replace_slot(vm, old, new);
-	if (ret) {
-		if (!logged)
-			kvfree(bitmap);
-		return ret;
-	}
-	if (logging && !logged) {
-		fonda_dirty_start(vm, new);
-	} else if (logged && !logging) {
-		fonda_dirty_stop(vm, new);
-		kvfree(bitmap);
-	}
+	copy = fonda_slots_copy(slots, old, new);
+	if (!copy)
+		return -ENOMEM;
+	if (old && (!new || new->base_gfn != old->base_gfn))
+		fonda_mmu_remove_slot(vm, old, false);
+	fonda_mmu_publish(vm, copy);
+	fonda_vm_synchronize(vm);
+	kvfree(slots);
 	return 0;
 }
 
 static int set_region_locked(struct fonda_vm *vm, const struct kvm_userspace_memory_region *r)
 {
 	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
-	struct fonda_memslot *old = fonda_slots_by_id(slots, r->slot);
-	struct fonda_memslot new = {
-		.base_gfn = r->guest_phys_addr >> PAGE_SHIFT,
-		.npages = r->memory_size >> PAGE_SHIFT,
-		.hva = r->userspace_addr,
-		.id = r->slot,
-		.flags = r->flags,
-	};
-	bool stays = old && old->base_gfn == new.base_gfn;
+	struct fonda_memslot *old = fonda_slots_by_id(slots, r->slot), *new = NULL;
+	gfn_t gfn = r->guest_phys_addr >> PAGE_SHIFT;
+	u64 npages = r->memory_size >> PAGE_SHIFT;
+	bool stays = old && old->base_gfn == gfn;
+	u32 old_flags = old ? old->flags : 0;
+	int ret;
 
-	if (!r->memory_size)
-		return old ? delete_slot(vm, old) : -EINVAL;
-	if (old && (old->hva != new.hva || old->npages != new.npages ||
-		    (old->flags ^ new.flags) & KVM_MEM_READONLY))
+	if (!npages && !old)
 		return -EINVAL;
-	if (stays && old->flags == new.flags)
-		return 0;
-	if (!stays && fonda_slots_overlap(slots, new.id, new.base_gfn, new.npages))
-		return -EEXIST;
-	new.max_level = max_level(r);
-	return change_slot(vm, old, &new);
+	if (npages) {
+		if (old && (old->hva != r->userspace_addr || old->npages != npages ||
+			    (old_flags ^ r->flags) & KVM_MEM_READONLY))
+			return -EINVAL;
+		if (stays && old_flags == r->flags)
+			return 0;
+		if (!stays && fonda_slots_overlap(slots, r->slot, gfn, npages))
+			return -EEXIST;
+		new = make_slot(vm, old, r);
+		if (!new)
+			return -ENOMEM;
+	}
+	ret = replace_slot(vm, old, new);
+	if (ret) {
+		fonda_slot_free(new, old);
+		return ret;
+	}
+	if (new && new->flags & ~old_flags & KVM_MEM_LOG_DIRTY_PAGES)
+		fonda_dirty_start(vm, new);
+	/* Logging has ended: let large leaves come back. */
+	else if (new && stays && old_flags & ~new->flags & KVM_MEM_LOG_DIRTY_PAGES)
+		fonda_mmu_remove_slot(vm, old, true);
+	fonda_slot_free(old, new);
+	return 0;
 }
 
+/*
+ * KVM_SET_USER_MEMORY_REGION, and _REGION2, whose structure begins alike and
+ * whose additions only count with a flag that is refused.
+ */
 long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg)
 {
 	int ret;
@@ -174,7 +139,7 @@ long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg)
 	return ret;
 }
 
-static __always_inline struct fonda_memslot *vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn)
+struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn)
 {
 	struct fonda_memslots *slots = rcu_dereference_check(vcpu->vm->slots, true);
 	struct fonda_mmu_cache *cache = &vcpu->mmu_cache;
@@ -190,17 +155,6 @@ static __always_inline struct fonda_memslot *vcpu_slot(struct fonda_vcpu *vcpu, 
 	return slot;
 }
 
-struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn)
-{
-	return vcpu_slot(vcpu, gfn);
-}
-
-static void mark_written(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gpa_t gpa)
-{
-	if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES)
-		fonda_mark_dirty(slot, gpa >> PAGE_SHIFT);
-}
-
 /* The VMM's address of @gpa, also under a mispredicted bounds check. */
 static void __user *user_address(const struct fonda_memslot *slot, gpa_t gpa)
 {
@@ -211,86 +165,67 @@ static void __user *user_address(const struct fonda_memslot *slot, gpa_t gpa)
 
 /* What is to be done with guest memory within one page. */
 struct access {
-	gpa_t gpa;
+	enum { READ_MEMORY, WRITE_MEMORY, CMPXCHG_MEMORY } kind;
 	int len;
-	bool write;
-	/* Called with page faults disabled. -EAGAIN: the page is not there. */
-	int (*fn)(struct access *a, void __user *where);
+	gpa_t gpa;
 	void *buf;
 	u64 old, new;		/* of a compare-and-exchange */
 };
 
+static int try_cmpxchg_user(struct access *a, void __user *where)
+{
+	switch (a->len) {
+	case 1:
+		return __try_cmpxchg_user((u8 __user *)where, (u8 *)&a->old, (u8)a->new, fault1);
+	case 2:
+		return __try_cmpxchg_user((u16 __user *)where, (u16 *)&a->old, (u16)a->new, fault2);
+	case 4:
+		return __try_cmpxchg_user((u32 __user *)where, (u32 *)&a->old, (u32)a->new, fault4);
+	case 8:
+		return __try_cmpxchg_user((u64 __user *)where, &a->old, a->new, fault8);
+	default:
+		return -EINVAL;
+	}
+}
+
+/* With page faults disabled. -EAGAIN: the page is not there. */
+static int try_access(struct access *a, void __user *where)
+{
+	int ret;
+
+	if (a->kind == READ_MEMORY)
+		return __copy_from_user_inatomic(a->buf, where, a->len) ? -EAGAIN : 0;
+	if (a->kind == WRITE_MEMORY)
+		return __copy_to_user_inatomic(where, a->buf, a->len) ? -EAGAIN : 0;
+	ret = try_cmpxchg_user(a, where);
+	return ret == -EFAULT ? -EAGAIN : ret;
+}
+
 static int access_guest(struct fonda_vcpu *vcpu, struct access *a)
 {
+	bool write = a->kind != READ_MEMORY;
+	gfn_t gfn = a->gpa >> PAGE_SHIFT;
 	int tries, ret = -EAGAIN;
 
 	for (tries = 0; tries < MAX_FAULTS; tries++) {
-		struct fonda_memslot *slot = vcpu_slot(vcpu, a->gpa >> PAGE_SHIFT);
+		struct fonda_memslot *slot = fonda_vcpu_slot(vcpu, gfn);
 		void __user *where;
 
-		if (!slot || (a->write && slot->flags & KVM_MEM_READONLY))
+		if (!slot || (write && slot->flags & KVM_MEM_READONLY))
 			return -EFAULT;
 		where = user_address(slot, a->gpa);
 		pagefault_disable();
-		ret = a->fn(a, where);
+		ret = try_access(a, where);
 		pagefault_enable();
-		if (!ret && a->write)
-			mark_written(vcpu, slot, a->gpa);
+		if (!ret && write)
+			fonda_mark_dirty(vcpu, slot, gfn);
 		if (ret != -EAGAIN || vcpu->atomic)
 			return ret;
-		ret = fonda_mmu_fault_in(vcpu, (hva_t)where, a->write);
+		ret = fonda_mmu_fault_in(vcpu, (hva_t)where, write);
 		if (ret)
 			return ret == -EINTR ? ret : -EFAULT;
 	}
 	return -EFAULT;
-}
-
-static int do_read(struct access *a, void __user *where)
-{
-	return __copy_from_user_inatomic(a->buf, where, a->len) ? -EAGAIN : 0;
-}
-
-static int do_write(struct access *a, void __user *where)
-{
-	return __copy_to_user_inatomic(where, a->buf, a->len) ? -EAGAIN : 0;
-}
-
-#define TRY_CMPXCHG(type)						\
-do {									\
-	type old = a->old;						\
-									\
-	if (!user_access_begin(where, sizeof(type)))			\
-		return -EFAULT;						\
-	done = unsafe_try_cmpxchg_user((type __user *)where, &old,	\
-				       (type)a->new, fault);		\
-	user_access_end();						\
-} while (0)
-
-static int do_cmpxchg(struct access *a, void __user *where)
-{
-	bool done;
-
-	switch (a->len) {
-	case 1:
-		TRY_CMPXCHG(u8);
-		break;
-	case 2:
-		TRY_CMPXCHG(u16);
-		break;
-	case 4:
-		TRY_CMPXCHG(u32);
-		break;
-	case 8:
-		TRY_CMPXCHG(u64);
-		break;
-	default:
-		return -EINVAL;
-	}
-	return done ? 0 : 1;
-
-fault:
-	user_access_end();
-	return -EAGAIN;
 }
 
 /* Page by page. */
@@ -310,33 +245,28 @@ static int access_range(struct fonda_vcpu *vcpu, struct access *a, int len)
 
 int fonda_read_guest(struct fonda_vcpu *vcpu, gpa_t gpa, void *buf, int len)
 {
-	struct access a = { .gpa = gpa, .fn = do_read, .buf = buf };
+	struct access a = { .kind = READ_MEMORY, .gpa = gpa, .buf = buf };
 
 	return access_range(vcpu, &a, len);
 }
 
 int fonda_write_guest(struct fonda_vcpu *vcpu, gpa_t gpa, const void *buf, int len)
 {
-	struct access a = { .gpa = gpa, .fn = do_write, .buf = (void *)buf, .write = true };
+	struct access a = { .kind = WRITE_MEMORY, .gpa = gpa, .buf = (void *)buf };
 
 	return access_range(vcpu, &a, len);
 }
 
 int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u64 new)
 {
-	struct access a = {
-		.gpa = gpa, .len = len, .fn = do_cmpxchg, .write = true,
-		.old = old, .new = new,
-	};
+	struct access a = { .kind = CMPXCHG_MEMORY, .len = len, .gpa = gpa, .old = old, .new = new };
 
-	if (!IS_ALIGNED(gpa, len))
-		return -EINVAL;
-	return access_guest(vcpu, &a);
+	return IS_ALIGNED(gpa, len) ? access_guest(vcpu, &a) : -EINVAL;
 }
 
 int fonda_read_guest_u64(struct fonda_vcpu *vcpu, gpa_t gpa, u64 *val)
 {
-	struct fonda_memslot *slot = vcpu_slot(vcpu, gpa >> PAGE_SHIFT);
+	struct fonda_memslot *slot = fonda_vcpu_slot(vcpu, gpa >> PAGE_SHIFT);
 	u64 __user *where;
 	u64 v;
 

@@ -13,6 +13,7 @@
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/moduleparam.h>
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -27,7 +28,13 @@
 /* A fault that lost so many races goes back to the guest to begin anew. */
 #define MAX_TRIES	2
 
+/* Off: log by write protection even if the processor has dirty bits. */
+static bool dirty_bits = true;
+module_param(dirty_bits, bool, 0444);
+
+/* The backend's format, and the same for VMs that log by write protection. */
 static struct fonda_mmu_format mmu_format __ro_after_init;
+static struct fonda_mmu_format protecting_format __ro_after_init;
 
 /* Under slots_lock or mmu->lock. */
 static struct fonda_memslots *current_slots(struct fonda_vm *vm)
@@ -38,46 +45,45 @@ static struct fonda_memslots *current_slots(struct fonda_vm *vm)
 /* --- faults --- */
 
 /*
- * What the VMM's page table maps at @hva. The processor's own walk has no lock
- * either: with interrupts off, tables are not freed under it (as for
- * get_user_pages_fast()), and the caller checks mmu->seq before it uses the
- * answer. False: not present, or the access is not permitted.
+ * The entry of the VMM's page table for @hva, or that of a higher level where
+ * it ends. The processor's own walk has no lock either: with interrupts off,
+ * tables are not freed under it (as for get_user_pages_fast()).
+ */
+static u64 host_entry(struct mm_struct *mm, hva_t hva, u8 *level)
+{
+	pgd_t pgd = READ_ONCE(*pgd_offset(mm, hva));
+	p4d_t p4d = pgd_present(pgd) ? READ_ONCE(*p4d_offset(&pgd, hva)) : __p4d(0);
+	pud_t pud = p4d_present(p4d) ? READ_ONCE(*pud_offset(&p4d, hva)) : __pud(0);
+	pmd_t pmd;
+
+	*level = 3;
+	if (!pud_present(pud) || pud_leaf(pud))
+		return pud_val(pud);
+	pmd = READ_ONCE(*pmd_offset(&pud, hva));
+	*level = 2;
+	if (!pmd_present(pmd) || pmd_leaf(pmd))
+		return pmd_val(pmd);
+	*level = 1;
+	return pte_val(READ_ONCE(*pte_offset_kernel(&pmd, hva)));
+}
+
+/*
+ * What the VMM's page table maps at @hva; the caller checks mmu->seq before it
+ * uses the answer. False: not present (which is so for all that waits for a
+ * fault: swap, migration, PROT_NONE), or the access is not permitted.
  */
 static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m,
 			struct page **page)
 {
 	unsigned long flags;
-	bool found = false;
 	u64 val, pat, offset;
-	pgd_t pgd;
-	p4d_t p4d;
-	pud_t pud;
-	pmd_t pmd;
 
 	local_irq_save(flags);
-	pgd = READ_ONCE(*pgd_offset(mm, hva));
-	if (!pgd_present(pgd))
-		goto out;
-	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
-	if (!p4d_present(p4d))
-		goto out;
-	pud = READ_ONCE(*pud_offset(&p4d, hva));
-	m->level = 3;
-	val = pud_val(pud);
-	if (pud_leaf(pud) || !pud_present(pud))
-		goto leaf;
-	pmd = READ_ONCE(*pmd_offset(&pud, hva));
-	m->level = 2;
-	val = pmd_val(pmd);
-	if (pmd_leaf(pmd) || !pmd_present(pmd))
-		goto leaf;
-	m->level = 1;
-	val = pte_val(READ_ONCE(*pte_offset_kernel(&pmd, hva)));
-leaf:
+	val = host_entry(mm, hva, &m->level);
+	local_irq_restore(flags);
 	/* The bits that decide are the same ones at each level. */
-	found = pte_access_permitted(__pte(val), m->write);
-	if (!found)
-		goto out;
+	if (!pte_access_permitted(__pte(val), m->write))
+		return false;
 	m->writable = m->write || pte_access_permitted(__pte(val), true);
 	offset = FONDA_LEVEL_SIZE(m->level) - 1;
 	m->hpa = (val & PTE_PFN_MASK & ~offset) | (hva & offset & PAGE_MASK);
@@ -87,9 +93,7 @@ leaf:
 	else
 		m->memtype = val & _PAGE_PWT ? FONDA_MEM_WC : FONDA_MEM_WB;
 	*page = val & _PAGE_SPECIAL ? NULL : pfn_to_page(m->hpa >> PAGE_SHIFT);
-out:
-	local_irq_restore(flags);
-	return found;
+	return true;
 }
 
 /* A mapping of a device's memory or the like: no page to get, only to fault. */
@@ -170,6 +174,7 @@ static bool map_page(struct fonda_vcpu *vcpu, struct fonda_memslot *slot,
 {
 	gfn_t gfn = m->gpa >> PAGE_SHIFT;
 	struct fonda_mmu *mmu = &vcpu->vm->mmu;
+	bool made_writable;
 
 	read_lock(&mmu->lock);
 	if (is_stale(mmu, seq, fonda_slot_hva(slot, gfn))) {
@@ -178,8 +183,12 @@ static bool map_page(struct fonda_vcpu *vcpu, struct fonda_memslot *slot,
 	}
 	if (m->writable && page)
 		mark_host_page(page);
-	fonda_table_map(&mmu->table, &vcpu->mmu_cache, m);
+	made_writable = fonda_table_map(&mmu->table, &vcpu->mmu_cache, m);
 	read_unlock(&mmu->lock);
+
+	/* A bitmap needs no mark: the leaf's bit tells. */
+	if (made_writable && m->logging && vcpu->dirty_ring.entries)
+		fonda_mark_dirty(vcpu, slot, gfn);
 	return true;
 }
 
@@ -189,7 +198,6 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 	struct fonda_mapping m = {
 		.gpa = gpa & PAGE_MASK,
 		.write = access & FONDA_ACCESS_WRITE,
-		.by_write = mmu->dirty_by_write,
 	};
 	gfn_t gfn = gpa >> PAGE_SHIFT;
 	struct fonda_memslot *slot;
@@ -244,6 +252,7 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 struct removal {
 	struct fonda_vm *vm;
 	bool may_yield;
+	bool split_only;
 	bool removed;
 	u64 *free;		/* tables */
 };
@@ -253,12 +262,11 @@ struct removal {
  * whoever finds a leaf gone, or the bit of a removed one in a slot's bitmap,
  * knows that a processor may still use it.
  */
-static void begin_removal(struct removal *r, struct fonda_vm *vm, bool may_yield)
-	__acquires(&vm->mmu.lock)
+static void begin_removal(struct removal *r)
+	__acquires(&r->vm->mmu.lock)
 {
-	*r = (struct removal){ .vm = vm, .may_yield = may_yield };
-	write_lock(&vm->mmu.lock);
-	atomic_inc(&vm->mmu.flushes_pending);
+	write_lock(&r->vm->mmu.lock);
+	atomic_inc(&r->vm->mmu.flushes_pending);
 }
 
 /*
@@ -282,25 +290,19 @@ static void end_removal(struct removal *r)
 }
 
 /*
- * Remove [start, end), noting written pages in the slot's bitmap if there is a
- * @slot. False: the lock was given away and the slots have changed meanwhile.
+ * Remove [start, end) of @slot, noting written pages. False: the lock was given
+ * away and the slots have changed meanwhile.
  */
 static bool zap_gfns(struct removal *r, const struct fonda_memslot *slot, gfn_t start, gfn_t end)
 {
 	u64 generation = current_slots(r->vm)->generation;
 	struct fonda_mmu *mmu = &r->vm->mmu;
-	struct fonda_dirty_sink sink = { };
 	gfn_t next;
 
-	if (slot) {
-		sink.bitmap = slot->dirty_bitmap;
-		sink.base_gfn = slot->base_gfn;
-		sink.npages = slot->npages;
-		sink.mask = fonda_dirty_mask(r->vm);
-	}
 	for (; start < end; start = next) {
 		next = min(end, (start | (CHUNK_PAGES - 1)) + 1);
-		r->removed |= fonda_table_zap(&mmu->table, start, next, &sink, &r->free);
+		r->removed |= fonda_table_zap(&mmu->table, slot, start, next,
+					      r->split_only, &r->free);
 		if (r->may_yield && next < end && cond_resched_rwlock_write(&mmu->lock) &&
 		    current_slots(r->vm)->generation != generation)
 			return false;
@@ -308,33 +310,33 @@ static bool zap_gfns(struct removal *r, const struct fonda_memslot *slot, gfn_t 
 	return true;
 }
 
-/* The pages of @slot that have a byte in [start, end). */
-static void gfns_of(const struct fonda_memslot *slot, hva_t start, hva_t end,
+/* The pages of @slot that have a byte in [start, end); false: none. */
+static bool gfns_of(const struct fonda_memslot *slot, hva_t start, hva_t end,
 		    gfn_t *first, gfn_t *last)
 {
-	hva_t slot_end = slot->hva + (slot->npages << PAGE_SHIFT);
-
 	start = max(start, slot->hva);
-	end = min(end, slot_end);
+	end = min(end, slot->hva + (slot->npages << PAGE_SHIFT));
 	*first = slot->base_gfn + ((start - slot->hva) >> PAGE_SHIFT);
 	*last = slot->base_gfn + ((end - slot->hva + PAGE_SIZE - 1) >> PAGE_SHIFT);
+	return start < end;
 }
 
+/*
+ * All slots are looked at: there are a few dozen, and a tree of their host
+ * addresses would cost more than it saves.
+ */
 static void zap_hvas(struct removal *r, hva_t start, hva_t end)
 {
 	struct fonda_memslots *slots;
-	struct fonda_memslot *slot;
 	gfn_t first, last;
-	int i;
+	u32 i;
 
 again:
 	slots = current_slots(r->vm);
-	i = fonda_slots_hva_first(slots, end);
-	while ((slot = fonda_slots_hva_next(slots, &i, start))) {
-		gfns_of(slot, start, end, &first, &last);
-		if (!zap_gfns(r, slot, first, last))
+	for (i = 0; i < slots->nr; i++)
+		if (gfns_of(slots->slot[i], start, end, &first, &last) &&
+		    !zap_gfns(r, slots->slot[i], first, last))
 			goto again;
-	}
 }
 
 void fonda_mmu_publish(struct fonda_vm *vm, struct fonda_memslots *slots)
@@ -346,30 +348,16 @@ void fonda_mmu_publish(struct fonda_vm *vm, struct fonda_memslots *slots)
 	write_unlock(&vm->mmu.lock);
 }
 
-void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot)
+void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot, bool split_only)
 {
-	struct removal r;
+	struct removal r = { .vm = vm, .may_yield = true, .split_only = split_only };
 
 	lockdep_assert_held(&vm->slots_lock);
 	WRITE_ONCE(slot->gone, true);
-	begin_removal(&r, vm, true);
+	begin_removal(&r);
 	/* From here on no fault that found the slot can map. */
 	vm->mmu.seq++;
 	zap_gfns(&r, slot, slot->base_gfn, slot->base_gfn + slot->npages);
-	end_removal(&r);
-}
-
-void fonda_mmu_unsplit(struct fonda_vm *vm, const struct fonda_memslot *slot)
-{
-	gfn_t gfn = slot->base_gfn, end = gfn + slot->npages, next;
-	struct removal r;
-
-	begin_removal(&r, vm, true);
-	for (; gfn < end; gfn = next) {
-		next = min(end, (gfn | (CHUNK_PAGES - 1)) + 1);
-		r.removed |= fonda_table_unsplit(&vm->mmu.table, gfn, next, &r.free);
-		cond_resched_rwlock_write(&vm->mmu.lock);
-	}
 	end_removal(&r);
 }
 
@@ -384,9 +372,9 @@ static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_noti
 {
 	struct fonda_vm *vm = vm_of(mn);
 	struct fonda_mmu *mmu = &vm->mmu;
-	struct removal r;
+	struct removal r = { .vm = vm, .may_yield = mmu_notifier_range_blockable(range) };
 
-	begin_removal(&r, vm, mmu_notifier_range_blockable(range));
+	begin_removal(&r);
 	/* Of several at once the smallest range around all is remembered. */
 	if (mmu->nr_invalidating++) {
 		mmu->invalid_start = min(mmu->invalid_start, range->start);
@@ -414,18 +402,15 @@ static bool age(struct fonda_vm *vm, hva_t start, hva_t end, bool clear)
 {
 	struct fonda_mmu *mmu = &vm->mmu;
 	struct fonda_memslots *slots;
-	struct fonda_memslot *slot;
 	bool young = false;
 	gfn_t first, last;
-	int i;
+	u32 i;
 
 	read_lock(&mmu->lock);
 	slots = current_slots(vm);
-	i = fonda_slots_hva_first(slots, end);
-	while ((slot = fonda_slots_hva_next(slots, &i, start))) {
-		gfns_of(slot, start, end, &first, &last);
-		young |= fonda_table_age(&mmu->table, first, last, clear);
-	}
+	for (i = 0; i < slots->nr; i++)
+		if (gfns_of(slots->slot[i], start, end, &first, &last))
+			young |= fonda_table_age(&mmu->table, first, last, clear);
 	read_unlock(&mmu->lock);
 	return young;
 }
@@ -437,19 +422,12 @@ static bool age(struct fonda_vm *vm, hva_t start, hva_t end, bool clear)
 static fonda_young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
 				 unsigned long start, unsigned long end)
 {
-	return age(vm_of(mn), start, end, true);
-}
-
-/* Called for pages that are about to be taken away if they are idle. */
-static fonda_young_t clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
-				       unsigned long start, unsigned long end)
-{
 	bool young = age(vm_of(mn), start, end, true);
-	struct removal r;
+	struct removal r = { .vm = vm_of(mn) };
 
 	/* Without accessed bits only a new fault can tell that it is used. */
 	if (young && !mmu_format.accessed) {
-		begin_removal(&r, vm_of(mn), false);
+		begin_removal(&r);
 		zap_hvas(&r, start, end);
 		end_removal(&r);
 	}
@@ -465,20 +443,18 @@ static fonda_young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm,
 /* The VMM's memory goes away as a whole. Its threads do not run any more. */
 static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	struct fonda_vm *vm = vm_of(mn);
-	struct removal r;
+	struct removal r = { .vm = vm_of(mn), .may_yield = true };
 
-	begin_removal(&r, vm, true);
-	vm->mmu.seq++;
-	while (!zap_gfns(&r, NULL, 0, 1ULL << (FONDA_GPA_BITS - PAGE_SHIFT)))
-		;
+	begin_removal(&r);
+	r.vm->mmu.seq++;
+	zap_hvas(&r, 0, ULONG_MAX);
 	end_removal(&r);
 }
 
 static const struct mmu_notifier_ops notifier_ops = {
 	.invalidate_range_start	= invalidate_range_start,
 	.invalidate_range_end	= invalidate_range_end,
-	.clear_flush_young	= clear_flush_young,
+	.clear_flush_young	= clear_young,
 	.clear_young		= clear_young,
 	.test_young		= test_young,
 	.release		= release,
@@ -494,6 +470,16 @@ void fonda_mmu_setup(const struct fonda_mmu_format *format)
 	mmu_format.memtype[FONDA_MEM_WB] |= sme_me_mask;
 	if (!boot_cpu_has(X86_FEATURE_GBPAGES))
 		mmu_format.max_level = min_t(u8, mmu_format.max_level, 2);
+	protecting_format = mmu_format;
+	protecting_format.dirty = 0;
+	protecting_format.lists_writes = false;
+	if (!dirty_bits)
+		mmu_format = protecting_format;
+}
+
+void fonda_mmu_protect_writes(struct fonda_vm *vm)
+{
+	vm->mmu.table.format = &protecting_format;
 }
 
 int fonda_mmu_init(struct fonda_vm *vm)
@@ -502,8 +488,7 @@ int fonda_mmu_init(struct fonda_vm *vm)
 	int ret;
 
 	rwlock_init(&vm->mmu.lock);
-	vm->mmu.dirty_by_write = !mmu_format.dirty;
-	slots = fonda_slots_copy(NULL, 0, NULL);
+	slots = fonda_slots_copy(NULL, NULL, NULL);
 	if (!slots)
 		return -ENOMEM;
 	RCU_INIT_POINTER(vm->slots, slots);
@@ -525,23 +510,14 @@ out_slots:
 
 void fonda_mmu_fini(struct fonda_vm *vm)
 {
-	struct fonda_memslots *slots = current_slots(vm), *next;
+	struct fonda_memslots *slots = current_slots(vm);
 	u32 i;
 
 	mmu_notifier_unregister(&vm->notifier, vm->mm);
 	fonda_table_fini(&vm->mmu.table);
 	for (i = 0; i < slots->nr; i++)
-		kvfree(slots->slot[i].dirty_bitmap);
-	slots->retired = vm->mmu.retired;
-	for (; slots; slots = next) {
-		next = slots->retired;
-		kvfree(slots);
-	}
-}
-
-void fonda_mmu_cache_free(struct fonda_vcpu *vcpu)
-{
-	fonda_table_drain(&vcpu->mmu_cache);
+		fonda_slot_free(slots->slot[i], NULL);
+	kvfree(slots);
 }
 
 hpa_t fonda_mmu_root_hpa(struct fonda_vm *vm)

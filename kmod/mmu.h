@@ -10,17 +10,18 @@
 #define FONDA_MMU_H
 
 #include <linux/atomic.h>
+#include <linux/bits.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
 #include "types.h"
 
-struct fonda_memslots;
+struct kvm_dirty_gfn;
 struct page;
 struct seq_file;
 struct vm_area_struct;
 
-#define FONDA_MEM_SLOTS		4096
+#define FONDA_MEM_SLOTS		32764
 /* One slot's limit, so that its page numbers fit the dirty log's interface. */
 #define FONDA_SLOT_MAX_PAGES	((1UL << 31) - 1)
 /* Four levels translate this many bits; CPUID must not promise more. */
@@ -41,42 +42,30 @@ struct fonda_memslot {
 	unsigned long *dirty_bitmap;
 };
 
-/* A slot's place in the order of host addresses. */
-struct fonda_slot_by_hva {
-	hva_t max_end;		/* the highest end of this and all before */
-	u32 index;
-};
-
 /*
- * All slots of a VM. Replaced, never changed (but for `gone`), so a reader
- * inside vm->srcu, or under mmu->lock, may keep a pointer into it.
+ * All slots of a VM. Both are replaced, never changed (but for `gone`), so a
+ * reader inside vm->srcu, or under mmu->lock, may keep a pointer to a slot.
  */
 struct fonda_memslots {
 	u64 generation;			/* never repeats within a VM, never 0 */
-	struct fonda_memslots *retired;	/* replaced, not freed yet */
-	struct fonda_slot_by_hva *by_hva;	/* sorted by hva; nr of them */
 	u32 nr;
-	struct fonda_memslot slot[];	/* sorted by base_gfn */
+	struct fonda_memslot *slot[];	/* sorted by base_gfn */
 };
 
 /* The slot that holds @gfn, or NULL. */
-struct fonda_memslot *fonda_slots_find(struct fonda_memslots *slots, gfn_t gfn);
-struct fonda_memslot *fonda_slots_by_id(struct fonda_memslots *slots, u16 id);
+struct fonda_memslot *fonda_slots_find(const struct fonda_memslots *slots, gfn_t gfn);
+struct fonda_memslot *fonda_slots_by_id(const struct fonda_memslots *slots, u32 id);
 /* Does a slot other than @id use a page of [gfn, gfn + npages)? */
-bool fonda_slots_overlap(struct fonda_memslots *slots, u16 id, gfn_t gfn, u64 npages);
+bool fonda_slots_overlap(const struct fonda_memslots *slots, u16 id, gfn_t gfn, u64 npages);
 /*
- * A copy of @old (may be NULL) without the slot @id, and with @add if that is
- * not NULL. The caller frees it with kvfree(). NULL: no memory.
+ * A copy of @old (may be NULL) without @gone and with @add, unless they are
+ * NULL. The caller frees it with kvfree(). NULL: no memory.
  */
-struct fonda_memslots *fonda_slots_copy(struct fonda_memslots *old, u16 id,
-					const struct fonda_memslot *add);
-/*
- * Slots with a byte in [start, end), each once:
- *	i = fonda_slots_hva_first(slots, end);
- *	while ((slot = fonda_slots_hva_next(slots, &i, start)))
- */
-int fonda_slots_hva_first(struct fonda_memslots *slots, hva_t end);
-struct fonda_memslot *fonda_slots_hva_next(struct fonda_memslots *slots, int *i, hva_t start);
+struct fonda_memslots *fonda_slots_copy(const struct fonda_memslots *old,
+					const struct fonda_memslot *gone,
+					struct fonda_memslot *add);
+/* Free @slot, if not NULL, and its bitmap unless @other has the same. */
+void fonda_slot_free(struct fonda_memslot *slot, const struct fonda_memslot *other);
 
 static inline hva_t fonda_slot_hva(const struct fonda_memslot *slot, gfn_t gfn)
 {
@@ -85,30 +74,40 @@ static inline hva_t fonda_slot_hva(const struct fonda_memslot *slot, gfn_t gfn)
 
 /* --- The second-stage table: table.c ------------------------------------- */
 
+/* Bits of an entry, where NPT and EPT agree. An entry that is not in use is 0. */
+#define FONDA_ENTRY_WRITE	BIT_ULL(1)
+#define FONDA_ENTRY_LARGE	BIT_ULL(7)	/* tells a leaf from a table above level 1 */
+/* Of one that points to a table; the processor ignores them. */
+#define FONDA_ENTRY_SPLIT	BIT_ULL(11)	/* it was made by splitting a large leaf */
+#define FONDA_ENTRY_COOLING	BIT_ULL(52)	/* see fonda_table_collect() */
+
 /*
- * Bits of an entry, where NPT and EPT differ. In both, the rights of all levels
- * are ANDed. fonda_mmu_setup() adds the bit of memory encryption (SME) to what
- * names memory, and takes it from the address.
+ * Where they differ. In both, the rights of all levels are ANDed.
+ * fonda_mmu_setup() adds the bit of memory encryption (SME) to what names
+ * memory, and takes it from the address.
  */
 struct fonda_mmu_format {
 	u64 address;		/* the physical address */
-	u64 present;		/* set in every entry in use, and only there */
 	u64 table;		/* all bits of an entry that points to a table */
 	u64 leaf;		/* bits of every leaf: read, execute, guest access */
-	u64 write;
-	u64 large;		/* tells a leaf from a table above level 1 */
 	u64 accessed;		/* 0: the processor does not maintain it */
-	u64 dirty;		/* 0: the same */
-	/* Bits of an entry that points to a table, which the processor ignores. */
-	u64 split;		/* it was made by splitting a large leaf */
-	u64 cooling;		/* see fonda_table_collect() */
+	u64 dirty;		/* 0: the same, or writes are logged by protection */
 	u64 memtype[3];		/* by enum fonda_memtype */
 	u8 max_level;		/* the largest leaf: 1: 4K, 2: 2M, 3: 1G */
+	/* The processor lists the pages whose dirty bit it sets (PML), and the
+	 * backend hands them to fonda_dirty_logged(). */
+	bool lists_writes;
 };
 
 extern const struct fonda_mmu_format fonda_npt_format;
 /* With accessed and dirty bits; without, a copy has 0 there. */
 extern const struct fonda_mmu_format fonda_ept_format;
+
+/* The bit of a leaf by which it is known that its page was written. */
+static inline u64 fonda_written_bit(const struct fonda_mmu_format *f)
+{
+	return f->dirty ? f->dirty : FONDA_ENTRY_WRITE;
+}
 
 enum fonda_memtype {
 	FONDA_MEM_WB,		/* memory */
@@ -124,7 +123,7 @@ enum fonda_memtype {
 
 struct fonda_table {
 	u64 *root;			/* (c) */
-	const struct fonda_mmu_format *format;	/* (c) */
+	const struct fonda_mmu_format *format;	/* (c) from the first vCPU on */
 	atomic_long_t leaves[FONDA_MAX_LEAF_LEVEL + 1];	/* mapped, by level */
 	atomic_long_t tables;		/* pages of tables, the root included */
 };
@@ -151,13 +150,12 @@ struct fonda_mapping {
 	bool write;		/* the access is a write */
 	bool writable;		/* the host lets the VMM write all of it */
 	bool logging;		/* the slot logs dirty pages */
-	bool by_write;		/* logging by write protection, not dirty bits */
 	enum fonda_memtype memtype;
 };
 
 /*
- * Who may run at once: map, collect and age of several callers; zap and
- * unsplit exclude everything. mmu.c has the lock.
+ * Who may run at once: map, collect and age of several callers; zap excludes
+ * everything. mmu.c has the lock.
  */
 int fonda_table_init(struct fonda_table *t, const struct fonda_mmu_format *format);
 /* Frees every page of tables. */
@@ -169,46 +167,40 @@ void fonda_table_drain(struct fonda_mmu_cache *cache);
 /*
  * Map, raise the rights of what is mapped, or find that there is nothing to do;
  * the cache is full. Returns true when the page became writable by this call,
- * which logging by write protection counts as its write.
+ * which no list of the processor's will have.
  */
 bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 		     const struct fonda_mapping *m);
 
-/* Where written pages of a slot are noted, and by which bit they are known. */
-struct fonda_dirty_sink {
-	unsigned long *bitmap;	/* bit 0 is base_gfn; NULL: not noted */
-	gfn_t base_gfn;
-	u64 npages;
-	u64 mask;		/* an entry with this bit was written */
-};
-
 /*
- * Remove every leaf that touches [start, end) and the tables that the range
- * covers, noting the written pages. Returns whether something was removed; then
- * the tables are in the list *@free, for fonda_table_free_list() once the
- * processors have forgotten them.
+ * Remove every leaf of @slot that touches [start, end) and the tables that the
+ * range covers, noting in the slot's bitmap, if it has one, what was written.
+ * With @split_only only what splitting has made, so that it can grow again.
+ * Returns whether something was removed; then the tables are in the list
+ * *@free, for fonda_table_free_list() once the processors have forgotten them.
+ * Without @slot nothing is noted.
  */
-bool fonda_table_zap(struct fonda_table *t, gfn_t start, gfn_t end,
-		     const struct fonda_dirty_sink *sink, u64 **free);
-/* The same for the tables that splitting has made, so that they grow again. */
-bool fonda_table_unsplit(struct fonda_table *t, gfn_t start, gfn_t end, u64 **free);
+bool fonda_table_zap(struct fonda_table *t, const struct fonda_memslot *slot,
+		     gfn_t start, gfn_t end, bool split_only, u64 **free);
 void fonda_table_free_list(struct fonda_table *t, u64 *list);
 
 /*
- * Note the pages of [start, end) written since the last time, and begin anew:
- * the bit is cleared, and large leaves lose the write permission, since they
- * are split when written next. @want, if not NULL, has a bit for every page
- * from @start (a multiple of 64 from the slot's base) and limits it to those.
- * Returns whether an entry was changed, so that the processors must forget what
- * they have cached before the next time.
+ * Find the pages of [start, end) in @slot written since the last time, note them
+ * in @bitmap (of the whole slot) unless it is NULL, and begin anew: the bit is
+ * cleared, and large leaves lose the write permission, since they are split when
+ * written next. @want, if not NULL, has a bit for every page from @start (a
+ * multiple of 64 from the slot's base) and limits it to those. Returns whether
+ * an entry was changed, so that the processors must forget what they have cached
+ * before the next time.
  *
  * A table in which no page was written loses the write permission as a whole:
  * it is `cooling` until it has been looked at once more, for what processors
  * wrote before they forgot, and is passed over from then until a write faults.
  */
-bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
-			 const struct fonda_dirty_sink *sink, const unsigned long *want);
+bool fonda_table_collect(struct fonda_table *t, const struct fonda_memslot *slot,
+			 gfn_t start, gfn_t end, unsigned long *bitmap, const unsigned long *want);
 /* The entry of @gfn if it is in a table of small leaves, else NULL. */
+u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn);
 /* Was a page of the range accessed? Forget it if @clear. */
 bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear);
 
@@ -229,29 +221,23 @@ struct fonda_mmu {
 	hva_t invalid_start, invalid_end;
 	/* Those who remove leaves and have not flushed them yet. */
 	atomic_t flushes_pending;
-	struct fonda_memslots *retired;	/* (s) slots replaced, to be freed */
-	u32 nr_retired;			/* (s) */
-	bool dirty_by_write;		/* (c) see fonda_dirty_mask() */
 };
 
 /* Once, by the backend's hardware_setup(), before any VM exists. Copied. */
 void fonda_mmu_setup(const struct fonda_mmu_format *format);
-static inline int fonda_mmu_module_init(void) { return 0; }
-static inline void fonda_mmu_module_exit(void) { }
 
 /* vm->mm is current->mm. -ENOMEM, -EINTR. */
 int fonda_mmu_init(struct fonda_vm *vm);
 /* No vCPU runs any more. Frees slots and tables. */
 void fonda_mmu_fini(struct fonda_vm *vm);
-/* When a vCPU dies: its spare tables. */
-void fonda_mmu_cache_free(struct fonda_vcpu *vcpu);
 /* The rest of kmod's memory code calls these, under slots_lock. */
 /* Make @slots the VM's; faults that looked at the old ones begin anew. */
 void fonda_mmu_publish(struct fonda_vm *vm, struct fonda_memslots *slots);
-/* After it returns nothing of @slot is mapped, nor will be. */
-void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot);
-/* Remove the tables of @slot that splitting has made. */
-void fonda_mmu_unsplit(struct fonda_vm *vm, const struct fonda_memslot *slot);
+/* After it returns nothing of @slot is mapped (with @split_only: by tables that
+ * splitting has made), nor will be by faults that know no newer slot. */
+void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot, bool split_only);
+/* Logging is by write protection from now on; no vCPU exists yet. */
+void fonda_mmu_protect_writes(struct fonda_vm *vm);
 /*
  * Have the host make its page at @hva present (and writable); sleeps, outside
  * vm->srcu. -EFAULT, -EHWPOISON, -EINTR.
@@ -293,34 +279,49 @@ int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u6
 /* The slot that holds @gfn, or NULL; through the vCPU's cache. */
 struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn);
 
-/*
- * KVM_SET_USER_MEMORY_REGION, and _REGION2, whose structure begins alike and
- * whose additions only count with a flag that is refused.
- */
 long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg);
 
 /* --- The log of written pages: dirty.c ------------------------------------ */
 
-/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; under vm->lock. */
-int fonda_dirty_enable(struct fonda_vm *vm, u64 arg);
+/* The largest ring, in bytes: 65536 entries. */
+#define FONDA_DIRTY_RING_BYTES	(65536 * 16)
+
+/* Pages that one vCPU has written, for user space, which shares the entries. */
+struct fonda_dirty_ring {
+	struct kvm_dirty_gfn *entries;	/* (c) NULL: no rings */
+	u32 next;		/* (m) to be filled; others READ_ONCE it */
+	u32 taken_back;		/* (s) before it; others READ_ONCE it */
+};
+
+/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_DIRTY_LOG_RING*; under vm->lock. */
+int fonda_dirty_enable(struct fonda_vm *vm, u32 cap, u64 arg);
+/* At the vCPU's creation and end; nothing to do without rings. -ENOMEM. */
+int fonda_dirty_ring_init(struct fonda_vcpu *vcpu);
+void fonda_dirty_ring_fini(struct fonda_vcpu *vcpu);
+/* The page of the ring at @pgoff of the vCPU's mapping, or NULL. */
+struct page *fonda_dirty_ring_page(struct fonda_vcpu *vcpu, unsigned long pgoff);
+/*
+ * After FONDA_REQ_DIRTY_FULL: must the vCPU leave with KVM_EXIT_DIRTY_RING_FULL
+ * rather than enter? The request is up until it need not.
+ */
+bool fonda_dirty_ring_full(struct fonda_vcpu *vcpu);
 
 /*
- * A page of a logging slot was written, by the kernel or through a leaf that
- * has just become writable; after the write, or before the vCPU enters.
+ * A page of @slot was written, by the kernel or through a leaf that has just
+ * become writable; after the write, or before the vCPU enters.
  */
-void fonda_mark_dirty(struct fonda_memslot *slot, gfn_t gfn);
-/* The bit of a leaf by which a write is known. */
-u64 fonda_dirty_mask(struct fonda_vm *vm);
+void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t gfn);
+/* The same for a page that the processor has listed; inside vm->srcu. */
+void fonda_dirty_logged(struct fonda_vcpu *vcpu, gpa_t gpa);
 
 /* For memory.c, under slots_lock. */
-/* The bitmap of a slot that is to log. -ENOMEM. */
-int fonda_dirty_alloc(struct fonda_vm *vm, unsigned long **bitmap, u64 npages);
+/* The bitmap of a new slot that logs; none with rings. -ENOMEM. */
+int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot);
 /* Logging of @slot, which is published, begins. */
 void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot);
-/* It has ended: large leaves may come back. */
-void fonda_dirty_stop(struct fonda_vm *vm, const struct fonda_memslot *slot);
 
 long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg);
 long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg);
+long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg);
 
 #endif

@@ -26,15 +26,10 @@
  */
 const struct fonda_mmu_format fonda_npt_format = {
 	.address	= GENMASK_ULL(51, 12),
-	.present	= BIT_ULL(0),
 	.table		= BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(5),
 	.leaf		= BIT_ULL(0) | BIT_ULL(2),
-	.write		= BIT_ULL(1),
-	.large		= BIT_ULL(7),
 	.accessed	= BIT_ULL(5),
 	.dirty		= BIT_ULL(6),
-	.split		= BIT_ULL(11),
-	.cooling	= BIT_ULL(52),
 	.memtype	= { 0, BIT_ULL(3), BIT_ULL(3) | BIT_ULL(4) },
 	.max_level	= 3,
 };
@@ -46,15 +41,10 @@ const struct fonda_mmu_format fonda_npt_format = {
  */
 const struct fonda_mmu_format fonda_ept_format = {
 	.address	= GENMASK_ULL(51, 12),
-	.present	= BIT_ULL(0),
 	.table		= BIT_ULL(0) | BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(8),
 	.leaf		= BIT_ULL(0) | BIT_ULL(2) | BIT_ULL(6),
-	.write		= BIT_ULL(1),
-	.large		= BIT_ULL(7),
 	.accessed	= BIT_ULL(8),
 	.dirty		= BIT_ULL(9),
-	.split		= BIT_ULL(11),
-	.cooling	= BIT_ULL(52),
 	.memtype	= { 6 << 3, 1 << 3, 0 },
 	.max_level	= 3,
 };
@@ -69,9 +59,9 @@ static u64 *table_of(const struct fonda_mmu_format *f, u64 entry)
 	return __va(entry & f->address);
 }
 
-static bool is_leaf(const struct fonda_mmu_format *f, u64 entry, int level)
+static bool is_leaf(u64 entry, int level)
 {
-	return level == 1 || entry & f->large;
+	return level == 1 || entry & FONDA_ENTRY_LARGE;
 }
 
 /* One past the last page that the entry of @gfn translates. */
@@ -108,7 +98,7 @@ void fonda_table_fini(struct fonda_table *t)
 {
 	u64 *list = NULL;
 
-	fonda_table_zap(t, 0, END_OF_MEMORY, NULL, &list);
+	fonda_table_zap(t, NULL, 0, END_OF_MEMORY, false, &list);
 	fonda_table_free_list(t, list);
 	free_page((unsigned long)t->root);
 	t->root = NULL;
@@ -161,12 +151,12 @@ static u64 make_leaf(const struct fonda_mmu_format *f, const struct fonda_mappin
 	bool writable = m->writable;
 
 	if (level > 1)
-		leaf |= f->large;
+		leaf |= FONDA_ENTRY_LARGE;
 	/* While logging, a page is writable when its writes can be told. */
 	if (m->logging)
-		writable &= level == 1 && (m->write || !m->by_write);
+		writable &= level == 1 && (m->write || f->dirty);
 	if (writable)
-		leaf |= f->write;
+		leaf |= FONDA_ENTRY_WRITE;
 	if (writable && m->write)
 		leaf |= f->dirty;
 	return leaf;
@@ -185,52 +175,35 @@ static void fill_split(const struct fonda_mmu_format *f, const struct fonda_mapp
 
 	leaf &= ~f->dirty;
 	if (level == 2) {
-		leaf &= ~f->large;
+		leaf &= ~FONDA_ENTRY_LARGE;
 		/* One fault makes all of them writable, if dirty bits tell. */
-		if (m->writable && m->level >= level && !m->by_write)
-			leaf |= f->write;
+		if (m->writable && m->level >= level && f->dirty)
+			leaf |= FONDA_ENTRY_WRITE;
 	}
 	for (i = 0; i < FONDA_TABLE_ENTRIES; i++, leaf += step)
 		table[i] = leaf;
 }
 
-/* What shall be in place of @old, which does not permit the access? */
-static u64 make_entry(const struct fonda_mmu_format *f, const struct fonda_mapping *m,
-		      struct fonda_mmu_cache *cache, u64 old, int level, bool *table, bool *split)
+/* Put a table in the place of @old: nothing, or a large leaf, which it splits. */
+static void add_table(struct fonda_table *t, struct fonda_mmu_cache *cache,
+		      const struct fonda_mapping *m, u64 *entry, u64 old, int level)
 {
-	bool present = old & f->present;
-	u64 *spare;
+	u64 *spare = cache->spare[cache->nr_spare - 1];
+	const struct fonda_mmu_format *f = t->format;
 
-	/* More than a page must not become writable while logging. */
-	*split = present && level > 1 && (m->logging || level > m->level);
-	*table = *split || (!present && level > m->level);
-	if (*table) {
-		spare = cache->spare[cache->nr_spare - 1];
-		if (*split)
-			fill_split(f, m, spare, old, level);
-		return f->table | __pa(spare) | (*split ? f->split : 0);
+	if (old)
+		fill_split(f, m, spare, old, level);
+	if (cmpxchg64(entry, old, f->table | __pa(spare) | (old ? FONDA_ENTRY_SPLIT : 0)) != old) {
+		if (old)
+			clear_page(spare);
+		return;
 	}
-	if (present)
-		return old | f->write | f->accessed | f->dirty;
-	return make_leaf(f, m, level);
-}
-
-static void count_change(struct fonda_table *t, bool table, bool split, bool was_present, int level)
-{
-	if (table)
-		atomic_long_inc(&t->tables);
-	else if (!was_present)
-		atomic_long_inc(&t->leaves[level]);
-	if (split) {
+	cache->nr_spare--;
+	atomic_long_inc(&t->tables);
+	if (old) {
 		atomic_long_dec(&t->leaves[level]);
 		atomic_long_add(FONDA_TABLE_ENTRIES, &t->leaves[level - 1]);
 	}
-}
-
-/* A table that was not written to for a while is. False: it has changed. */
-static bool warm_up(const struct fonda_mmu_format *f, u64 *entry, u64 old)
-{
-	return cmpxchg64(entry, old, (old | f->write) & ~f->cooling) == old;
 }
 
 bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
@@ -244,40 +217,39 @@ bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 	for (;;) {
 		u64 *entry = entry_of(table, gfn, level);
 		u64 old = READ_ONCE(*entry), new;
-		bool new_table, split;
 
-		if (old & f->present) {
-			if (!is_leaf(f, old, level)) {
-				if (m->write && !(old & f->write) && !warm_up(f, entry, old))
-					continue;
-				table = table_of(f, old);
-				level--;
+		if (old && !is_leaf(old, level)) {
+			/* A table that was not written to for a while is. */
+			new = (old | FONDA_ENTRY_WRITE) & ~FONDA_ENTRY_COOLING;
+			if (m->write && !(old & FONDA_ENTRY_WRITE) && cmpxchg64(entry, old, new) != old)
 				continue;
-			}
-			/* It was there, or another vCPU was faster. */
-			if (!m->write || old & f->write || !m->writable)
-				return false;
-		}
-
-		new = make_entry(f, m, cache, old, level, &new_table, &split);
-		if (cmpxchg64(entry, old, new) != old) {
-			if (split)
-				clear_page(cache->spare[cache->nr_spare - 1]);
+			table = table_of(f, old);
+			level--;
 			continue;
 		}
-		count_change(t, new_table, split, old & f->present, level);
-		if (new_table)
-			cache->nr_spare--;
-		else if (!m->write || new & f->write)
+		/* It was there, or another vCPU was faster. */
+		if (old && (!m->write || old & FONDA_ENTRY_WRITE || !m->writable))
+			return false;
+		/* More than a page must not become writable while logging. */
+		if (level > m->level || (old && level > 1 && m->logging)) {
+			add_table(t, cache, m, entry, old, level);
+			continue;
+		}
+		new = old ? old | FONDA_ENTRY_WRITE | f->accessed | f->dirty : make_leaf(f, m, level);
+		if (cmpxchg64(entry, old, new) != old)
+			continue;
+		if (!old)
+			atomic_long_inc(&t->leaves[level]);
+		if (!m->write || new & FONDA_ENTRY_WRITE)
 			return m->write;
-		/* A new table is filled next, a large leaf is split next. */
+		/* A large leaf, which is split next. */
 	}
 }
 
 /*
- * Called for each entry in use that translates pages of the range: a leaf of
- * more than a page, or a table of small leaves (level 2). @start and @end are
- * the part of the range that it translates. Not 0 ends the walk.
+ * Called for each entry in use that translates pages of the range, above the
+ * small leaves: for a table after the entries in it. @start and @end are the
+ * part of the range that it translates. Not 0 ends the walk.
  */
 typedef int (*walk_fn)(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level);
 
@@ -292,12 +264,12 @@ static int walk_level(const struct fonda_mmu_format *f, u64 *table, int level,
 		u64 old = READ_ONCE(*entry);
 
 		next = min(end, entry_end(start, level));
-		if (!(old & f->present))
+		if (!old)
 			continue;
-		if (level == 2 || is_leaf(f, old, level))
-			ret = fn(ctx, entry, old, start, next, level);
-		else
+		if (level > 2 && !is_leaf(old, level))
 			ret = walk_level(f, table_of(f, old), level - 1, start, next, fn, ctx);
+		if (!ret)
+			ret = fn(ctx, entry, old, start, next, level);
 	}
 	return ret;
 }
@@ -308,158 +280,127 @@ static int walk(struct fonda_table *t, gfn_t start, gfn_t end, walk_fn fn, void 
 }
 
 /* The leaf at @gfn was written: all its pages that belong to the slot were. */
-static void note_leaf(const struct fonda_dirty_sink *sink, gfn_t gfn, int level)
+static void note_leaf(const struct fonda_memslot *slot, unsigned long *bitmap, gfn_t gfn, int level)
 {
-	gfn_t end = min(gfn + FONDA_LEVEL_PAGES(level), sink->base_gfn + sink->npages);
+	gfn_t end = min(gfn + FONDA_LEVEL_PAGES(level), slot->base_gfn + slot->npages);
 
-	for (gfn = max(gfn, sink->base_gfn); gfn < end; gfn++)
-		set_bit(gfn - sink->base_gfn, sink->bitmap);
+	for (gfn = max(gfn, slot->base_gfn); gfn < end; gfn++)
+		set_bit(gfn - slot->base_gfn, bitmap);
 }
 
 struct zap {
 	struct fonda_table *t;
-	const struct fonda_dirty_sink *sink;
+	const struct fonda_memslot *slot;
 	u64 **free;
-	long leaves[FONDA_MAX_LEAF_LEVEL + 1];
 	bool removed;
 };
 
 static void zap_leaf(struct zap *z, u64 *entry, gfn_t gfn, int level)
 {
-	u64 old = xchg(entry, 0);
+	u64 old;
 
-	z->leaves[level]++;
+	if (!READ_ONCE(*entry))
+		return;
+	old = xchg(entry, 0);
 	z->removed = true;
-	if (z->sink && z->sink->bitmap && old & z->sink->mask)
-		note_leaf(z->sink, gfn & -FONDA_LEVEL_PAGES(level), level);
+	atomic_long_dec(&z->t->leaves[level]);
+	if (z->slot && z->slot->dirty_bitmap && old & fonda_written_bit(z->t->format))
+		note_leaf(z->slot, z->slot->dirty_bitmap, gfn & -FONDA_LEVEL_PAGES(level), level);
 }
 
-/* With @split_only, leaves stay that are not below a table made by a split. */
-static void zap_level(struct zap *z, u64 *table, int level, gfn_t start, gfn_t end, bool split_only)
+static int zap_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
 {
-	const struct fonda_mmu_format *f = z->t->format;
-	u64 *entry = entry_of(table, start, level);
-	gfn_t next;
+	bool covered = end - start == FONDA_LEVEL_PAGES(level);
+	struct zap *z = ctx;
+	u64 *table, *leaf;
 
-	for (; start < end; start = next, entry++) {
-		u64 old = READ_ONCE(*entry);
-		bool keep = split_only;
-
-		next = min(end, entry_end(start, level));
-		if (!(old & f->present))
-			continue;
-		if (is_leaf(f, old, level)) {
-			if (!keep)
-				zap_leaf(z, entry, start, level);
-			continue;
-		}
-		if (next - start < FONDA_LEVEL_PAGES(level)) {
-			zap_level(z, table_of(f, old), level - 1, start, next, keep);
-			continue;
-		}
-		if (old & f->split)
-			keep = false;
-		zap_level(z, table_of(f, old), level - 1, start, next, keep);
-		if (!keep) {
-			WRITE_ONCE(*entry, 0);
-			push_free(z->free, table_of(f, old));
-			z->removed = true;
-		}
+	if (is_leaf(old, level)) {
+		zap_leaf(z, entry, start, level);
+		return 0;
 	}
+	table = table_of(z->t->format, old);
+	if (level == 2)
+		for (leaf = entry_of(table, start, 1); start < end; start++, leaf++)
+			zap_leaf(z, leaf, start, 1);
+	if (covered) {
+		WRITE_ONCE(*entry, 0);
+		push_free(z->free, table);
+		z->removed = true;
+	}
+	return 0;
 }
 
-static bool zap(struct fonda_table *t, gfn_t start, gfn_t end,
-		const struct fonda_dirty_sink *sink, u64 **free, bool split_only)
+/* What a leaf was split into goes as a whole: all of it is one slot's. */
+static int zap_split(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
 {
-	struct zap z = { .t = t, .sink = sink, .free = free };
-	int level;
+	gfn_t first = start & -FONDA_LEVEL_PAGES(level);
+	struct zap *z = ctx;
 
-	zap_level(&z, t->root, FONDA_ROOT_LEVEL, start, end, split_only);
-	for (level = 1; level <= FONDA_MAX_LEAF_LEVEL; level++)
-		if (z.leaves[level])
-			atomic_long_sub(z.leaves[level], &t->leaves[level]);
+	if (is_leaf(old, level) || !(old & FONDA_ENTRY_SPLIT))
+		return 0;
+	return walk(z->t, first, first + FONDA_LEVEL_PAGES(level), zap_entry, z);
+}
+
+bool fonda_table_zap(struct fonda_table *t, const struct fonda_memslot *slot,
+		     gfn_t start, gfn_t end, bool split_only, u64 **free)
+{
+	struct zap z = { .t = t, .slot = slot, .free = free };
+
+	walk(t, start, end, split_only ? zap_split : zap_entry, &z);
 	return z.removed;
-}
-
-bool fonda_table_zap(struct fonda_table *t, gfn_t start, gfn_t end,
-		     const struct fonda_dirty_sink *sink, u64 **free)
-{
-	return zap(t, start, end, sink, free, false);
-}
-
-bool fonda_table_unsplit(struct fonda_table *t, gfn_t start, gfn_t end, u64 **free)
-{
-	return zap(t, start, end, NULL, free, true);
 }
 
 struct collect {
 	const struct fonda_mmu_format *f;
-	const struct fonda_dirty_sink *sink;
+	const struct fonda_memslot *slot;
+	unsigned long *bitmap;
 	const unsigned long *want;
 	gfn_t start, end;
 	bool changed;
 };
 
-/* Of @n entries (1 to 64), which were written and, unless @all, are wanted? */
-static __always_inline u64 collect_word(u64 *entry, unsigned int n, u64 mask, u64 want, bool all)
+/* Whether any of the small leaves of [gfn, end), from @entry on, was written. */
+static bool collect_small(struct collect *c, u64 *entry, gfn_t gfn, gfn_t end)
 {
-	u64 written = 0, bit = 1;
-	u64 *end = entry + n;
+	u64 mask = fonda_written_bit(c->f), any = 0;
 
-	do {
-		if (READ_ONCE(*entry) & mask && (all || want & bit)) {
-			clear_bits(entry, mask);
-			written |= bit;
-		}
-		bit <<= 1;
-	} while (++entry < end);
-	return written;
-}
+	while (gfn < end) {
+		u64 page = gfn - c->slot->base_gfn, bit = 1ULL << page % 64;
+		u64 want = c->want ? c->want[(gfn - c->start) / 64] : ~0ULL, written = 0;
+		u64 *last = entry + min(end - gfn, 64 - page % 64);
 
-static u64 collect_small(struct collect *c, u64 *entry, gfn_t gfn, u32 nr)
-{
-	u64 mask = c->sink->mask, any = 0;
-
-	while (nr) {
-		u64 page = gfn - c->sink->base_gfn, want = ~0ULL, written = 0;
-		unsigned int shift = page % 64;
-		unsigned int n = min(nr, 64 - shift);
-
-		if (c->want)
-			want = c->want[(gfn - c->start) / 64] >> shift;
-		/* Most often all are wanted: not to ask each saves a fifth. */
-		if (want == ~0ULL)
-			written = collect_word(entry, n, mask, want, true);
-		else if (want)
-			written = collect_word(entry, n, mask, want, false);
-		if (written && c->sink->bitmap)
-			atomic_long_or(written << shift,
-				       (atomic_long_t *)&c->sink->bitmap[page / 64]);
+		/* As far as a word of the bitmap goes. */
+		gfn += last - entry;
+		do {
+			if (want & bit && READ_ONCE(*entry) & mask) {
+				clear_bits(entry, mask);
+				written |= bit;
+			}
+			bit <<= 1;
+		} while (++entry < last);
+		if (written && c->bitmap)
+			atomic_long_or(written, (atomic_long_t *)&c->bitmap[page / 64]);
 		any |= written;
-		entry += n;
-		gfn += n;
-		nr -= n;
 	}
 	return any;
 }
 
 static void collect_table(struct collect *c, u64 *entry, u64 old, gfn_t start, gfn_t end)
 {
-	const struct fonda_mmu_format *f = c->f;
-	u64 written, new = old;
+	u64 new = old;
+	bool written;
 
-	if (!(old & (f->write | f->cooling)))
+	if (!(old & (FONDA_ENTRY_WRITE | FONDA_ENTRY_COOLING)))
 		return;
-	written = collect_small(c, entry_of(table_of(f, old), start, 1), start, end - start);
-	if (written)
-		c->changed = true;
+	written = collect_small(c, entry_of(table_of(c->f, old), start, 1), start, end);
+	c->changed |= written;
 	if (c->want || end - start != FONDA_TABLE_ENTRIES)
 		return;
 
-	if (!(old & f->write)) {
-		new &= ~f->cooling;
+	if (!(old & FONDA_ENTRY_WRITE)) {
+		new &= ~FONDA_ENTRY_COOLING;
 	} else if (!written) {
-		new = (old & ~f->write) | f->cooling;
+		new = (old & ~FONDA_ENTRY_WRITE) | FONDA_ENTRY_COOLING;
 		c->changed = true;
 	}
 	/* A write fault that comes first keeps it warm. */
@@ -471,41 +412,57 @@ static void collect_large(struct collect *c, u64 *entry, gfn_t gfn, int level)
 {
 	gfn_t first = max(gfn, c->start) - c->start;
 	gfn_t end = min(gfn + FONDA_LEVEL_PAGES(level), c->end) - c->start;
-	u64 mask = c->f->write | c->f->dirty, old;
+	u64 mask = FONDA_ENTRY_WRITE | c->f->dirty, old;
 
 	if (c->want && find_next_bit(c->want, end, first) >= end)
 		return;
 	do {
 		old = READ_ONCE(*entry);
 		/* A table by now: what is written there waits for the next time. */
-		if (!is_leaf(c->f, old, level) || !(old & mask))
+		if (!is_leaf(old, level) || !(old & mask))
 			return;
 	} while (cmpxchg64(entry, old, old & ~mask) != old);
 	c->changed = true;
-	if (c->sink->bitmap && old & c->sink->mask)
-		note_leaf(c->sink, gfn, level);
+	if (c->bitmap && old & fonda_written_bit(c->f))
+		note_leaf(c->slot, c->bitmap, gfn, level);
 }
 
 static int collect_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
 {
 	struct collect *c = ctx;
 
-	if (is_leaf(c->f, old, level))
+	if (is_leaf(old, level))
 		collect_large(c, entry, start & -FONDA_LEVEL_PAGES(level), level);
-	else
+	else if (level == 2)
 		collect_table(c, entry, old, start, end);
 	return 0;
 }
 
-bool fonda_table_collect(struct fonda_table *t, gfn_t start, gfn_t end,
-			 const struct fonda_dirty_sink *sink, const unsigned long *want)
+bool fonda_table_collect(struct fonda_table *t, const struct fonda_memslot *slot,
+			 gfn_t start, gfn_t end, unsigned long *bitmap, const unsigned long *want)
 {
 	struct collect c = {
-		.f = t->format, .sink = sink, .want = want, .start = start, .end = end,
+		.f = t->format, .slot = slot, .bitmap = bitmap, .want = want,
+		.start = start, .end = end,
 	};
 
 	walk(t, start, end, collect_entry, &c);
 	return c.changed;
+}
+
+u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn)
+{
+	u64 *table = t->root;
+	int level;
+
+	for (level = FONDA_ROOT_LEVEL; level > 1; level--) {
+		u64 entry = READ_ONCE(*entry_of(table, gfn, level));
+
+		if (!entry || is_leaf(entry, level))
+			return NULL;
+		table = table_of(t->format, entry);
+	}
+	return entry_of(table, gfn, 1);
 }
 
 struct age {
@@ -519,7 +476,9 @@ static int age_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int
 	u64 *leaf = entry, *last = entry + 1;
 	struct age *a = ctx;
 
-	if (!is_leaf(a->f, old, level)) {
+	if (!is_leaf(old, level)) {
+		if (level > 2)
+			return 0;
 		leaf = entry_of(table_of(a->f, old), start, 1);
 		last = leaf + (end - start);
 	}
@@ -537,12 +496,11 @@ static int age_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int
 bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear)
 {
 	/* Without accessed bits what is mapped is young; mmu.c unmaps it. */
-	struct age a = { .f = t->format, .mask = t->format->accessed, .clear = clear };
+	u64 accessed = t->format->accessed;
+	struct age a = {
+		.f = t->format, .mask = accessed ? accessed : ~0ULL, .clear = clear && accessed,
+	};
 
-	if (!a.mask) {
-		a.mask = t->format->present;
-		a.clear = false;
-	}
 	walk(t, start, end, age_entry, &a);
 	return a.young;
 }

@@ -373,6 +373,8 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 		fonda_clock_update(vcpu);
 	if (take_request(vcpu, FONDA_REQ_STEAL_TIME))
 		fonda_steal_time_update(vcpu);
+	if (take_request(vcpu, FONDA_REQ_DIRTY_FULL) && fonda_dirty_ring_full(vcpu))
+		return exit_with(vcpu, KVM_EXIT_DIRTY_RING_FULL);
 	return FONDA_RESUME_GUEST;
 }
 
@@ -577,6 +579,8 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 		page = virt_to_page((void *)vcpu->run + vmf->pgoff * PAGE_SIZE);
 	else if (vmf->pgoff == FONDA_RING_PAGE)
 		page = virt_to_page(vcpu->vm->ring);
+	else
+		page = fonda_dirty_ring_page(vcpu, vmf->pgoff);
 	if (!page)
 		return VM_FAULT_SIGBUS;
 	get_page(page);
@@ -588,6 +592,10 @@ static const struct vm_operations_struct vcpu_vm_ops = { .fault = vcpu_fault };
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	/* A private copy of a dirty ring would hide what user space gives back. */
+	if (vma->vm_pgoff >= KVM_DIRTY_LOG_PAGE_OFFSET &&
+	    (vma->vm_flags & (VM_SHARED | VM_EXEC)) != VM_SHARED)
+		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
 }
@@ -607,7 +615,8 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	fonda_lapic_destroy(vcpu);
 	fonda_state_vcpu_fini(vcpu);
 	fonda_fpu_free(vcpu);
-	fonda_mmu_cache_free(vcpu);
+	fonda_dirty_ring_fini(vcpu);
+	fonda_table_drain(&vcpu->mmu_cache);
 	kfree(vcpu->stats);
 	if (vcpu->run)
 		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);
@@ -635,7 +644,7 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	if (!vcpu->stats || !vcpu->run)
 		goto out;
 	vcpu->pio_data = (u8 *)vcpu->run + FONDA_PIO_PAGE * PAGE_SIZE;
-	ret = fonda_fpu_alloc(vcpu) ?: fonda_state_vcpu_init(vcpu);
+	ret = fonda_fpu_alloc(vcpu) ?: fonda_state_vcpu_init(vcpu) ?: fonda_dirty_ring_init(vcpu);
 	if (ret)
 		goto out;
 	fonda_lapic_create(vcpu, id == FONDA_BSP_ID);

@@ -10,56 +10,68 @@
 #include "rng.h"
 #include "tap.h"
 
-static struct fonda_memslots *replace(struct fonda_memslots *old, u16 id,
-				      const struct fonda_memslot *add)
+static struct fonda_memslots *replace(struct fonda_memslots *old, struct fonda_memslot *gone,
+				      struct fonda_memslot *add)
 {
-	struct fonda_memslots *new = fonda_slots_copy(old, id, add);
+	struct fonda_memslots *new = fonda_slots_copy(old, gone, add);
 
 	ASSERT_NE(new, NULL);
 	if (old)
 		EXPECT_EQ(new->generation, old->generation + 1);
 	kvfree(old);
+	fonda_slot_free(gone, add);
 	return new;
 }
 
+/* A slot that may replace one of the same id. */
 static struct fonda_memslots *add(struct fonda_memslots *old, u16 id, gfn_t gfn, u64 npages,
 				  hva_t hva)
 {
-	struct fonda_memslot slot = { .base_gfn = gfn, .npages = npages, .hva = hva, .id = id };
+	struct fonda_memslot *slot = kzalloc(sizeof(*slot), GFP_KERNEL);
 
-	return replace(old, id, &slot);
+	*slot = (struct fonda_memslot){ .base_gfn = gfn, .npages = npages, .hva = hva, .id = id };
+	return replace(old, fonda_slots_by_id(old, id), slot);
+}
+
+static void free_all(struct fonda_memslots *slots)
+{
+	u32 i;
+
+	for (i = 0; i < slots->nr; i++)
+		fonda_slot_free(slots->slot[i], NULL);
+	kvfree(slots);
 }
 
 TEST(an_empty_array_finds_nothing)
 {
-	struct fonda_memslots *slots = replace(NULL, 0, NULL);
-	int i = fonda_slots_hva_first(slots, ~0UL);
+	struct fonda_memslots *slots = replace(NULL, NULL, NULL);
 
 	EXPECT_EQ(fonda_slots_find(slots, 0), NULL);
 	EXPECT_EQ(fonda_slots_by_id(slots, 0), NULL);
-	EXPECT_EQ(fonda_slots_hva_next(slots, &i, 0), NULL);
 	EXPECT_FALSE(fonda_slots_overlap(slots, 0, 0, 1));
 	EXPECT_NE(slots->generation, 0);
-	kvfree(slots);
+	free_all(slots);
 }
 
 TEST(a_slot_is_found_from_its_first_page_to_its_last)
 {
-	struct fonda_memslots *slots = replace(NULL, 0, NULL);
+	struct fonda_memslots *slots = replace(NULL, NULL, NULL);
 
 	slots = add(slots, 7, 0x100, 0x10, 0x7000000);
 	EXPECT_EQ(fonda_slots_find(slots, 0xff), NULL);
-	EXPECT_EQ(fonda_slots_find(slots, 0x100), &slots->slot[0]);
-	EXPECT_EQ(fonda_slots_find(slots, 0x10f), &slots->slot[0]);
+	EXPECT_EQ(fonda_slots_find(slots, 0x100), slots->slot[0]);
+	EXPECT_EQ(fonda_slots_find(slots, 0x10f), slots->slot[0]);
 	EXPECT_EQ(fonda_slots_find(slots, 0x110), NULL);
-	EXPECT_EQ(fonda_slots_by_id(slots, 7), &slots->slot[0]);
-	EXPECT_EQ(fonda_slot_hva(&slots->slot[0], 0x10f), 0x700f000);
-	kvfree(slots);
+	EXPECT_EQ(fonda_slots_by_id(slots, 7), slots->slot[0]);
+	/* Ids are not cut to the size of a slot's. */
+	EXPECT_EQ(fonda_slots_by_id(slots, 7 | 1 << 16), NULL);
+	EXPECT_EQ(fonda_slot_hva(slots->slot[0], 0x10f), 0x700f000);
+	free_all(slots);
 }
 
 TEST(overlap_looks_at_every_other_slot)
 {
-	struct fonda_memslots *slots = replace(NULL, 0, NULL);
+	struct fonda_memslots *slots = replace(NULL, NULL, NULL);
 
 	slots = add(slots, 1, 0x10, 0x10, 0x100000);
 	slots = add(slots, 2, 0x30, 0x10, 0x200000);
@@ -72,56 +84,46 @@ TEST(overlap_looks_at_every_other_slot)
 	EXPECT_TRUE(fonda_slots_overlap(slots, 1, 0x28, 0x10));
 	/* Both are met; the second is the one that counts. */
 	EXPECT_TRUE(fonda_slots_overlap(slots, 2, 0x18, 0x20));
-	kvfree(slots);
+	free_all(slots);
 }
 
 TEST(a_slot_is_replaced_in_its_place_and_elsewhere)
 {
-	struct fonda_memslots *slots = replace(NULL, 0, NULL);
+	struct fonda_memslots *slots = replace(NULL, NULL, NULL);
 
 	slots = add(slots, 1, 0x10, 1, 0x3000);
 	slots = add(slots, 2, 0x20, 1, 0x2000);
 	slots = add(slots, 3, 0x30, 1, 0x1000);
 	slots = add(slots, 1, 0x40, 1, 0x0000);
 	EXPECT_EQ(slots->nr, 3);
-	EXPECT_EQ(slots->slot[0].id, 2);
-	EXPECT_EQ(slots->slot[1].id, 3);
-	EXPECT_EQ(slots->slot[2].id, 1);
-	EXPECT_EQ(slots->by_hva[0].index, 2);
+	EXPECT_EQ(slots->slot[0]->id, 2);
+	EXPECT_EQ(slots->slot[1]->id, 3);
+	EXPECT_EQ(slots->slot[2]->id, 1);
 	slots = add(slots, 3, 0x30, 1, 0x9000);
-	EXPECT_EQ(slots->slot[1].hva, 0x9000);
-	EXPECT_EQ(slots->by_hva[2].index, 1);
-	slots = replace(slots, 2, NULL);
+	EXPECT_EQ(slots->slot[1]->hva, 0x9000);
+	slots = replace(slots, slots->slot[0], NULL);
 	EXPECT_EQ(slots->nr, 2);
-	kvfree(slots);
+	EXPECT_EQ(slots->slot[0]->id, 3);
+	free_all(slots);
+}
+
+TEST(a_slot_keeps_the_log_of_the_one_it_replaces)
+{
+	struct fonda_memslot *old = kzalloc(sizeof(*old), GFP_KERNEL);
+	struct fonda_memslot *new = kzalloc(sizeof(*new), GFP_KERNEL);
+
+	old->dirty_bitmap = new->dirty_bitmap = kzalloc(8, GFP_KERNEL);
+	fonda_slot_free(old, new);
+	EXPECT_EQ(*new->dirty_bitmap, 0);
+	fonda_slot_free(new, NULL);
+	fonda_slot_free(NULL, NULL);
 }
 
 #define MODEL_SLOTS	64
 
-/* By the definition: is some byte of [start, end) in the slot's memory? */
-static bool touches(const struct fonda_memslot *s, hva_t start, hva_t end)
-{
-	return s->hva < end && start < s->hva + (s->npages << 12);
-}
-
-static void check_hva(struct fonda_memslots *slots, hva_t start, hva_t end)
-{
-	bool met[MODEL_SLOTS] = { };
-	int i = fonda_slots_hva_first(slots, end);
-	struct fonda_memslot *slot;
-	u32 n;
-
-	while ((slot = fonda_slots_hva_next(slots, &i, start))) {
-		EXPECT_FALSE(met[slot->id]);
-		met[slot->id] = true;
-	}
-	for (n = 0; n < slots->nr; n++)
-		EXPECT_EQ(met[slots->slot[n].id], touches(&slots->slot[n], start, end));
-}
-
 TEST(random_changes_agree_with_a_list)
 {
-	struct fonda_memslots *slots = replace(NULL, 0, NULL);
+	struct fonda_memslots *slots = replace(NULL, NULL, NULL);
 	struct fonda_memslot model[MODEL_SLOTS] = { };
 	struct rng rng = { 0x51075 };
 	int round, i;
@@ -131,12 +133,9 @@ TEST(random_changes_agree_with_a_list)
 			.id = rng_below(&rng, MODEL_SLOTS),
 			.base_gfn = rng_below(&rng, 0x1000),
 			.npages = 1 + rng_below(&rng, 0x80),
-			/* Several slots of one memory are common. */
-			.hva = (hva_t)rng_below(&rng, 0x200) << 12,
 		};
 		gfn_t gfn = rng_below(&rng, 0x1100);
 		struct fonda_memslot *found, *want = NULL;
-		hva_t hva = (hva_t)rng_below(&rng, 0x300) << 12;
 		bool overlap = false;
 
 		for (i = 0; i < MODEL_SLOTS; i++) {
@@ -148,10 +147,10 @@ TEST(random_changes_agree_with_a_list)
 		}
 		ASSERT_EQ(fonda_slots_overlap(slots, s.id, s.base_gfn, s.npages), overlap);
 		if (rng_below(&rng, 4) == 0) {
-			slots = replace(slots, s.id, NULL);
+			slots = replace(slots, fonda_slots_by_id(slots, s.id), NULL);
 			model[s.id].npages = 0;
 		} else if (!overlap) {
-			slots = replace(slots, s.id, &s);
+			slots = add(slots, s.id, s.base_gfn, s.npages, 0);
 			model[s.id] = s;
 		}
 
@@ -164,32 +163,29 @@ TEST(random_changes_agree_with_a_list)
 			ASSERT_EQ(found->id, want->id);
 		found = fonda_slots_by_id(slots, s.id);
 		ASSERT_EQ(!found, !model[s.id].npages);
-		check_hva(slots, hva, hva + 1 + rng_below(&rng, 0x40000));
 	}
-	kvfree(slots);
+	free_all(slots);
 }
 
 TEST(as_many_slots_as_there_may_be)
 {
-	struct fonda_memslots *slots = replace(NULL, 0, NULL);
-	int i;
+	struct fonda_memslots *slots = replace(NULL, NULL, NULL);
+	u32 i;
 
-	/* In an order that is neither that of pages nor that of addresses. */
+	/* In an order that is not that of pages. */
 	for (i = 0; i < FONDA_MEM_SLOTS; i++) {
 		u32 id = i * 1531 % FONDA_MEM_SLOTS;
+		struct fonda_memslot *slot = kzalloc(sizeof(*slot), GFP_KERNEL);
 
-		slots = add(slots, id, id * 2, 1, (hva_t)(FONDA_MEM_SLOTS - id) << 12);
+		slot->id = id;
+		slot->base_gfn = id * 2;
+		slot->npages = 1;
+		slots = replace(slots, NULL, slot);
 	}
 	EXPECT_EQ(slots->nr, FONDA_MEM_SLOTS);
 	for (i = 0; i < FONDA_MEM_SLOTS; i++) {
-		int hva_index = fonda_slots_hva_first(slots, ((hva_t)i + 1) << 12);
-		struct fonda_memslot *slot;
-
 		EXPECT_EQ(fonda_slots_find(slots, i * 2)->id, i);
 		EXPECT_EQ(fonda_slots_find(slots, i * 2 + 1), NULL);
-		slot = fonda_slots_hva_next(slots, &hva_index, (hva_t)i << 12);
-		if (i)
-			EXPECT_EQ(slot->id, FONDA_MEM_SLOTS - i);
 	}
-	kvfree(slots);
+	free_all(slots);
 }

@@ -70,9 +70,9 @@ static u64 *cpu_access(struct fonda_table *t, gpa_t gpa, bool write, hpa_t *hpa,
 		bool leaf;
 
 		do {
-			if (!(old & f->present) || (write && !(old & f->write)))
+			if (!old || (write && !(old & FONDA_ENTRY_WRITE)))
 				return NULL;
-			leaf = level == 1 || old & f->large;
+			leaf = level == 1 || old & FONDA_ENTRY_LARGE;
 			new = old | f->accessed | (leaf && write ? f->dirty : 0);
 		} while (!__atomic_compare_exchange_n(entry, &old, new, false,
 						      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
@@ -87,7 +87,7 @@ static u64 *cpu_access(struct fonda_table *t, gpa_t gpa, bool write, hpa_t *hpa,
 				*level_p = level;
 			return entry;
 		}
-		EXPECT_EQ((new | f->write) & f->table, f->table);
+		EXPECT_EQ((new | FONDA_ENTRY_WRITE) & f->table, f->table);
 		table = __va(new & f->address);
 	}
 }
@@ -142,7 +142,7 @@ TEST(the_highest_page_is_reached)
 		setup(&b, f);
 		map(&b, (struct fonda_mapping){ .gpa = last, .hpa = 4096, .level = 1 });
 		EXPECT_NE(cpu_access(&b.t, last, false, NULL, NULL), NULL);
-		EXPECT_TRUE(fonda_table_zap(&b.t, last >> 12, (last >> 12) + 1, NULL, &list));
+		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, last >> 12, (last >> 12) + 1, false, &list));
 		EXPECT_EQ(list, NULL);
 		teardown(&b);
 	}
@@ -192,13 +192,29 @@ TEST(memory_types_reach_the_leaf)
 	}
 }
 
-static struct fonda_dirty_sink sink_of(struct bench *b, unsigned long *bitmap, gfn_t base,
-				       u64 npages, bool by_write)
+/* The same format without dirty bits, so that writes are known by protection. */
+static const struct fonda_mmu_format *logging_format(const struct fonda_mmu_format *f, bool by_write)
 {
-	return (struct fonda_dirty_sink){
-		.bitmap = bitmap, .base_gfn = base, .npages = npages,
-		.mask = by_write ? b->t.format->write : b->t.format->dirty,
+	static struct fonda_mmu_format copy;
+
+	if (!by_write)
+		return f;
+	copy = *f;
+	copy.dirty = 0;
+	return &copy;
+}
+
+static struct fonda_memslot slot_of(unsigned long *bitmap, gfn_t base, u64 npages)
+{
+	return (struct fonda_memslot){
+		.dirty_bitmap = bitmap, .base_gfn = base, .npages = npages,
 	};
+}
+
+static bool collect(struct bench *b, const struct fonda_memslot *slot, gfn_t start, gfn_t end,
+		    const unsigned long *want)
+{
+	return fonda_table_collect(&b->t, slot, start, end, slot->dirty_bitmap, want);
 }
 
 static u64 count_bits(const unsigned long *bitmap, u64 n)
@@ -214,7 +230,7 @@ TEST(a_large_leaf_is_split_by_the_first_write_while_logging)
 {
 	unsigned long bitmap[8] = { };
 	const struct fonda_mmu_format *f;
-	struct fonda_dirty_sink sink;
+	struct fonda_memslot slot;
 	struct bench b;
 	int by_write, got;
 	gpa_t gpa;
@@ -223,18 +239,17 @@ TEST(a_large_leaf_is_split_by_the_first_write_while_logging)
 	for_each_format(f) {
 		for (by_write = 0; by_write < 2; by_write++) {
 			struct fonda_mapping m = {
-				.gpa = MB2, .hpa = GB1, .level = 2, .writable = true,
-				.by_write = by_write };
+				.gpa = MB2, .hpa = GB1, .level = 2, .writable = true };
 
-			setup(&b, f);
+			setup(&b, logging_format(f, by_write));
 			map(&b, m);
 			EXPECT_TRUE(can_write(&b.t, MB2));
 
 			/* Logging begins: what was written before is of no interest. */
-			sink = sink_of(&b, NULL, 512, 512, by_write);
-			EXPECT_TRUE(fonda_table_collect(&b.t, 512, 1024, &sink, NULL));
+			slot = slot_of(NULL, 512, 512);
+			EXPECT_TRUE(collect(&b, &slot, 512, 1024, NULL));
 			EXPECT_FALSE(can_write(&b.t, MB2));
-			EXPECT_FALSE(fonda_table_collect(&b.t, 512, 1024, &sink, NULL));
+			EXPECT_FALSE(collect(&b, &slot, 512, 1024, NULL));
 
 			m.gpa += 5 * 4096;
 			m.hpa += 5 * 4096;
@@ -250,10 +265,10 @@ TEST(a_large_leaf_is_split_by_the_first_write_while_logging)
 
 			/* By dirty bits, writes do not fault from then on. */
 			memset(bitmap, 0, sizeof(bitmap));
-			sink = sink_of(&b, bitmap, 512, 512, by_write);
+			slot = slot_of(bitmap, 512, 512);
 			EXPECT_TRUE(can_write(&b.t, MB2 + 5 * 4096));
 			EXPECT_EQ(can_write(&b.t, MB2 + 9 * 4096), !by_write);
-			EXPECT_TRUE(fonda_table_collect(&b.t, 512, 1024, &sink, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 512, 1024, NULL));
 			EXPECT_TRUE(test_bit(5, bitmap));
 			EXPECT_EQ(count_bits(bitmap, 512), by_write ? 1 : 2);
 			EXPECT_EQ(can_write(&b.t, MB2 + 5 * 4096), !by_write);
@@ -300,7 +315,7 @@ TEST(a_write_that_maps_while_logging_maps_small)
 				   .writable = true, .logging = true, .write = true };
 	unsigned long bitmap[8] = { };
 	const struct fonda_mmu_format *f;
-	struct fonda_dirty_sink sink;
+	struct fonda_memslot slot;
 	struct bench b;
 
 	for_each_format(f) {
@@ -309,8 +324,8 @@ TEST(a_write_that_maps_while_logging_maps_small)
 		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 512);
 		EXPECT_TRUE(can_write(&b.t, MB2 + 4096));
 		memset(bitmap, 0, sizeof(bitmap));
-		sink = sink_of(&b, bitmap, 512, 512, false);
-		fonda_table_collect(&b.t, 512, 1024, &sink, NULL);
+		slot = slot_of(bitmap, 512, 512);
+		collect(&b, &slot, 512, 1024, NULL);
 		EXPECT_EQ(bitmap[0], 2);
 		EXPECT_EQ(count_bits(bitmap, 512), 1);
 		teardown(&b);
@@ -325,7 +340,7 @@ TEST(removal_notes_what_was_written_and_frees_covered_tables)
 	for_each_format(f) {
 		/* The slot begins in the middle of a table, and of a word. */
 		unsigned long bitmap[16] = { };
-		struct fonda_dirty_sink sink;
+		struct fonda_memslot slot;
 		u64 *list = NULL;
 		gfn_t gfn;
 
@@ -339,8 +354,8 @@ TEST(removal_notes_what_was_written_and_frees_covered_tables)
 		can_write(&b.t, 0x2ab000);
 		can_write(&b.t, 0x4ff000);
 
-		sink = sink_of(&b, bitmap, 0x1f3, 0x500 - 0x1f3, false);
-		EXPECT_TRUE(fonda_table_zap(&b.t, 0x1f3, 0x400, &sink, &list));
+		slot = slot_of(bitmap, 0x1f3, 0x500 - 0x1f3);
+		EXPECT_TRUE(fonda_table_zap(&b.t, &slot, 0x1f3, 0x400, false, &list));
 		EXPECT_EQ(count_bits(bitmap, 0x500 - 0x1f3), 2);
 		EXPECT_TRUE(test_bit(0, bitmap));
 		EXPECT_TRUE(test_bit(0x2ab - 0x1f3, bitmap));
@@ -353,7 +368,7 @@ TEST(removal_notes_what_was_written_and_frees_covered_tables)
 		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 0x100);
 
 		list = NULL;
-		EXPECT_FALSE(fonda_table_zap(&b.t, 0x1f3, 0x400, &sink, &list));
+		EXPECT_FALSE(fonda_table_zap(&b.t, &slot, 0x1f3, 0x400, false, &list));
 		EXPECT_EQ(list, NULL);
 		teardown(&b);
 	}
@@ -371,10 +386,10 @@ TEST(a_removed_table_shows_nothing_to_a_processor_that_still_walks_it)
 		setup(&b, f);
 		map(&b, (struct fonda_mapping){ .gpa = 0, .hpa = GB1, .level = 1 });
 		map(&b, (struct fonda_mapping){ .gpa = MB2, .hpa = GB1, .level = 1 });
-		EXPECT_TRUE(fonda_table_zap(&b.t, 0, 1024, NULL, &list));
+		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, 0, 1024, false, &list));
 		for (table = list; table; table = (u64 *)table[0])
 			for (i = 0; i < 512; i++)
-				EXPECT_EQ(table[i] & f->present, 0);
+				EXPECT_EQ(table[i] & 7, 0);
 		fonda_table_free_list(&b.t, list);
 		teardown(&b);
 	}
@@ -387,7 +402,7 @@ TEST(part_of_a_large_leaf_removes_all_of_it)
 
 	for_each_format(f) {
 		unsigned long bitmap[8] = { };
-		struct fonda_dirty_sink sink;
+		struct fonda_memslot slot;
 		u64 *list = NULL;
 
 		setup(&b, f);
@@ -395,8 +410,8 @@ TEST(part_of_a_large_leaf_removes_all_of_it)
 						.writable = true });
 		can_write(&b.t, MB2);
 		/* The slot ends inside the leaf: no bit beyond its end. */
-		sink = sink_of(&b, bitmap, 512, 100, false);
-		EXPECT_TRUE(fonda_table_zap(&b.t, 600, 601, &sink, &list));
+		slot = slot_of(bitmap, 512, 100);
+		EXPECT_TRUE(fonda_table_zap(&b.t, &slot, 600, 601, false, &list));
 		EXPECT_EQ(list, NULL);
 		EXPECT_EQ(count_bits(bitmap, 512), 100);
 		EXPECT_EQ(cpu_access(&b.t, MB2, false, NULL, NULL), NULL);
@@ -412,7 +427,7 @@ TEST(collecting_what_is_wanted_leaves_the_rest)
 	for_each_format(f) {
 		unsigned long want[4] = { 0, 0xf0, 0, 1UL << 63 }, bitmap[16] = { };
 		gfn_t base = 0x1e5, gfn;
-		struct fonda_dirty_sink sink;
+		struct fonda_memslot slot;
 
 		setup(&b, f);
 		for (gfn = base; gfn < base + 512; gfn++)
@@ -420,11 +435,11 @@ TEST(collecting_what_is_wanted_leaves_the_rest)
 							.level = 1, .writable = true,
 							.write = true });
 		/* From page 128 of the slot. */
-		sink = sink_of(&b, NULL, base, 512, false);
-		EXPECT_TRUE(fonda_table_collect(&b.t, base + 128, base + 384, &sink, want));
-		EXPECT_FALSE(fonda_table_collect(&b.t, base + 128, base + 384, &sink, want));
-		sink.bitmap = bitmap;
-		fonda_table_collect(&b.t, base, base + 512, &sink, NULL);
+		slot = slot_of(NULL, base, 512);
+		EXPECT_TRUE(collect(&b, &slot, base + 128, base + 384, want));
+		EXPECT_FALSE(collect(&b, &slot, base + 128, base + 384, want));
+		slot.dirty_bitmap = bitmap;
+		collect(&b, &slot, base, base + 512, NULL);
 		EXPECT_EQ(bitmap[2], ~0UL);
 		EXPECT_EQ(bitmap[3], ~0xf0UL);
 		EXPECT_EQ(bitmap[5], ~(1UL << 63));
@@ -443,32 +458,32 @@ TEST(a_table_without_writes_is_passed_over_until_one_faults)
 		for (by_write = 0; by_write < 2; by_write++) {
 			struct fonda_mapping m = {
 				.hpa = GB1, .level = 1, .writable = true, .write = true,
-				.logging = true, .by_write = by_write };
+				.logging = true };
 			unsigned long bitmap[8] = { };
-			struct fonda_dirty_sink sink;
+			struct fonda_memslot slot;
 			u64 *leaf;
 
-			setup(&b, f);
+			setup(&b, logging_format(f, by_write));
 			map(&b, m);
-			sink = sink_of(&b, bitmap, 0, 512, by_write);
-			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			slot = slot_of(bitmap, 0, 512);
+			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
 			EXPECT_EQ(bitmap[0], 1);
 			if (by_write)
 				map(&b, m);
 			leaf = cpu_access(&b.t, 0, true, NULL, NULL);
 			ASSERT_NE(leaf, NULL);
-			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
 
 			/* Nothing was written: the table loses its permission. */
-			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
 			EXPECT_FALSE(can_write(&b.t, 0));
 
 			/* A processor that has it cached writes until the flush. */
-			atomic64_or(sink.mask, (atomic64_t *)leaf);
+			atomic64_or(fonda_written_bit(b.t.format), (atomic64_t *)leaf);
 			bitmap[0] = 0;
-			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
 			EXPECT_EQ(bitmap[0], 1);
-			EXPECT_FALSE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_FALSE(collect(&b, &slot, 0, 512, NULL));
 			EXPECT_FALSE(can_write(&b.t, 0));
 
 			/* A read does not warm it, a write does. */
@@ -479,7 +494,7 @@ TEST(a_table_without_writes_is_passed_over_until_one_faults)
 			map(&b, m);
 			EXPECT_TRUE(can_write(&b.t, 0));
 			bitmap[0] = 0;
-			EXPECT_TRUE(fonda_table_collect(&b.t, 0, 512, &sink, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
 			EXPECT_EQ(bitmap[0], 1);
 			teardown(&b);
 		}
@@ -502,13 +517,52 @@ TEST(unsplit_removes_only_what_was_split)
 		m.level = 1;
 		map(&b, m);
 		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 513);
-		EXPECT_TRUE(fonda_table_unsplit(&b.t, 0, 1024, &list));
+		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, 0, 1024, true, &list));
 		fonda_table_free_list(&b.t, list);
 		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 1);
 		EXPECT_NE(cpu_access(&b.t, MB2, false, NULL, NULL), NULL);
 		/* It comes back large. */
 		map(&b, (struct fonda_mapping){ .hpa = GB1, .level = 2, .writable = true });
 		EXPECT_EQ(atomic_long_read(&b.t.leaves[2]), 1);
+		teardown(&b);
+	}
+}
+
+TEST(what_a_gigabyte_was_split_into_goes_as_a_whole)
+{
+	struct fonda_mapping m = { .gpa = GB1, .hpa = 2 * GB1, .level = 3, .writable = true,
+				   .logging = true, .write = true };
+	const struct fonda_mmu_format *f;
+	struct bench b;
+
+	for_each_format(f) {
+		u64 *list = NULL;
+
+		setup(&b, f);
+		map(&b, m);
+		EXPECT_EQ(atomic_long_read(&b.t.leaves[2]), 511);
+		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, 1 << 18, 2 << 18, true, &list));
+		fonda_table_free_list(&b.t, list);
+		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 0);
+		EXPECT_EQ(atomic_long_read(&b.t.leaves[2]), 0);
+		EXPECT_EQ(atomic_long_read(&b.t.tables), 2);
+		teardown(&b);
+	}
+}
+
+TEST(small_leaves_are_found_where_they_are)
+{
+	const struct fonda_mmu_format *f;
+	struct bench b;
+
+	for_each_format(f) {
+		setup(&b, f);
+		map(&b, (struct fonda_mapping){ .gpa = MB2, .hpa = GB1, .level = 2 });
+		map(&b, (struct fonda_mapping){ .gpa = 4096, .hpa = GB1, .level = 1 });
+		EXPECT_EQ(fonda_table_small_leaf(&b.t, 1), cpu_access(&b.t, 4096, false, NULL, NULL));
+		EXPECT_NE(fonda_table_small_leaf(&b.t, 2), NULL);
+		EXPECT_EQ(fonda_table_small_leaf(&b.t, 512), NULL);
+		EXPECT_EQ(fonda_table_small_leaf(&b.t, 1 << 20), NULL);
 		teardown(&b);
 	}
 }
@@ -572,7 +626,6 @@ TEST(no_memory_for_tables_is_an_error_that_keeps_the_spares)
 
 struct model {
 	struct bench b;
-	bool by_write;
 	bool written[PAGES];	/* since it was collected */
 	bool sure[PAGES];	/* reported pages must be a subset of these */
 	gfn_t base;
@@ -585,7 +638,7 @@ static struct fonda_mapping host(struct model *m, gfn_t gfn, bool write)
 		.gpa = gfn << 12, .hpa = GB1 + (gfn << 12),
 		.level = gfn & 512 ? 2 : 1,
 		.writable = true, .write = write,
-		.logging = true, .by_write = m->by_write,
+		.logging = true,
 	};
 }
 
@@ -605,10 +658,10 @@ static void guest_write(struct model *m, unsigned int page)
 
 static void check_collect(struct model *m, unsigned long *bitmap)
 {
-	struct fonda_dirty_sink sink = sink_of(&m->b, bitmap, m->base, PAGES, m->by_write);
+	struct fonda_memslot slot = slot_of(bitmap, m->base, PAGES);
 	unsigned int i;
 
-	fonda_table_collect(&m->b.t, m->base, m->base + PAGES, &sink, NULL);
+	collect(&m->b, &slot, m->base, m->base + PAGES, NULL);
 	for (i = 0; i < PAGES; i++) {
 		if (m->written[i])
 			ASSERT_TRUE(test_bit(i, bitmap));
@@ -624,23 +677,22 @@ static void run_model(const struct fonda_mmu_format *f, bool by_write, gfn_t bas
 	static struct model m;
 	unsigned long bitmap[PAGES / 64] = { };
 	struct rng rng = { 0xd1127 + by_write + base };
-	struct fonda_dirty_sink sink;
+	struct fonda_memslot slot;
 	int round;
 
 	memset(&m, 0, sizeof(m));
-	setup(&m.b, f);
-	m.by_write = by_write;
+	setup(&m.b, logging_format(f, by_write));
 	m.base = base;
-	sink = sink_of(&m.b, bitmap, base, PAGES, by_write);
+	slot = slot_of(bitmap, base, PAGES);
 	for (round = 0; round < 20000; round++) {
 		unsigned int page = rng_below(&rng, PAGES);
 		u64 *list = NULL;
 
 		switch (rng_below(&rng, 16)) {
 		case 0:
-			fonda_table_zap(&m.b.t, base + page,
+			fonda_table_zap(&m.b.t, &slot, base + page,
 					base + min(PAGES, page + 1 + rng_below(&rng, 600)),
-					&sink, &list);
+					false, &list);
 			fonda_table_free_list(&m.b.t, list);
 			break;
 		case 1:
@@ -679,7 +731,6 @@ TEST(random_operations_report_exactly_what_was_written)
 
 struct race {
 	struct fonda_table *t;
-	bool by_write;
 	/* How often each page was written; the collector reads it. */
 	u32 version[RACE_PAGES];
 	int running;
@@ -697,7 +748,7 @@ static void *race_vcpu(void *arg)
 		gpa_t gpa = GB1 + ((u64)page << 12);
 		struct fonda_mapping m = {
 			.gpa = gpa, .hpa = gpa, .level = 2, .writable = true, .write = true,
-			.logging = true, .by_write = r->by_write };
+			.logging = true };
 
 		/*
 		 * Without a TLB in between, the write itself must come before
@@ -718,22 +769,22 @@ static void race(const struct fonda_mmu_format *f, bool by_write)
 {
 	unsigned long bitmap[RACE_PAGES / 64];
 	u32 copy[RACE_PAGES] = { };
-	struct fonda_dirty_sink sink;
-	struct race r = { .by_write = by_write, .running = 3 };
+	struct fonda_memslot slot;
+	struct race r = { .running = 3 };
 	pthread_t threads[3];
 	struct bench b;
 	bool last;
 	u32 i;
 
-	setup(&b, f);
+	setup(&b, logging_format(f, by_write));
 	r.t = &b.t;
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(pthread_create(&threads[i], NULL, race_vcpu, &r), 0);
-	sink = sink_of(&b, bitmap, GB1 >> 12, RACE_PAGES, by_write);
+	slot = slot_of(bitmap, GB1 >> 12, RACE_PAGES);
 	do {
 		last = !__atomic_load_n(&r.running, __ATOMIC_SEQ_CST);
 		memset(bitmap, 0, sizeof(bitmap));
-		fonda_table_collect(&b.t, GB1 >> 12, (GB1 >> 12) + RACE_PAGES, &sink, NULL);
+		collect(&b, &slot, GB1 >> 12, (GB1 >> 12) + RACE_PAGES, NULL);
 		for (i = 0; i < RACE_PAGES; i++)
 			if (test_bit(i, bitmap))
 				copy[i] = __atomic_load_n(&r.version[i], __ATOMIC_SEQ_CST);

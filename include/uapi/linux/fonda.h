@@ -92,10 +92,14 @@
  *   KVM_GET_DIRTY_LOG <	The pages of a slot written since the last time,
  *				and forgets them unless KVM_CLEAR_DIRTY_LOG does
  *				that. -ENOENT: no such slot, or it does not log.
- *				-EINVAL: slot id.
+ *				-EINVAL: slot id. -ENXIO: the VM has dirty rings.
  *   KVM_CLEAR_DIRTY_LOG <	Forgets the pages whose bit is set. -EINVAL:
  *				first_page is no multiple of 64, or num_pages
  *				neither that nor the rest; else as above.
+ *   KVM_RESET_DIRTY_RINGS v	Takes back what user space has marked with
+ *				KVM_DIRTY_GFN_F_RESET in the rings of all vCPUs;
+ *				how many. A page is to be read after that. -EINVAL:
+ *				the VM has none.
  *   KVM_REGISTER_COALESCED_MMIO <, KVM_UNREGISTER_COALESCED_MMIO <
  *				Writes to the zone are queued in the ring rather
  *				than exit; the latter takes away every zone in
@@ -219,6 +223,8 @@
  *   KVM_EXIT_HLT, KVM_EXIT_SET_TPR	without a local APIC here
  *   KVM_EXIT_IRQ_WINDOW_OPEN		without a PIC here
  *   KVM_EXIT_IOAPIC_EOI		with a local APIC but no IOAPIC here
+ *   KVM_EXIT_DIRTY_RING_FULL		until entries of its dirty ring, mapped at
+ *					page KVM_DIRTY_LOG_PAGE_OFFSET, are reset
  *   KVM_EXIT_SHUTDOWN			triple fault
  *   KVM_EXIT_FAIL_ENTRY		the processor refuses the guest's state
  *   KVM_EXIT_INTERNAL_ERROR		KVM_INTERNAL_ERROR_EMULATION with the
@@ -235,8 +241,10 @@
  *  memory	USER_MEMORY, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
  *		MULTI_ADDRESS_SPACE (1: no more), DESTROY_MEMORY_REGION_WORKS,
  *		JOIN_MEMORY_REGIONS_WORKS, COALESCED_MMIO (2: page of the ring),
- *		COALESCED_PIO, MANUAL_DIRTY_LOG_PROTECT2+ (3), SET_TSS_ADDR,
- *		SET_IDENTITY_MAP_ADDR
+ *		COALESCED_PIO, MANUAL_DIRTY_LOG_PROTECT2+ (3),
+ *		DIRTY_LOG_RING+ and DIRTY_LOG_RING_ACQ_REL+ (bytes of the largest
+ *		ring of a vCPU; a power of two, before the first vCPU, -E2BIG),
+ *		SET_TSS_ADDR, SET_IDENTITY_MAP_ADDR
  *  interrupts	IRQCHIP, SPLIT_IRQCHIP+, IRQ_ROUTING (4096), IRQ_INJECT_STATUS,
  *		SIGNAL_MSI, IRQFD, IRQFD_RESAMPLE, IOEVENTFD,
  *		IOEVENTFD_ANY_LENGTH, IOEVENTFD_NO_LENGTH, PIT2, PIT_STATE2,
