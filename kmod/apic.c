@@ -229,7 +229,7 @@ static int write_base(struct fonda_vcpu *vcpu, u64 val, bool host)
 	/* "IA32_APIC_BASE MSR": bits 7:0 and 9, and those above MAXPHYADDR. */
 	u64 reserved = 0x2ff | ~(BIT_ULL(vcpu->cpuid.phys_bits) - 1);
 
-	if (!fonda_guest_has(vcpu, FONDA_HAS_X2APIC))
+	if (!fonda_guest_has(vcpu, X86_FEATURE_X2APIC))
 		reserved |= X2APIC_ENABLE;
 	if (val & reserved)
 		return 1;

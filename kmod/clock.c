@@ -185,6 +185,41 @@ long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
 	return check_tsc_khz((unsigned long)arg);
 }
 
+/* KVM_VCPU_TSC_CTRL with KVM_VCPU_TSC_OFFSET is the only attribute. */
+long fonda_vcpu_has_device_attr(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_device_attr *attr = arg;
+
+	return attr->group == KVM_VCPU_TSC_CTRL && attr->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
+}
+
+long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_device_attr *attr = arg;
+
+	return fonda_vcpu_has_device_attr(vcpu, arg) ?:
+	       put_user(vcpu->clock.tsc_offset, (u64 __user *)attr->addr);
+}
+
+long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_device_attr *attr = arg;
+	struct fonda_clock *c = &vcpu->vm->clock;
+	u64 offset;
+	long ret;
+
+	ret = fonda_vcpu_has_device_attr(vcpu, arg) ?:
+	      get_user(offset, (u64 __user *)attr->addr);
+	if (ret)
+		return ret;
+	mutex_lock(&c->lock);
+	c->tsc_offset = offset;
+	c->tsc_written = true;
+	mutex_unlock(&c->lock);
+	set_offset(vcpu, offset);
+	return 0;
+}
+
 /* -- kvmclock --------------------------------------------------------------- */
 
 /* Can all vCPUs share one moment? */
@@ -281,7 +316,7 @@ void fonda_clock_update(struct fonda_vcpu *vcpu)
 	write_versioned(vcpu, gpa, &info, sizeof(info), offsetof(typeof(info), version));
 }
 
-int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val)
+int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	vcpu->clock.system_time = val;
 	fonda_request(vcpu, FONDA_REQ_CLOCK);
@@ -364,7 +399,7 @@ long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg)
 
 /* -- stolen time ------------------------------------------------------------ */
 
-int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val)
+int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	if (val & KVM_STEAL_RESERVED_MASK)
 		return 1;

@@ -16,9 +16,9 @@
 #include "backend.h"
 
 /* Leaves of which no more is offered: the last of each range. */
-#define MAX_BASIC_LEAF		0xd
-#define MAX_EXTENDED_AMD	0x80000021
-#define MAX_EXTENDED_INTEL	0x80000008
+#define LAST_BASIC		0xd
+#define LAST_EXTENDED_AMD	0x80000021
+#define LAST_EXTENDED_INTEL	0x80000008
 /* Programs of the rust-vmm family have room for no more. */
 #define MAX_OFFERED		80
 
@@ -53,6 +53,9 @@ static const u16 passed_through[] = {
 static const u16 emulated[] = {
 	F(MCE), F(APIC), F(MTRR), F(MCA), F(PAT), F(X2APIC), F(TSC_DEADLINE_TIMER),
 	F(HYPERVISOR), F(TSC_ADJUST),
+	FONDA_PV_FEATURE(CLOCKSOURCE), FONDA_PV_FEATURE(NOP_IO_DELAY),
+	FONDA_PV_FEATURE(CLOCKSOURCE2), FONDA_PV_FEATURE(STEAL_TIME),
+	FONDA_PV_FEATURE(CLOCKSOURCE_STABLE_BIT),
 };
 
 /* The kernel keeps features in words; these are registers of CPUID. */
@@ -74,81 +77,121 @@ static const struct feature_word feature_words[] = {
 	{ CPUID_8000_0001_EDX,	3, 0, 0x80000001 },
 	{ CPUID_8000_0001_ECX,	2, 0, 0x80000001 },
 	{ CPUID_8000_0008_EBX,	1, 0, 0x80000008 },
+	{ FONDA_PV_WORD,	0, 0, KVM_CPUID_FEATURES },
 };
 
 /* Offered features, by the kernel's words. Written once. */
-static u32 offered[NCAPINTS] __ro_after_init;
+static u32 offered[FONDA_FEATURE_WORDS] __ro_after_init;
 
-/* Those that the rest of fonda asks about. */
-static const u16 feature_bits[] = {
-	[FONDA_HAS_PCID]		= F(PCID),
-	[FONDA_HAS_X2APIC]		= F(X2APIC),
-	[FONDA_HAS_TSC_DEADLINE]	= F(TSC_DEADLINE_TIMER),
-	[FONDA_HAS_XSAVE]		= F(XSAVE),
-	[FONDA_HAS_FSGSBASE]		= F(FSGSBASE),
-	[FONDA_HAS_TSC_ADJUST]		= F(TSC_ADJUST),
-	[FONDA_HAS_SMEP]		= F(SMEP),
-	[FONDA_HAS_SMAP]		= F(SMAP),
-	[FONDA_HAS_INVPCID]		= F(INVPCID),
-	[FONDA_HAS_UMIP]		= F(UMIP),
-	[FONDA_HAS_LA57]		= F(LA57),
-	[FONDA_HAS_RDPID]		= F(RDPID),
-	[FONDA_HAS_SYSCALL]		= F(SYSCALL),
-	[FONDA_HAS_NX]			= F(NX),
-	[FONDA_HAS_FXSR_OPT]		= F(FXSR_OPT),
-	[FONDA_HAS_GBPAGES]		= F(GBPAGES),
-	[FONDA_HAS_RDTSCP]		= F(RDTSCP),
-	[FONDA_HAS_LM]			= F(LM),
-	[FONDA_HAS_OSVW]		= F(OSVW),
-	[FONDA_HAS_AMD_IBPB]		= F(AMD_IBPB),
-	[FONDA_HAS_AMD_IBRS]		= F(AMD_IBRS),
-	[FONDA_HAS_AMD_STIBP]		= F(AMD_STIBP),
-	[FONDA_HAS_AMD_SSBD]		= F(AMD_SSBD),
-	[FONDA_HAS_INTEL_IBRS]		= F(SPEC_CTRL),
-	[FONDA_HAS_INTEL_STIBP]		= F(INTEL_STIBP),
-	[FONDA_HAS_INTEL_SSBD]		= F(SPEC_CTRL_SSBD),
-	[FONDA_HAS_FLUSH_L1D]		= F(FLUSH_L1D),
-	[FONDA_HAS_ARCH_CAPABILITIES]	= F(ARCH_CAPABILITIES),
+/* The leaves that are offered, and how much of this machine's answer. */
+struct leaf {
+	u32 first, last;
+	u8 flags;
+	u32 keep[4];	/* bits of EAX, EBX, ECX, EDX; features come from above */
 };
 
+#define INDEXED	0x1	/* has subleaves */
+#define AMD	0x2	/* only there */
+#define INTEL	0x4
 
-static bool on_amd(void)
+#define ALL	{ ~0u, ~0u, ~0u, ~0u }
+
+static const struct leaf leaves[] = {
+	{ 0, 0, 0, ALL },
+	/* The size of a CLFLUSH line; APIC id and count are user space's. */
+	{ 1, 1, 0, { ~0u, 0xff00 } },
+	{ 2, 2, INTEL, ALL },
+	{ 4, 4, INTEL | INDEXED, ALL },			/* caches */
+	{ 6, 6, 0 },
+	{ 7, 7, INDEXED },
+	{ 0xa, 0xa, 0 },				/* no performance counters */
+	{ 0xb, 0xb, INDEXED },
+	{ 0xd, 0xd, INDEXED, { ~0u, ~0u, ~0u } },
+	{ KVM_CPUID_SIGNATURE, KVM_CPUID_FEATURES, 0 },
+	{ 0x80000000, 0x80000000, 0, ALL },
+	{ 0x80000001, 0x80000001, AMD, { ~0u, 0xf0000000 } },	/* package type */
+	{ 0x80000001, 0x80000001, INTEL, { ~0u } },
+	{ 0x80000002, 0x80000006, 0, ALL },
+	{ 0x80000007, 0x80000007, 0, { 0, 0, 0, BIT(8) } },	/* the TSC never stops */
+	{ 0x80000008, 0x80000008, 0 },
+	{ 0x8000001a, 0x8000001a, AMD, ALL },		/* hints of speed */
+	{ 0x8000001d, 0x8000001d, AMD | INDEXED, ALL },	/* caches */
+	{ 0x8000001e, 0x8000001e, AMD },
+	/* LFENCE serializes; a null selector clears the base. */
+	{ 0x80000021, 0x80000021, AMD, { BIT(2) | BIT(6) } },
+};
+
+static u8 vendor(void)
 {
 	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
-	       boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
+	       boot_cpu_data.x86_vendor == X86_VENDOR_HYGON ? AMD : INTEL;
+}
+
+static bool word_has(const u32 *words, u32 feature)
+{
+	return words[feature / 32] & BIT(feature % 32);
+}
+
+/* The last leaf of @leaf's range that this machine has. */
+static u32 last_leaf(u32 leaf)
+{
+	if (leaf >> 28 == 4)
+		return KVM_CPUID_FEATURES;
+	return leaf & BIT(31) ?
+	       min_t(u32, cpuid_eax(0x80000000), vendor() == AMD ? LAST_EXTENDED_AMD :
+								   LAST_EXTENDED_INTEL) :
+	       min_t(u32, cpuid_eax(0), LAST_BASIC);
 }
 
 static void read_cpuid(u32 leaf, u32 subleaf, u32 regs[4])
 {
-	cpuid_count(leaf, subleaf, &regs[0], &regs[1], &regs[2], &regs[3]);
+	memset(regs, 0, 4 * sizeof(*regs));
+	if (leaf <= last_leaf(leaf))
+		cpuid_count(leaf, subleaf, &regs[0], &regs[1], &regs[2], &regs[3]);
 }
 
-int __init fonda_state_init(void)
+#define HAS(f)	word_has(words, X86_FEATURE_##f)
+
+/* What may be set in SPEC_CTRL; the vendors have different bits for each. */
+static u32 spec_ctrl_bits(const u32 *words)
 {
-	u32 max_basic = cpuid_eax(0), max_extended = cpuid_eax(0x80000000);
-	u32 regs[4];
-	int i;
+	return (HAS(AMD_IBRS) || HAS(SPEC_CTRL) ? SPEC_CTRL_IBRS : 0) |
+	       (HAS(AMD_STIBP) || HAS(INTEL_STIBP) ? SPEC_CTRL_STIBP : 0) |
+	       (HAS(AMD_SSBD) || HAS(SPEC_CTRL_SSBD) ? SPEC_CTRL_SSBD : 0);
+}
+
+/* The features that are made of others. */
+static void derive(u32 *words)
+{
+	words[FONDA_OWN_WORD] = (HAS(RDTSCP) || HAS(RDPID)) << FONDA_HAS_TSC_AUX % 32 |
+				(HAS(AMD_IBPB) || HAS(SPEC_CTRL)) << FONDA_HAS_IBPB % 32 |
+				!!spec_ctrl_bits(words) << FONDA_HAS_SPEC_CTRL % 32;
+}
+
+bool fonda_supported(u32 feature)
+{
+	return word_has(offered, feature);
+}
+
+void __init fonda_state_init(void)
+{
+	u32 regs[4], i;
 
 	for (i = 0; i < ARRAY_SIZE(passed_through); i++)
 		if (boot_cpu_has(passed_through[i]))
 			offered[passed_through[i] / 32] |= BIT(passed_through[i] % 32);
-
 	/* The kernel sets some that the processor does not announce. */
 	for (i = 0; i < ARRAY_SIZE(feature_words); i++) {
-		const struct feature_word *w = &feature_words[i];
-
-		if (w->leaf > (w->leaf & BIT(31) ? max_extended : max_basic))
-			memset(regs, 0, sizeof(regs));
-		else
-			read_cpuid(w->leaf, w->subleaf, regs);
-		offered[w->word] &= regs[w->reg];
+		read_cpuid(feature_words[i].leaf, feature_words[i].subleaf, regs);
+		offered[feature_words[i].word] &= regs[feature_words[i].reg];
 	}
 	for (i = 0; i < ARRAY_SIZE(emulated); i++)
 		offered[emulated[i] / 32] |= BIT(emulated[i] % 32);
+	derive(offered);
 
 	fonda_fpu_setup();
 	fonda_clock_setup();
-	return 0;
+	fonda_msr_setup();
 }
 
 /* -- what is offered -------------------------------------------------------- */
@@ -158,160 +201,106 @@ struct offer {
 	int nr;
 };
 
-/* One more leaf, all zero. */
-static struct kvm_cpuid_entry2 *add_zero(struct offer *offer, u32 leaf)
+/* Is there a subleaf @i after @last? */
+static bool has_subleaf(const struct leaf *l, u32 i, const struct kvm_cpuid_entry2 *last)
 {
-	struct kvm_cpuid_entry2 *e;
-
-	/* What is added below is bounded by less than half of it. */
-	if (WARN_ON_ONCE(offer->nr == MAX_OFFERED))
-		offer->nr--;
-	e = &offer->entries[offer->nr++];
-	*e = (struct kvm_cpuid_entry2){ .function = leaf };
-	return e;
-}
-
-/* One more leaf, as this machine has it. */
-static struct kvm_cpuid_entry2 *add(struct offer *offer, u32 leaf)
-{
-	struct kvm_cpuid_entry2 *e = add_zero(offer, leaf);
-
-	cpuid_count(leaf, 0, &e->eax, &e->ebx, &e->ecx, &e->edx);
-	return e;
-}
-
-static struct kvm_cpuid_entry2 *add_indexed(struct offer *offer, u32 leaf, u32 subleaf)
-{
-	struct kvm_cpuid_entry2 *e = add_zero(offer, leaf);
-
-	e->index = subleaf;
-	e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-	cpuid_count(leaf, subleaf, &e->eax, &e->ebx, &e->ecx, &e->edx);
-	return e;
-}
-
-/* Leaves 4 and 8000001D: one subleaf a cache, until the type is 0. */
-static void offer_caches(struct offer *offer, u32 leaf)
-{
-	int i;
-
-	for (i = 0; i < 8; i++)
-		if (!(add_indexed(offer, leaf, i)->eax & 0x1f))
-			break;
-}
-
-static void offer_xstate(struct offer *offer)
-{
-	struct kvm_cpuid_entry2 *e;
-	int i;
-
-	e = add_indexed(offer, 0xd, 0);
-	e->eax = fonda_xcr0_supported;
-	e->ebx = e->ecx = fonda_xstate_size(fonda_xcr0_supported, false);
-	e->edx = fonda_xcr0_supported >> 32;
-
-	e = add_indexed(offer, 0xd, 1);
-	e->eax = offered[CPUID_D_1_EAX];
-	/* Without XSAVES there is no supervisor state. */
-	e->ebx = fonda_xstate_size(fonda_xcr0_supported, true);
-	e->ecx = 0;
-	e->edx = 0;
-	for (i = 2; i < 63; i++)
-		if (fonda_xcr0_supported & BIT_ULL(i))
-			add_indexed(offer, 0xd, i)->edx = 0;
-}
-
-static void offer_basic(struct offer *offer)
-{
-	u32 max = min_t(u32, cpuid_eax(0), MAX_BASIC_LEAF);
-	struct kvm_cpuid_entry2 *e;
-
-	add(offer, 0)->eax = max;
-	e = add(offer, 1);
-	/* The size of a CLFLUSH line; APIC id and count are user space's. */
-	e->ebx &= 0xff00;
-	e->ecx = offered[CPUID_1_ECX];
-	e->edx = offered[CPUID_1_EDX];
-	if (!on_amd()) {
-		add(offer, 2)->eax |= 1;
-		if (max >= 4)
-			offer_caches(offer, 4);
+	if (!i || !(l->flags & INDEXED))
+		return !i;
+	switch (l->first) {
+	case 4:
+	case 0x8000001d:
+		/* The last one is of type 0. */
+		return i < 8 && last->eax & 0x1f;
+	case 7:
+		return i == 1 && offered[CPUID_7_1_EAX];
+	case 0xd:
+		return i == 1 || fonda_xcr0_supported & BIT_ULL(i);
+	default:
+		return false;
 	}
-	if (max >= 6)
-		add_zero(offer, 6)->eax = BIT(2);	/* ARAT: the timer never stops */
-	if (max >= 7) {
-		bool more = offered[CPUID_7_1_EAX];
-
-		e = add_indexed(offer, 7, 0);
-		e->eax = more;
-		e->ebx = offered[CPUID_7_0_EBX];
-		e->ecx = offered[CPUID_7_ECX];
-		e->edx = offered[CPUID_7_EDX];
-		if (more) {
-			e = add_indexed(offer, 7, 1);
-			e->eax = offered[CPUID_7_1_EAX];
-			e->ebx = e->ecx = e->edx = 0;
-		}
-	}
-	if (max >= 0xa)
-		add_zero(offer, 0xa);			/* no performance counters */
-	if (max >= 0xb)
-		add_zero(offer, 0xb)->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-	if (max >= 0xd && (offered[CPUID_1_ECX] & BIT(X86_FEATURE_XSAVE % 32)))
-		offer_xstate(offer);
 }
 
-static void offer_hypervisor(struct offer *offer)
-{
-	static const char signature[12] = "KVMKVMKVM\0\0";
-	struct kvm_cpuid_entry2 *e = add_zero(offer, KVM_CPUID_SIGNATURE);
-
-	e->eax = KVM_CPUID_FEATURES;
-	memcpy(&e->ebx, signature, 4);
-	memcpy(&e->ecx, signature + 4, 4);
-	memcpy(&e->edx, signature + 8, 4);
-	e = add_zero(offer, KVM_CPUID_FEATURES);
-	e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
-		 BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) |
-		 BIT(KVM_FEATURE_STEAL_TIME);
-}
-
-static void offer_extended(struct offer *offer)
+/* What is neither this machine's answer nor a feature. */
+static void compute(struct kvm_cpuid_entry2 *e)
 {
 	/* AMD repeats these bits of leaf 1 EDX in 8000_0001. */
 	const u32 repeated = 0x0183f3ff;
-	u32 max = min_t(u32, cpuid_eax(0x80000000),
-			on_amd() ? MAX_EXTENDED_AMD : MAX_EXTENDED_INTEL);
-	u32 linear_bits = offered[CPUID_7_ECX] & BIT(X86_FEATURE_LA57 % 32) ? 57 : 48;
-	struct kvm_cpuid_entry2 *e;
-	u32 leaf;
 
-	add(offer, 0x80000000)->eax = max;
-	e = add(offer, 0x80000001);
-	e->ebx &= on_amd() ? 0xf0000000 : 0;		/* package type */
-	e->ecx = offered[CPUID_8000_0001_ECX];
-	e->edx = offered[CPUID_8000_0001_EDX];
-	if (on_amd())
-		e->edx |= offered[CPUID_1_EDX] & repeated;
-	for (leaf = 0x80000002; leaf <= min(max, 0x80000006); leaf++)
-		add(offer, leaf);
-	if (max >= 0x80000007)				/* the TSC never stops */
-		add_zero(offer, 0x80000007)->edx = cpuid_edx(0x80000007) & BIT(8);
-	if (max >= 0x80000008) {
-		e = add_zero(offer, 0x80000008);
-		e->eax = min_t(u32, boot_cpu_data.x86_phys_bits, FONDA_GPA_BITS) | linear_bits << 8;
-		e->ebx = offered[CPUID_8000_0008_EBX];
+	switch (e->function) {
+	case 0:
+	case 0x80000000:
+		e->eax = last_leaf(e->function);
+		break;
+	case 6:
+		e->eax = BIT(2);	/* ARAT: the timer never stops */
+		break;
+	case 7:
+		e->eax |= !e->index && offered[CPUID_7_1_EAX];
+		break;
+	case 0xd:
+		if (e->index > 1)
+			break;
+		/* Without XSAVES there is no supervisor state. */
+		e->ebx = fonda_xstate_size(fonda_xcr0_supported, e->index);
+		e->eax = e->index ? offered[CPUID_D_1_EAX] : fonda_xcr0_supported;
+		e->ecx = e->index ? 0 : e->ebx;
+		break;
+	case KVM_CPUID_SIGNATURE:
+		e->eax = KVM_CPUID_FEATURES;
+		e->ebx = 0x4b4d564b;	/* KVMKVMKVM */
+		e->ecx = 0x564b4d56;
+		e->edx = 0x4d;
+		break;
+	case 0x80000001:
+		if (vendor() == AMD)
+			e->edx |= offered[CPUID_1_EDX] & repeated;
+		break;
+	case 0x80000008:
+		e->eax = min_t(u32, boot_cpu_data.x86_phys_bits, FONDA_GPA_BITS) |
+			 (word_has(offered, F(LA57)) ? 57 : 48) << 8;
+		break;
 	}
-	if (max >= 0x8000001a)
-		add(offer, 0x8000001a);			/* hints of speed */
-	if (max >= 0x8000001e) {
-		if (offered[CPUID_8000_0001_ECX] & BIT(X86_FEATURE_TOPOEXT % 32))
-			offer_caches(offer, 0x8000001d);
-		add_zero(offer, 0x8000001e);
+}
+
+static struct kvm_cpuid_entry2 *offer_subleaf(struct offer *offer, const struct leaf *l,
+					      u32 leaf, u32 subleaf)
+{
+	struct kvm_cpuid_entry2 *e = &offer->entries[offer->nr];
+	u32 *regs = &e->eax;
+	int i;
+
+	/* The rules above are bounded by less than that. */
+	if (WARN_ON_ONCE(offer->nr == MAX_OFFERED))
+		return e - 1;
+	offer->nr++;
+	e->function = leaf;
+	e->index = subleaf;
+	e->flags = l->flags & INDEXED ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+	read_cpuid(leaf, subleaf, regs);
+	for (i = 0; i < 4; i++)
+		regs[i] &= l->keep[i];
+	for (i = 0; i < ARRAY_SIZE(feature_words); i++)
+		if (feature_words[i].leaf == leaf && feature_words[i].subleaf == subleaf)
+			regs[feature_words[i].reg] = offered[feature_words[i].word];
+	compute(e);
+	return e;
+}
+
+static void offer_leaves(struct offer *offer)
+{
+	const struct leaf *l;
+	u32 leaf, i;
+
+	for (l = leaves; l < leaves + ARRAY_SIZE(leaves); l++) {
+		struct kvm_cpuid_entry2 *e = NULL;
+
+		if (l->flags & (AMD | INTEL) && !(l->flags & vendor()))
+			continue;
+		for (leaf = l->first; leaf <= min(l->last, last_leaf(leaf)); leaf++)
+			for (i = 0; i < 63; i++)
+				if (has_subleaf(l, i, e))
+					e = offer_subleaf(offer, l, leaf, i);
 	}
-	if (max >= 0x80000021)
-		/* LFENCE serializes; a null selector clears the base. */
-		add_zero(offer, 0x80000021)->eax = cpuid_eax(0x80000021) & (BIT(2) | BIT(6));
 }
 
 /* Answer a list with room for as many as user space said; -E2BIG, -EFAULT. */
@@ -338,12 +327,16 @@ long fonda_dev_get_supported_cpuid(void *arg)
 	offer.entries = kcalloc(MAX_OFFERED, sizeof(*offer.entries), GFP_KERNEL_ACCOUNT);
 	if (!offer.entries)
 		return -ENOMEM;
-	offer_basic(&offer);
-	offer_hypervisor(&offer);
-	offer_extended(&offer);
+	offer_leaves(&offer);
 	ret = give_entries((void __user *)arg, offer.entries, offer.nr);
 	kfree(offer.entries);
 	return ret;
+}
+
+/* What is emulated although the machine lacks it: nothing. */
+long fonda_dev_get_emulated_cpuid(void *arg)
+{
+	return give_entries((void __user *)arg, NULL, 0);
 }
 
 /* -- what the guest has ----------------------------------------------------- */
@@ -374,87 +367,10 @@ static u32 guest_reg(const struct fonda_cpuid *c, u32 leaf, u32 subleaf, int reg
 	return e ? (&e->eax)[reg] : 0;
 }
 
-/* Is it an AMD (or Hygon) processor that leaf 0 names? */
-static bool names_amd(const struct fonda_cpuid *c)
-{
-	const struct kvm_cpuid_entry2 *e = find(c, 0, 0);
-
-	return e && (!memcmp(&e->ebx, "Auth", 4) || !memcmp(&e->ebx, "Hygo", 4));
-}
-
-#define HAS(f)	(features & BIT_ULL(FONDA_HAS_##f))
-
-static u32 spec_ctrl_bits(u64 features)
-{
-	return (HAS(AMD_IBRS) || HAS(INTEL_IBRS) ? SPEC_CTRL_IBRS : 0) |
-	       (HAS(AMD_STIBP) || HAS(INTEL_STIBP) ? SPEC_CTRL_STIBP : 0) |
-	       (HAS(AMD_SSBD) || HAS(INTEL_SSBD) ? SPEC_CTRL_SSBD : 0);
-}
-
-/* Offered features that the guest has; all of them without a CPUID. */
-static u64 find_features(const struct fonda_cpuid *c)
-{
-	u64 features = 0;
-	int i, j;
-
-	for (i = 0; i < ARRAY_SIZE(feature_words); i++) {
-		const struct feature_word *w = &feature_words[i];
-		u32 bits = offered[w->word];
-
-		if (c->entries)
-			bits &= guest_reg(c, w->leaf, w->subleaf, w->reg);
-		for (j = 0; j < ARRAY_SIZE(feature_bits); j++)
-			if (feature_bits[j] / 32 == w->word && bits & BIT(feature_bits[j] % 32))
-				features |= BIT_ULL(j);
-	}
-	if (HAS(RDTSCP) || HAS(RDPID))
-		features |= BIT_ULL(FONDA_HAS_TSC_AUX);
-	if (HAS(AMD_IBPB) || HAS(INTEL_IBRS))
-		features |= BIT_ULL(FONDA_HAS_IBPB);
-	if (spec_ctrl_bits(features))
-		features |= BIT_ULL(FONDA_HAS_SPEC_CTRL);
-	return features;
-}
-
-bool fonda_supported(enum fonda_feature feature)
-{
-	const struct fonda_cpuid none = { };
-
-	return find_features(&none) & BIT_ULL(feature);
-}
-
-static u64 cr4_reserved(u64 features)
-{
-	u64 bits = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE |
-		   X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
-		   X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
-
-	bits |= HAS(UMIP) ? X86_CR4_UMIP : 0;
-	bits |= HAS(LA57) ? X86_CR4_LA57 : 0;
-	bits |= HAS(FSGSBASE) ? X86_CR4_FSGSBASE : 0;
-	bits |= HAS(PCID) ? X86_CR4_PCIDE : 0;
-	bits |= HAS(XSAVE) ? X86_CR4_OSXSAVE : 0;
-	bits |= HAS(SMEP) ? X86_CR4_SMEP : 0;
-	bits |= HAS(SMAP) ? X86_CR4_SMAP : 0;
-	return ~bits;
-}
-
-static u64 efer_reserved(u64 features)
-{
-	u64 bits = 0;
-
-	bits |= HAS(SYSCALL) ? EFER_SCE : 0;
-	bits |= HAS(LM) ? EFER_LME | EFER_LMA : 0;
-	bits |= HAS(NX) ? EFER_NX : 0;
-	bits |= HAS(FXSR_OPT) ? EFER_FFXSR : 0;
-	return ~bits;
-}
-
-/* All that follows from the entries. */
+/* All that follows from the entries; without any, as if they had all on offer. */
 static void update(struct fonda_cpuid *c)
 {
-	u64 features;
-	u32 i;
+	u32 *words = c->features, vendor, i;
 
 	memset(c->first, 0, sizeof(c->first));
 	for (i = c->nr; i-- > 0; ) {
@@ -463,22 +379,33 @@ static void update(struct fonda_cpuid *c)
 		if (!(leaf & GENMASK(29, 5)))
 			c->first[leaf >> 30][leaf & 31] = i + 1;
 	}
+	memcpy(words, offered, sizeof(offered));
+	for (i = 0; c->entries && i < ARRAY_SIZE(feature_words); i++) {
+		const struct feature_word *w = &feature_words[i];
 
-	features = find_features(c);
-	c->cr4_reserved = cr4_reserved(features);
-	c->efer_reserved = efer_reserved(features);
-	c->linear_bits = HAS(LA57) ? 57 : 48;
-	c->phys_bits = guest_reg(c, 0x80000008, 0, 0) & 0xff;
-	if (!c->phys_bits)
-		c->phys_bits = 36;
+		words[w->word] &= guest_reg(c, w->leaf, w->subleaf, w->reg);
+	}
+	derive(words);
+	c->cr4_reserved = ~(u64)(X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE |
+		X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
+		X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+		(HAS(UMIP) ? X86_CR4_UMIP : 0) | (HAS(LA57) ? X86_CR4_LA57 : 0) |
+		(HAS(FSGSBASE) ? X86_CR4_FSGSBASE : 0) | (HAS(PCID) ? X86_CR4_PCIDE : 0) |
+		(HAS(XSAVE) ? X86_CR4_OSXSAVE : 0) | (HAS(SMEP) ? X86_CR4_SMEP : 0) |
+		(HAS(SMAP) ? X86_CR4_SMAP : 0));
+	c->efer_reserved = ~(u64)((HAS(SYSCALL) ? EFER_SCE : 0) | (HAS(NX) ? EFER_NX : 0) |
+		(HAS(LM) ? EFER_LME | EFER_LMA : 0) | (HAS(FXSR_OPT) ? EFER_FFXSR : 0));
+	c->spec_ctrl = spec_ctrl_bits(words);
+	c->phys_bits = (guest_reg(c, 0x80000008, 0, 0) & 0xff) ?: 36;
 	c->xcr0 = guest_reg(c, 0xd, 0, 0) | (u64)guest_reg(c, 0xd, 0, 3) << 32;
 	c->xcr0 = (c->xcr0 & fonda_xcr0_supported) | XFEATURE_MASK_FP;
 
-	if (names_amd(c))
-		features |= BIT_ULL(FONDA_HAS_AMD_RULES);
-	c->spec_ctrl = spec_ctrl_bits(features);
-	/* A guest without a CPUID is offered nothing. */
-	c->features = c->entries ? features : 0;
+	/* A guest without a CPUID may rely on nothing. */
+	if (!c->entries)
+		memset(words, 0, sizeof(c->features));
+	vendor = guest_reg(c, 0, 0, 1);
+	if (vendor == 0x68747541 || vendor == 0x6f677948)	/* Auth, Hygo */
+		words[FONDA_OWN_WORD] |= BIT(FONDA_HAS_AMD_RULES % 32);
 }
 
 void fonda_cpuid_init(struct fonda_vcpu *vcpu)
@@ -628,26 +555,46 @@ out_free:
 	return ret;
 }
 
-long fonda_vcpu_set_cpuid2(struct fonda_vcpu *vcpu, void *arg)
+/* From a list of KVM_SET_CPUID2, or an @old one: that has no subleaves. */
+static long set_list(struct fonda_vcpu *vcpu, struct kvm_cpuid2 __user *ulist, bool old)
 {
-	struct kvm_cpuid2 __user *ulist = (void __user *)arg;
+	const struct kvm_cpuid_entry __user *uold = (void __user *)ulist->entries;
 	struct kvm_cpuid_entry2 *entries = NULL;
-	u32 nr;
+	struct kvm_cpuid_entry e;
+	bool failed = false;
+	u32 nr, i;
 
 	if (get_user(nr, &ulist->nent))
 		return -EFAULT;
 	if (nr > FONDA_MAX_CPUID_ENTRIES)
 		return -E2BIG;
 	if (nr) {
-		entries = kvmalloc_array(nr, sizeof(*entries), GFP_KERNEL_ACCOUNT);
+		entries = kvcalloc(nr, sizeof(*entries), GFP_KERNEL_ACCOUNT);
 		if (!entries)
 			return -ENOMEM;
-		if (copy_from_user(entries, ulist->entries, nr * sizeof(*entries))) {
-			kvfree(entries);
-			return -EFAULT;
-		}
+	}
+	if (!old)
+		failed = copy_from_user(entries, ulist->entries, nr * sizeof(*entries));
+	for (i = 0; old && !failed && i < nr; i++) {
+		failed = copy_from_user(&e, &uold[i], sizeof(e));
+		entries[i] = (struct kvm_cpuid_entry2){ .function = e.function,
+			.eax = e.eax, .ebx = e.ebx, .ecx = e.ecx, .edx = e.edx };
+	}
+	if (failed) {
+		kvfree(entries);
+		return -EFAULT;
 	}
 	return set_entries(vcpu, entries, nr);
+}
+
+long fonda_vcpu_set_cpuid(struct fonda_vcpu *vcpu, void *arg)
+{
+	return set_list(vcpu, (void __user *)arg, true);
+}
+
+long fonda_vcpu_set_cpuid2(struct fonda_vcpu *vcpu, void *arg)
+{
+	return set_list(vcpu, (void __user *)arg, false);
 }
 
 long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg)
@@ -658,4 +605,15 @@ long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg)
 	for (i = 0; i < c->nr; i++)
 		patch(vcpu, &c->entries[i]);
 	return give_entries((void __user *)arg, c->entries, c->nr);
+}
+
+/* The one capability of a vCPU: its guest has no paravirtual feature unasked. */
+long fonda_vcpu_enable_cap(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_enable_cap *cap = arg;
+
+	if (cap->flags || cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL;
+	vcpu->cpuid.enforce_pv = cap->args[0];
+	return 0;
 }

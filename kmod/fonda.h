@@ -180,9 +180,13 @@ struct fonda_vm {
 	struct fonda_eventfds eventfds;
 
 	struct fonda_clock clock;		/* kvmclock, TSC: state.h */
+	struct kvm_msr_filter __rcu *msr_filter;	/* (s) bitmaps of our own */
 
 	/* Capabilities that KVM_ENABLE_CAP switched on. (l) */
+	u64 user_msr_mask;		/* KVM_MSR_EXIT_REASON_* */
 	u64 disabled_quirks;
+	u32 max_vcpu_id;		/* 0: FONDA_MAX_VCPU_ID */
+	bool hide_platform_info;
 	bool exception_payload;
 	bool triple_fault_event;
 	u64 dirty_log_flags;		/* KVM_DIRTY_LOG_* */
@@ -237,6 +241,7 @@ struct fonda_vcpu {
 	struct fonda_mmu_cache mmu_cache;	/* (m) spare table pages: mmu.h */
 	struct fonda_dirty_ring dirty_ring;	/* mmu.h */
 	struct fonda_pio pio;		/* (m) */
+	struct fonda_msr_exit msr_exit;	/* (m) */
 	struct fonda_io io;		/* (m) an emulation that user space finishes */
 	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */
 

@@ -72,26 +72,21 @@ void __init fonda_fpu_setup(void)
 	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
 }
 
-int fonda_fpu_alloc(struct fonda_vcpu *vcpu)
+int fonda_fpu_init(struct fonda_vcpu *vcpu)
 {
-	/* Powers of two are aligned to their size, and 64 is the least needed. */
-	vcpu->fpu.area = kzalloc(roundup_pow_of_two(fonda_xsave_size), GFP_KERNEL_ACCOUNT);
-	return vcpu->fpu.area ? 0 : -ENOMEM;
-}
+	struct xregs_state *area;
 
-void fonda_fpu_free(struct fonda_vcpu *vcpu)
-{
-	kfree(vcpu->fpu.area);
-}
-
-void fonda_fpu_reset(struct fonda_vcpu *vcpu)
-{
-	struct xregs_state *area = vcpu->fpu.area;
-
-	/* No component is present: XRSTOR initializes all. */
-	memset(area, 0, fonda_xsave_size);
+	/*
+	 * No component is present: XRSTOR initializes all. Powers of two are
+	 * aligned to their size, and 64 is the least needed.
+	 */
+	area = kzalloc(roundup_pow_of_two(fonda_xsave_size), GFP_KERNEL_ACCOUNT);
+	if (!area)
+		return -ENOMEM;
 	area->i387.mxcsr = MXCSR_INIT;
+	vcpu->fpu.area = area;
 	vcpu->fpu.xcr0 = XFEATURE_MASK_FP;
+	return 0;
 }
 
 /*

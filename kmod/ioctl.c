@@ -98,6 +98,9 @@ static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg)
 
 #define FONDA_X2APIC_API (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
+#define FONDA_USER_MSR	(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
+			 KVM_MSR_EXIT_REASON_FILTER)
+
 static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *cap)
 {
 	u64 arg = cap->args[0];
@@ -124,6 +127,20 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 		return 0;
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		vm->triple_fault_event = arg;
+		return 0;
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (arg & ~(u64)FONDA_USER_MSR)
+			return -EINVAL;
+		WRITE_ONCE(vm->user_msr_mask, arg);
+		return 0;
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		WRITE_ONCE(vm->hide_platform_info, !arg);
+		return 0;
+	case KVM_CAP_MAX_VCPU_ID:
+		if (vm->nr_vcpus || arg > FONDA_MAX_VCPU_ID ||
+		    (vm->max_vcpu_id && vm->max_vcpu_id != arg))
+			return -EINVAL;
+		vm->max_vcpu_id = arg;
 		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 	case KVM_CAP_DIRTY_LOG_RING:
@@ -162,7 +179,10 @@ static const u16 plain_caps[] = {
 	KVM_CAP_READONLY_MEM, KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_ENABLE_CAP_VM,
 	KVM_CAP_DISABLE_QUIRKS, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_IMMEDIATE_EXIT,
 	KVM_CAP_GET_MSR_FEATURES, KVM_CAP_COALESCED_PIO, KVM_CAP_EXCEPTION_PAYLOAD,
-	KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_MULTI_ADDRESS_SPACE,
+	KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_MULTI_ADDRESS_SPACE, KVM_CAP_SREGS2,
+	KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER, KVM_CAP_MSR_PLATFORM_INFO,
+	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXT_EMUL_CPUID, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+	KVM_CAP_ENABLE_CAP,
 };
 
 /* Those with another one that never changes. */
@@ -178,6 +198,7 @@ static const struct { u16 cap; u32 answer; } valued_caps[] = {
 	{ KVM_CAP_DISABLE_QUIRKS2, FONDA_QUIRKS },
 	{ KVM_CAP_DIRTY_LOG_RING, FONDA_DIRTY_RING_BYTES },
 	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, FONDA_DIRTY_RING_BYTES },
+	{ KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
 };
@@ -213,6 +234,7 @@ static const struct ioctl_entry dev_ioctls[] = {
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, check_extension),
 	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_vcpu_mmap_size),
 	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_supported_cpuid),
+	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   dev, fonda_dev_get_emulated_cpuid),
 	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_index_list),
 	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, dev, fonda_dev_get_msr_feature_index_list),
 	E(KVM_GET_MSRS,			FIO_VAL,   dev, fonda_dev_get_msrs),
@@ -248,6 +270,7 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_SET_CLOCK,		FIO_IN,    vm, fonda_vm_set_clock),
 	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_set_tsc_khz),
 	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_get_tsc_khz),
+	E(KVM_X86_SET_MSR_FILTER,	FIO_IN,    vm, fonda_vm_x86_set_msr_filter),
 };
 
 static const struct ioctl_entry vcpu_ioctls[] = {
@@ -256,6 +279,8 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_set_regs),
 	E(KVM_GET_SREGS,		FIO_FILL,  vcpu, fonda_vcpu_get_sregs),
 	E(KVM_SET_SREGS,		FIO_IN,    vcpu, fonda_vcpu_set_sregs),
+	E(KVM_GET_SREGS2,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs2),
+	E(KVM_SET_SREGS2,		FIO_IN,    vcpu, fonda_vcpu_set_sregs2),
 	E(KVM_GET_FPU,			FIO_OUT,   vcpu, fonda_vcpu_get_fpu),
 	E(KVM_SET_FPU,			FIO_IN,    vcpu, fonda_vcpu_set_fpu),
 	E(KVM_GET_XSAVE,		FIO_OUT,   vcpu, fonda_vcpu_get_xsave),
@@ -274,15 +299,21 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
 	E(KVM_NMI,			FIO_VAL,   vcpu, vcpu_nmi),
 	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
+	E(KVM_SET_CPUID,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid),
 	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),
 	E(KVM_GET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_get_cpuid2),
 	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_get_msrs),
 	E(KVM_SET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_set_msrs),
 	E(KVM_X86_SETUP_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_setup_mce),
+	E(KVM_X86_SET_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_set_mce),
 	E(KVM_SET_VAPIC_ADDR,		FIO_IN,    vcpu, vcpu_set_vapic_addr),
 	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_set_tsc_khz),
 	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_get_tsc_khz),
 	E(KVM_KVMCLOCK_CTRL,		FIO_VAL,   vcpu, fonda_vcpu_kvmclock_ctrl),
+	E(KVM_HAS_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_has_device_attr),
+	E(KVM_GET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_get_device_attr),
+	E(KVM_SET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_set_device_attr),
+	E(KVM_ENABLE_CAP,		FIO_IN,    vcpu, fonda_vcpu_enable_cap),
 };
 
 /*

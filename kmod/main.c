@@ -183,9 +183,7 @@ static int __init fonda_init(void)
 	if (ret)
 		return ret;
 	fonda_ioctl_init();
-	ret = fonda_state_init();
-	if (ret)
-		goto out_hardware;
+	fonda_state_init();
 	fonda_stats_init();
 	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
 				bring_cpu_up, take_cpu_down);
@@ -211,8 +209,6 @@ out_notifiers:
 	cpuhp_remove_state(hotplug_state);
 out_stats:
 	fonda_stats_fini();
-	fonda_state_exit();
-out_hardware:
 	fonda_backend->hardware_unsetup();
 	return ret;
 }
@@ -224,7 +220,6 @@ static void __exit fonda_exit(void)
 	fonda_syscore_unregister(&fonda_syscore);
 	cpuhp_remove_state(hotplug_state);
 	fonda_stats_fini();
-	fonda_state_exit();
 	fonda_backend->hardware_unsetup();
 	/* RCU callbacks of routes, buses and slots run our code. */
 	rcu_barrier();

@@ -448,6 +448,8 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 
 	if (vcpu->pio.pending)
 		return fonda_complete_pio(vcpu);
+	if (unlikely(vcpu->msr_exit.pending))
+		return fonda_complete_msr(vcpu);
 	if (likely(!io->asked))
 		return FONDA_RESUME_GUEST;
 
@@ -470,4 +472,5 @@ void fonda_io_cancel(struct fonda_vcpu *vcpu)
 	vcpu->io.active = false;
 	vcpu->io.asked = false;
 	vcpu->pio.pending = false;
+	vcpu->msr_exit.pending = false;
 }

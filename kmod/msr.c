@@ -20,28 +20,35 @@
 
 #include "backend.h"
 
-/* Why an access was refused. FONDA_RETRY_SLEEPING is not one of them. */
+/* Why an access was refused; 2 is FONDA_RETRY_SLEEPING. */
 #define MSR_INVALID		1	/* the value, or the kind of access */
 #define MSR_UNKNOWN		3
+#define MSR_FILTERED		4	/* user space wants it for itself */
 
 #define MSR_X2APIC_BASE		0x800
 #define MSR_X2APIC_COUNT	0x100
 
 #define MCG_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P)
 
+/* Registers of a machine-check bank, in the order of their MSRs. */
+enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC, BANK_REGS };
+static_assert(BANK_REGS == FONDA_BANK_REGS);
+
 /* 8 variable ranges, fixed ranges, write-combining. ("MTRRcap Register") */
 #define MTRR_CAP		(FONDA_MTRR_VARIABLE | BIT(8) | BIT(10))
+
+/* McStatusWrEn: the guest may write the banks' status. */
+#define HWCR_STATUS_WRITABLE	BIT(18)
 
 /*
  * Bits of ARCH_CAPABILITIES that say of a vulnerability that it is not there,
  * or how software may mend it, and that ask nothing of a hypervisor.
  */
-#define ARCH_CAPABILITIES_OFFERED					\
+#define ARCH_CAPABILITIES_OFFERED						\
 	(ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_VMENTRY_L1DFLUSH |	\
-	 ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO |	\
-	 ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO |	\
-	 ARCH_CAP_PSDP_NO | ARCH_CAP_FB_CLEAR | ARCH_CAP_RRSBA |	\
-	 ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO)
+	 ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | \
+	 ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO |		\
+	 ARCH_CAP_FB_CLEAR | ARCH_CAP_RRSBA | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO)
 
 /* What an MSR reads as. */
 enum msr_kept {
@@ -49,182 +56,53 @@ enum msr_kept {
 	FIELD,		/* u64 at desc.where in struct fonda_vcpu */
 	REG,		/* the backend's register desc.where */
 	BASE,		/* of FS and GS */
-	LAPIC,		/* the local APIC's */
-	BANK,		/* machine-check banks */
+	LAPIC,		/* the local APIC's, which has its own rules */
 	TSC, WALL_CLOCK,
 	NOTHING,	/* it is for writing */
 };
 
 /* Which writes are accepted, and what else they do. */
 enum msr_rule {
+	BITS,		/* those in desc.bits may be set */
 	READONLY,	/* user space may write what it has read */
 	IGNORED,
 	HOST,		/* user space restores it, the guest cannot change it */
-	BITS,		/* those in desc.bits may be set */
+	QUIET,		/* the same, but the guest's attempts are ignored */
+	CHANGE,		/* the guest may only change desc.bits */
 	ADDRESS,	/* canonical ones */
 	COMMAND,	/* bits in desc.bits are a command to the processor */
 	TYPES,		/* the bits in desc.bits are memory types */
-	/* And for one MSR each: */
-	SET_TSC, SET_TSC_ADJUST, SET_SYSTEM_TIME, SET_WALL_CLOCK, SET_STEAL_TIME,
-	SET_APIC, SET_EFER, SET_TSC_AUX, SET_SPEC_CTRL, SET_MICROCODE, SET_MISC_ENABLE,
-	SET_DEBUGCTL, SET_HWCR, SET_MTRR, SET_MCG_CTL, SET_BANK,
+	MTRR,		/* pairs of base and mask */
+	BANK,		/* machine-check banks */
+	OTHER,		/* desc.set() knows */
 };
 
 struct msr_desc {
 	u32 first, last;
 	u8 kept;	/* enum msr_kept */
 	u8 rule;	/* enum msr_rule */
-	u8 feature;	/* FONDA_HAS_* that the guest needs, or ANY */
-	bool saved;	/* part of a vCPU's state: KVM_GET_MSR_INDEX_LIST */
+	u16 feature;	/* that the guest needs, or ANY */
+	u8 lists;
 	u32 where;
 	u64 bits;
+	u64 ignored;	/* bits that are dropped */
+	int (*set)(struct fonda_vcpu *vcpu, u64 val, bool host);
 };
 
-#define ANY		0xff
-#define SAVED		true
+#define ANY		0xffff
+#define SAVED		0x1	/* of a vCPU's state: KVM_GET_MSR_INDEX_LIST */
+#define FEATURE		0x2	/* of the machine: KVM_GET_MSR_FEATURE_INDEX_LIST */
 #define ALL		(~0ull)
 #define WORD		0xffffffffull
 #define IN(m)		offsetof(struct fonda_vcpu, m)
-#define HAS(f)		FONDA_HAS_##f
+#define HAS(f)		X86_FEATURE_##f
+#define PV(f)		FONDA_PV_FEATURE(f)
+#define AMD		FONDA_HAS_AMD_RULES
 #define ONE(msr)	msr, msr
-
-/* Sorted. */
-static const struct msr_desc msrs[] = {
-	{ ONE(MSR_IA32_TSC), TSC, SET_TSC, ANY, SAVED },
-	{ ONE(MSR_KVM_WALL_CLOCK), WALL_CLOCK, SET_WALL_CLOCK, ANY, SAVED },
-	{ ONE(MSR_KVM_SYSTEM_TIME), FIELD, SET_SYSTEM_TIME, ANY, SAVED, IN(clock.system_time) },
-	{ ONE(MSR_IA32_PLATFORM_ID), VALUE, READONLY, ANY },
-	{ ONE(MSR_IA32_APICBASE), LAPIC, SET_APIC, ANY },
-	{ ONE(MSR_IA32_EBL_CR_POWERON), VALUE, READONLY, ANY },
-	/* Locked, without VMX. */
-	{ ONE(MSR_IA32_FEAT_CTL), VALUE, READONLY, ANY, .bits = FEAT_CTL_LOCKED },
-	{ ONE(MSR_IA32_TSC_ADJUST), FIELD, SET_TSC_ADJUST, HAS(TSC_ADJUST), SAVED,
-	  IN(clock.tsc_adjust) },
-	{ ONE(MSR_IA32_SPEC_CTRL), FIELD, SET_SPEC_CTRL, HAS(SPEC_CTRL), SAVED,
-	  IN(msrs.spec_ctrl) },
-	{ ONE(MSR_IA32_PRED_CMD), NOTHING, COMMAND, HAS(IBPB), .bits = PRED_CMD_IBPB },
-	{ ONE(MSR_IA32_UCODE_WRITE), NOTHING, IGNORED, ANY },
-	{ ONE(MSR_IA32_UCODE_REV), FIELD, SET_MICROCODE, ANY, SAVED, IN(msrs.microcode_rev) },
-	{ ONE(MSR_PLATFORM_INFO), VALUE, READONLY, ANY },
-	{ ONE(MSR_MTRRcap), VALUE, READONLY, ANY, .bits = MTRR_CAP },
-	{ ONE(MSR_IA32_ARCH_CAPABILITIES), FIELD, HOST, HAS(ARCH_CAPABILITIES), SAVED,
-	  IN(msrs.arch_capabilities) },
-	{ ONE(MSR_IA32_FLUSH_CMD), NOTHING, COMMAND, HAS(FLUSH_L1D), .bits = L1D_FLUSH },
-	{ ONE(MSR_MISC_FEATURES_ENABLES), VALUE, READONLY, ANY },
-	{ ONE(MSR_IA32_SYSENTER_CS), REG, BITS, ANY, SAVED, FONDA_REG_SYSENTER_CS, WORD },
-	{ MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, REG, ADDRESS, ANY, SAVED,
-	  FONDA_REG_SYSENTER_ESP },
-	{ ONE(MSR_IA32_MCG_CAP), FIELD, READONLY, ANY, false, IN(msrs.mcg_cap) },
-	{ ONE(MSR_IA32_MCG_STATUS), FIELD, BITS, ANY, SAVED, IN(msrs.mcg_status), ALL },
-	{ ONE(MSR_IA32_MCG_CTL), FIELD, SET_MCG_CTL, ANY, false, IN(msrs.mcg_ctl) },
-	{ ONE(MSR_IA32_MISC_ENABLE), FIELD, SET_MISC_ENABLE, ANY, SAVED, IN(msrs.misc_enable) },
-	{ ONE(MSR_IA32_DEBUGCTLMSR), REG, SET_DEBUGCTL, ANY, SAVED, FONDA_REG_DEBUGCTL },
-	{ MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, VALUE, READONLY, ANY },
-	{ MTRRphysBase_MSR(0), MTRRphysMask_MSR(FONDA_MTRR_VARIABLE - 1), FIELD, SET_MTRR, ANY,
-	  SAVED, IN(msrs.mtrr_variable) },
-	{ ONE(MSR_MTRRfix64K_00000), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_fixed[0]), ALL },
-	{ MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000, FIELD, TYPES, ANY, SAVED,
-	  IN(msrs.mtrr_fixed[1]), ALL },
-	{ MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000, FIELD, TYPES, ANY, SAVED,
-	  IN(msrs.mtrr_fixed[3]), ALL },
-	{ ONE(MSR_IA32_CR_PAT), REG, TYPES, ANY, SAVED, FONDA_REG_PAT, ALL },
-	{ ONE(MSR_MTRRdefType), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_default), 0xff },
-	{ MSR_IA32_MC0_CTL, MSR_IA32_MCx_MISC(FONDA_MCE_BANKS - 1), BANK, SET_BANK, ANY },
-	{ ONE(MSR_IA32_TSC_DEADLINE), LAPIC, SET_APIC, HAS(TSC_DEADLINE), SAVED },
-	{ MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, LAPIC, SET_APIC, ANY },
-	{ ONE(MSR_KVM_WALL_CLOCK_NEW), WALL_CLOCK, SET_WALL_CLOCK, ANY, SAVED },
-	{ ONE(MSR_KVM_SYSTEM_TIME_NEW), FIELD, SET_SYSTEM_TIME, ANY, SAVED,
-	  IN(clock.system_time) },
-	{ ONE(MSR_KVM_STEAL_TIME), FIELD, SET_STEAL_TIME, ANY, SAVED, IN(clock.steal_msr) },
-	{ ONE(MSR_EFER), REG, SET_EFER, ANY, false, FONDA_REG_EFER },
-	{ ONE(MSR_STAR), REG, BITS, HAS(SYSCALL), SAVED, FONDA_REG_STAR, ALL },
-	{ MSR_LSTAR, MSR_CSTAR, REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_LSTAR },
-	{ ONE(MSR_SYSCALL_MASK), REG, BITS, HAS(LM), SAVED, FONDA_REG_SFMASK, WORD },
-	{ MSR_FS_BASE, MSR_GS_BASE, BASE, ADDRESS, HAS(LM) },
-	{ ONE(MSR_KERNEL_GS_BASE), REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_KERNEL_GS_BASE },
-	{ ONE(MSR_TSC_AUX), FIELD, SET_TSC_AUX, HAS(TSC_AUX), SAVED, IN(msrs.tsc_aux) },
-	/* Guests on AMD look at these unasked, whatever CPUID says. */
-	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, VALUE, IGNORED, ANY },
-	{ ONE(MSR_AMD64_SYSCFG), VALUE, READONLY, ANY },
-	{ ONE(MSR_K7_HWCR), FIELD, SET_HWCR, ANY, SAVED, IN(msrs.hwcr) },
-	{ ONE(MSR_AMD64_NB_CFG), VALUE, IGNORED, ANY },
-	{ ONE(MSR_AMD64_PATCH_LOADER), NOTHING, IGNORED, ANY },
-	{ ONE(MSR_K8_INT_PENDING_MSG), VALUE, IGNORED, ANY },
-	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), VALUE, IGNORED, ANY },
-	{ MSR_K8_TSEG_ADDR, MSR_VM_HSAVE_PA, VALUE, READONLY, ANY },
-	{ MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, FIELD, HOST, HAS(OSVW), SAVED,
-	  IN(msrs.osvw) },
-	{ ONE(MSR_AMD64_DC_CFG), VALUE, IGNORED, ANY },
-	/* LFENCE serializes. */
-	{ ONE(MSR_AMD64_DE_CFG), VALUE, READONLY, ANY, .bits = BIT(1) },
-	{ ONE(MSR_AMD64_BU_CFG2), VALUE, IGNORED, ANY },
-};
-
-/* Registers of a machine-check bank, in the order of their MSRs. */
-enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC, BANK_REGS };
-
-static u32 nr_banks(struct fonda_vcpu *vcpu)
-{
-	return vcpu->msrs.mcg_cap & MCG_BANKCNT_MASK;
-}
 
 static u64 *field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i)
 {
 	return (void *)vcpu + d->where + i * sizeof(u64);
-}
-
-/* @i counts from desc.first. 0, MSR_INVALID or MSR_UNKNOWN. */
-static int load(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
-{
-	struct fonda_segment s;
-
-	switch (d->kept) {
-	case VALUE:
-		*val = d->bits;
-		return 0;
-	case FIELD:
-		*val = *field(vcpu, d, i);
-		return 0;
-	case REG:
-		*val = fonda_backend->read_reg(vcpu, d->where + i);
-		return 0;
-	case BASE:
-		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
-		*val = s.base;
-		return 0;
-	case LAPIC:
-		return fonda_lapic_read_msr(vcpu, d->first + i, val);
-	case BANK:
-		if (i >= nr_banks(vcpu) * BANK_REGS)
-			return MSR_UNKNOWN;
-		*val = vcpu->msrs.mce_banks[i];
-		return 0;
-	case TSC:
-		*val = fonda_guest_tsc(vcpu);
-		return 0;
-	case WALL_CLOCK:
-		*val = READ_ONCE(vcpu->vm->clock.wall_clock);
-		return 0;
-	default:
-		return MSR_INVALID;
-	}
-}
-
-/* A value that was checked, into what has no rules of its own. */
-static int store(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val)
-{
-	struct fonda_segment s;
-
-	if (d->kept == REG) {
-		fonda_backend->write_reg(vcpu, d->where + i, val);
-	} else if (d->kept == BASE) {
-		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
-		s.base = val;
-		fonda_backend->set_segment(vcpu, FONDA_SEG_FS + i, &s);
-	} else {
-		*field(vcpu, d, i) = val;
-	}
-	return 0;
 }
 
 /* "Extended Feature Enable Register (EFER)" */
@@ -245,7 +123,7 @@ static int set_efer(struct fonda_vcpu *vcpu, u64 val, bool host)
 	return 0;
 }
 
-static int set_tsc_aux(struct fonda_vcpu *vcpu, u64 val)
+static int set_tsc_aux(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	/* AMD drops the upper half, Intel refuses it. */
 	if (val >> 32 && !fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES))
@@ -254,6 +132,161 @@ static int set_tsc_aux(struct fonda_vcpu *vcpu, u64 val)
 	if (vcpu->atomic)
 		wrmsrq(MSR_TSC_AUX, (u32)val);
 	return 0;
+}
+
+static int set_spec_ctrl(struct fonda_vcpu *vcpu, u64 val, bool host)
+{
+	if (val & ~(u64)vcpu->cpuid.spec_ctrl)
+		return MSR_INVALID;
+	vcpu->msrs.spec_ctrl = val;
+	return 0;
+}
+
+static int set_mcg_ctl(struct fonda_vcpu *vcpu, u64 val, bool host)
+{
+	if (!(vcpu->msrs.mcg_cap & MCG_CTL_P) || (!host && val && ~val))
+		return MSR_INVALID;
+	vcpu->msrs.mcg_ctl = val;
+	return 0;
+}
+
+/* Sorted. */
+static const struct msr_desc msrs[] = {
+	{ ONE(MSR_IA32_TSC), TSC, OTHER, ANY, SAVED, .set = fonda_set_tsc },
+	{ ONE(MSR_KVM_WALL_CLOCK), WALL_CLOCK, OTHER, PV(CLOCKSOURCE), SAVED,
+	  .set = fonda_set_wall_clock },
+	{ ONE(MSR_KVM_SYSTEM_TIME), FIELD, OTHER, PV(CLOCKSOURCE), SAVED, IN(clock.system_time),
+	  .set = fonda_set_system_time },
+	{ ONE(MSR_IA32_PLATFORM_ID), VALUE, READONLY, ANY },
+	{ ONE(MSR_IA32_APICBASE), LAPIC, OTHER, ANY },
+	{ ONE(MSR_IA32_EBL_CR_POWERON), VALUE, READONLY, ANY },
+	/* Locked, without VMX. */
+	{ ONE(MSR_IA32_FEAT_CTL), VALUE, READONLY, ANY, .bits = FEAT_CTL_LOCKED },
+	{ ONE(MSR_IA32_TSC_ADJUST), FIELD, OTHER, HAS(TSC_ADJUST), SAVED, IN(clock.tsc_adjust),
+	  .set = fonda_set_tsc_adjust },
+	{ ONE(MSR_IA32_SPEC_CTRL), FIELD, OTHER, FONDA_HAS_SPEC_CTRL, SAVED, IN(msrs.spec_ctrl),
+	  .set = set_spec_ctrl },
+	{ ONE(MSR_IA32_PRED_CMD), NOTHING, COMMAND, FONDA_HAS_IBPB, .bits = PRED_CMD_IBPB },
+	{ ONE(MSR_IA32_UCODE_WRITE), NOTHING, IGNORED, ANY },
+	{ ONE(MSR_IA32_UCODE_REV), FIELD, QUIET, ANY, SAVED | FEATURE, IN(msrs.microcode_rev) },
+	{ ONE(MSR_PLATFORM_INFO), FIELD, HOST, ANY, SAVED, IN(msrs.platform_info) },
+	{ ONE(MSR_MTRRcap), VALUE, READONLY, ANY, .bits = MTRR_CAP },
+	{ ONE(MSR_IA32_ARCH_CAPABILITIES), FIELD, HOST, HAS(ARCH_CAPABILITIES), SAVED | FEATURE,
+	  IN(msrs.arch_capabilities) },
+	{ ONE(MSR_IA32_FLUSH_CMD), NOTHING, COMMAND, HAS(FLUSH_L1D), .bits = L1D_FLUSH },
+	{ ONE(MSR_MISC_FEATURES_ENABLES), VALUE, READONLY, ANY },
+	{ ONE(MSR_IA32_SYSENTER_CS), REG, BITS, ANY, SAVED, FONDA_REG_SYSENTER_CS, WORD },
+	{ MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, REG, ADDRESS, ANY, SAVED,
+	  FONDA_REG_SYSENTER_ESP },
+	{ ONE(MSR_IA32_MCG_CAP), FIELD, READONLY, ANY, 0, IN(msrs.mcg_cap) },
+	{ ONE(MSR_IA32_MCG_STATUS), FIELD, BITS, ANY, SAVED, IN(msrs.mcg_status), ALL },
+	{ ONE(MSR_IA32_MCG_CTL), FIELD, OTHER, ANY, 0, IN(msrs.mcg_ctl), .set = set_mcg_ctl },
+	{ ONE(MSR_IA32_MISC_ENABLE), FIELD, CHANGE, ANY, SAVED, IN(msrs.misc_enable),
+	  ~(u64)(MSR_IA32_MISC_ENABLE_EMON | MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
+		 MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL) },
+	/* Branch records are not virtualized: asking for them does nothing. */
+	{ ONE(MSR_IA32_DEBUGCTLMSR), REG, BITS, ANY, SAVED, FONDA_REG_DEBUGCTL, DEBUGCTLMSR_BTF,
+	  .ignored = DEBUGCTLMSR_LBR },
+	{ MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, VALUE, READONLY, ANY },
+	{ MTRRphysBase_MSR(0), MTRRphysMask_MSR(FONDA_MTRR_VARIABLE - 1), FIELD, MTRR, ANY,
+	  SAVED, IN(msrs.mtrr_variable) },
+	{ ONE(MSR_MTRRfix64K_00000), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_fixed[0]), ALL },
+	{ MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000, FIELD, TYPES, ANY, SAVED,
+	  IN(msrs.mtrr_fixed[1]), ALL },
+	{ MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000, FIELD, TYPES, ANY, SAVED,
+	  IN(msrs.mtrr_fixed[3]), ALL },
+	{ ONE(MSR_IA32_CR_PAT), REG, TYPES, ANY, SAVED, FONDA_REG_PAT, ALL },
+	{ ONE(MSR_MTRRdefType), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_default), 0xff },
+	{ MSR_IA32_MC0_CTL, MSR_IA32_MCx_MISC(FONDA_MCE_BANKS - 1), FIELD, BANK, ANY, 0,
+	  IN(msrs.mce_banks) },
+	{ ONE(MSR_IA32_TSC_DEADLINE), LAPIC, OTHER, HAS(TSC_DEADLINE_TIMER), SAVED },
+	{ MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, LAPIC, OTHER, ANY },
+	{ ONE(MSR_KVM_WALL_CLOCK_NEW), WALL_CLOCK, OTHER, PV(CLOCKSOURCE2), SAVED,
+	  .set = fonda_set_wall_clock },
+	{ ONE(MSR_KVM_SYSTEM_TIME_NEW), FIELD, OTHER, PV(CLOCKSOURCE2), SAVED,
+	  IN(clock.system_time), .set = fonda_set_system_time },
+	{ ONE(MSR_KVM_STEAL_TIME), FIELD, OTHER, PV(STEAL_TIME), SAVED, IN(clock.steal_msr),
+	  .set = fonda_set_steal_time },
+	{ ONE(MSR_EFER), REG, OTHER, ANY, 0, FONDA_REG_EFER, .set = set_efer },
+	{ ONE(MSR_STAR), REG, BITS, HAS(SYSCALL), SAVED, FONDA_REG_STAR, ALL },
+	{ MSR_LSTAR, MSR_CSTAR, REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_LSTAR },
+	{ ONE(MSR_SYSCALL_MASK), REG, BITS, HAS(LM), SAVED, FONDA_REG_SFMASK, WORD },
+	{ MSR_FS_BASE, MSR_GS_BASE, BASE, ADDRESS, HAS(LM) },
+	{ ONE(MSR_KERNEL_GS_BASE), REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_KERNEL_GS_BASE },
+	{ ONE(MSR_TSC_AUX), FIELD, OTHER, FONDA_HAS_TSC_AUX, SAVED, IN(msrs.tsc_aux),
+	  .set = set_tsc_aux },
+	/* Guests on AMD look at these unasked. */
+	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, VALUE, IGNORED, AMD },
+	{ ONE(MSR_AMD64_SYSCFG), VALUE, READONLY, AMD },
+	/* Firmware sets bits about caches, FERR and IGNNE: no meaning here. */
+	{ ONE(MSR_K7_HWCR), FIELD, BITS, AMD, SAVED, IN(msrs.hwcr),
+	  HWCR_STATUS_WRITABLE | BIT(24), .ignored = BIT(3) | BIT(6) | BIT(8) },
+	{ ONE(MSR_AMD64_NB_CFG), VALUE, IGNORED, AMD },
+	{ ONE(MSR_AMD64_PATCH_LOADER), NOTHING, IGNORED, AMD },
+	{ ONE(MSR_K8_INT_PENDING_MSG), VALUE, IGNORED, AMD },
+	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), VALUE, IGNORED, AMD },
+	{ MSR_K8_TSEG_ADDR, MSR_VM_HSAVE_PA, VALUE, READONLY, AMD },
+	{ MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, FIELD, HOST, HAS(OSVW), SAVED,
+	  IN(msrs.osvw) },
+	{ ONE(MSR_AMD64_DC_CFG), VALUE, IGNORED, AMD },
+	/* LFENCE serializes. */
+	{ ONE(MSR_AMD64_DE_CFG), VALUE, READONLY, AMD, FEATURE, .bits = BIT(1) },
+	{ ONE(MSR_AMD64_BU_CFG2), VALUE, IGNORED, AMD },
+};
+
+static u32 nr_bank_regs(struct fonda_vcpu *vcpu)
+{
+	return (vcpu->msrs.mcg_cap & MCG_BANKCNT_MASK) * BANK_REGS;
+}
+
+/* @i counts from desc.first. 0, MSR_INVALID or MSR_UNKNOWN. */
+static int load(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+{
+	struct fonda_segment s;
+
+	switch (d->kept) {
+	case VALUE:
+		*val = d->bits;
+		return 0;
+	case FIELD:
+		if (d->rule == BANK && i >= nr_bank_regs(vcpu))
+			return MSR_UNKNOWN;
+		*val = *field(vcpu, d, i);
+		return 0;
+	case REG:
+		*val = fonda_backend->read_reg(vcpu, d->where + i);
+		return 0;
+	case BASE:
+		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
+		*val = s.base;
+		return 0;
+	case LAPIC:
+		return fonda_lapic_read_msr(vcpu, d->first + i, val);
+	case TSC:
+		*val = fonda_guest_tsc(vcpu);
+		return 0;
+	case WALL_CLOCK:
+		*val = READ_ONCE(vcpu->vm->clock.wall_clock);
+		return 0;
+	default:
+		return MSR_INVALID;
+	}
+}
+
+/* A value that was checked, into what has no rules of its own. */
+static void store(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val)
+{
+	struct fonda_segment s;
+
+	if (d->kept == REG) {
+		fonda_backend->write_reg(vcpu, d->where + i, val);
+	} else if (d->kept == BASE) {
+		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
+		s.base = val;
+		fonda_backend->set_segment(vcpu, FONDA_SEG_FS + i, &s);
+	} else {
+		*field(vcpu, d, i) = val;
+	}
 }
 
 /* Every byte of @types is one of UC, WC, WT, WP, WB; @pat has UC- as well. */
@@ -269,7 +302,7 @@ static bool types_valid(u64 types, bool pat)
 	return true;
 }
 
-/* Pairs of base and mask. ("Variable Range MTRRs") */
+/* "Variable Range MTRRs" */
 static bool mtrr_valid(struct fonda_vcpu *vcpu, u32 i, u64 val)
 {
 	u64 address = GENMASK_ULL(vcpu->cpuid.phys_bits - 1, 12);
@@ -279,110 +312,49 @@ static bool mtrr_valid(struct fonda_vcpu *vcpu, u32 i, u64 val)
 	return !(val & ~(address | 0xff)) && types_valid(val & 0xff, false);
 }
 
-static int set_bank(struct fonda_vcpu *vcpu, u32 i, u64 val, bool host)
+static bool bank_valid(struct fonda_vcpu *vcpu, u32 i, u64 val, bool host)
 {
 	/* Linux clears bit 10 of an AMD bank, and other systems bit 0. */
 	const u64 free_bits = BIT(10) | BIT(0);
-	/* McStatusWrEn of HWCR */
-	bool status_writable = vcpu->msrs.hwcr & BIT(18) &&
-			       fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES);
 
-	if (i >= nr_banks(vcpu) * BANK_REGS)
-		return MSR_UNKNOWN;
-	if (!host && val &&
-	    ((i % BANK_REGS == BANK_CTL && ~(val | free_bits)) ||
-	     (i % BANK_REGS == BANK_STATUS && !status_writable)))
-		return MSR_INVALID;
-	vcpu->msrs.mce_banks[i] = val;
-	return 0;
+	if (host || !val)
+		return true;
+	if (i % BANK_REGS == BANK_CTL)
+		return !~(val | free_bits);
+	return i % BANK_REGS != BANK_STATUS ||
+	       (vcpu->msrs.hwcr & HWCR_STATUS_WRITABLE && fonda_guest_has(vcpu, AMD));
 }
 
-/* Can the guest, or user space, write @val there? Those without side effects. */
-static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val, bool host)
-{
-	const u64 readonly = MSR_IA32_MISC_ENABLE_EMON | MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
-			     MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
-
-	switch (d->rule) {
-	case HOST:
-		return host;
-	case BITS:
-		return !(*val & ~d->bits);
-	case ADDRESS:
-		return fonda_is_canonical(vcpu, *val);
-	case TYPES:
-		/* MTRRdefType has two flags beside its type. */
-		return types_valid(*val & d->bits, d->kept == REG) &&
-		       !(*val & ~d->bits & ~0xc00ull);
-	case SET_SPEC_CTRL:
-		return !(*val & ~(u64)vcpu->cpuid.spec_ctrl);
-	case SET_MISC_ENABLE:
-		return host || !((*val ^ vcpu->msrs.misc_enable) & readonly);
-	case SET_DEBUGCTL:
-		/* Branch records are not virtualized: asking for them does nothing. */
-		*val &= ~(u64)DEBUGCTLMSR_LBR;
-		return !(*val & ~(u64)DEBUGCTLMSR_BTF);
-	case SET_HWCR:
-		/* Firmware sets these, about caches, FERR and IGNNE: no meaning here. */
-		*val &= ~(u64)(BIT(3) | BIT(6) | BIT(8));
-		return !(*val & ~(u64)(BIT(18) | BIT(24)));
-	case SET_MTRR:
-		return mtrr_valid(vcpu, i, *val);
-	case SET_MCG_CTL:
-		return vcpu->msrs.mcg_cap & MCG_CTL_P && (host || !*val || !~*val);
-	default:
-		return false;
-	}
-}
-
-/* Also FONDA_RETRY_SLEEPING, when nothing has been done yet. */
-static int check_and_store(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val,
-			   bool host)
+/* Can the guest, or user space, write @val there? */
+static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
 {
 	u64 old;
 
 	switch (d->rule) {
-	case READONLY:
-		return host && !load(vcpu, d, i, &old) && val == old ? 0 : MSR_INVALID;
-	case IGNORED:
-		return 0;
+	case BITS:
 	case COMMAND:
-		if (val & ~d->bits)
-			return MSR_INVALID;
-		if (val && !host)
-			wrmsrq(d->first, val);
-		return 0;
-	case SET_TSC:
-		return fonda_set_tsc(vcpu, val, host);
-	case SET_TSC_ADJUST:
-		return fonda_set_tsc_adjust(vcpu, val, host);
-	case SET_SYSTEM_TIME:
-		return fonda_set_system_time(vcpu, val);
-	case SET_WALL_CLOCK:
-		return fonda_set_wall_clock(vcpu, val, host);
-	case SET_STEAL_TIME:
-		return fonda_set_steal_time(vcpu, val);
-	case SET_APIC:
-		return fonda_lapic_write_msr(vcpu, d->first + i, val, host);
-	case SET_EFER:
-		return set_efer(vcpu, val, host);
-	case SET_TSC_AUX:
-		return set_tsc_aux(vcpu, val);
-	case SET_MICROCODE:
-		/* The guest's attempts to load some are ignored, as firmware's are. */
-		if (host)
-			vcpu->msrs.microcode_rev = val;
-		return 0;
-	case SET_BANK:
-		return set_bank(vcpu, i, val, host);
+		return !(val & ~d->bits);
+	case HOST:
+		return host;
+	case READONLY:
+		return host && !load(vcpu, d, i, &old) && val == old;
+	case CHANGE:
+		return host || !((val ^ *field(vcpu, d, i)) & ~d->bits);
+	case ADDRESS:
+		return fonda_is_canonical(vcpu, val);
+	case TYPES:
+		/* MTRRdefType has two flags beside its type. */
+		return types_valid(val & d->bits, d->kept == REG) && !(val & ~d->bits & ~0xc00ull);
+	case MTRR:
+		return mtrr_valid(vcpu, i, val);
+	case BANK:
+		return bank_valid(vcpu, i, val, host);
 	default:
-		if (!is_valid(vcpu, d, i, &val, host))
-			return MSR_INVALID;
-		return store(vcpu, d, i, val);
+		return true;
 	}
 }
 
-static __always_inline const struct msr_desc *find(u32 msr)
+static const struct msr_desc *find(u32 msr)
 {
 	u32 nr = ARRAY_SIZE(msrs), half;
 	const struct msr_desc *d = msrs;
@@ -396,16 +368,18 @@ static __always_inline const struct msr_desc *find(u32 msr)
 	return d->first <= msr && msr <= d->last ? d : NULL;
 }
 
-static __always_inline bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
+static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
 {
 	if (d->feature == ANY)
 		return true;
 	/* User space may restore MSRs before it sets the CPUID that has them. */
-	return host ? fonda_supported(d->feature) : fonda_guest_has(vcpu, d->feature);
+	if (host || (d->feature / 32 == FONDA_PV_WORD && !vcpu->cpuid.enforce_pv))
+		return fonda_supported(d->feature);
+	return fonda_guest_has(vcpu, d->feature);
 }
 
 /* The processor may speculate past find(); this must not lead it astray. */
-static __always_inline u32 index_in(const struct msr_desc *d, u32 msr)
+static u32 index_in(const struct msr_desc *d, u32 msr)
 {
 	return array_index_nospec(msr - d->first, d->last - d->first + 1);
 }
@@ -416,16 +390,34 @@ static int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
 
 	if (!d || !available(vcpu, d, host))
 		return MSR_UNKNOWN;
+	if (msr == MSR_PLATFORM_INFO && !host && READ_ONCE(vcpu->vm->hide_platform_info))
+		return MSR_INVALID;
 	return load(vcpu, d, index_in(d, msr), val);
 }
 
+/* Also FONDA_RETRY_SLEEPING, when nothing has been done yet. */
 static int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 {
 	const struct msr_desc *d = find(msr);
+	u32 i;
 
 	if (!d || !available(vcpu, d, host))
 		return MSR_UNKNOWN;
-	return check_and_store(vcpu, d, index_in(d, msr), val, host);
+	i = index_in(d, msr);
+	if (d->kept == LAPIC)
+		return fonda_lapic_write_msr(vcpu, d->first + i, val, host);
+	if (d->set)
+		return d->set(vcpu, val, host);
+	if (d->rule == BANK && i >= nr_bank_regs(vcpu))
+		return MSR_UNKNOWN;
+	val &= ~d->ignored;
+	if (!is_valid(vcpu, d, i, val, host))
+		return MSR_INVALID;
+	if (d->rule == COMMAND && val && !host)
+		wrmsrq(d->first, val);
+	if (d->kept != VALUE && d->kept != NOTHING && (host || d->rule != QUIET))
+		store(vcpu, d, i, val);
+	return 0;
 }
 
 /* -- machine checks --------------------------------------------------------- */
@@ -452,135 +444,266 @@ long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-/* -- power-up --------------------------------------------------------------- */
-
-static u64 host_microcode_rev(void)
+/* Log an error in a bank and, if it was not corrected, raise #MC. */
+long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg)
 {
-	u64 rev = boot_cpu_data.microcode;
+	const struct kvm_x86_mce *mce = arg;
+	bool uncorrected = mce->status & MCI_STATUS_UC;
+	struct fonda_msrs *m = &vcpu->msrs;
+	u64 *bank, old;
 
-	/* Intel has it in the upper half. */
-	return boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? rev << 32 : rev;
+	if (mce->bank * BANK_REGS >= nr_bank_regs(vcpu) || !(mce->status & MCI_STATUS_VAL))
+		return -EINVAL;
+	bank = m->mce_banks + array_index_nospec(mce->bank, FONDA_MCE_BANKS) * BANK_REGS;
+
+	/* Reports that the guest has turned off are lost. */
+	if (uncorrected && ((m->mcg_cap & MCG_CTL_P && ~m->mcg_ctl) || ~bank[BANK_CTL]))
+		return 0;
+	if (uncorrected && (m->mcg_status & MCG_STATUS_MCIP ||
+			    !(fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_MCE))) {
+		fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
+		return 0;
+	}
+	old = bank[BANK_STATUS] & MCI_STATUS_VAL ? bank[BANK_STATUS] : 0;
+	/* A corrected error does not hide an uncorrected one. ("Overwrite Rules") */
+	if (!uncorrected && old & MCI_STATUS_UC) {
+		bank[BANK_STATUS] |= MCI_STATUS_OVER;
+		return 0;
+	}
+	bank[BANK_STATUS] = mce->status | (old ? MCI_STATUS_OVER : 0);
+	bank[BANK_ADDR] = mce->addr;
+	bank[BANK_MISC] = mce->misc;
+	if (uncorrected) {
+		m->mcg_status = mce->mcg_status;
+		fonda_queue_exception(vcpu, X86_TRAP_MC);
+	}
+	return 0;
 }
 
-static u64 host_arch_capabilities(void)
-{
-	u64 val = 0;
+/* -- power-up --------------------------------------------------------------- */
 
-	if (fonda_supported(FONDA_HAS_ARCH_CAPABILITIES))
-		rdmsrq(MSR_IA32_ARCH_CAPABILITIES, val);
+/* What a new vCPU begins with; the rest is 0. INIT changes none of it. */
+static struct fonda_msrs fresh __ro_after_init = {
+	.mcg_cap = FONDA_MCE_BANKS,
+	.misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING |
+		       MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL,
+	/* Errata 0 to 2 are known about, and none of them concerns a guest. */
+	.osvw = { 3 },
+};
+
+void __init fonda_msr_setup(void)
+{
+	fresh.microcode_rev = boot_cpu_data.microcode;
+	/* Intel has it in the upper half. */
+	if (boot_cpu_data.x86_vendor == X86_VENDOR_INTEL)
+		fresh.microcode_rev <<= 32;
+	if (fonda_supported(X86_FEATURE_ARCH_CAPABILITIES))
+		rdmsrq(MSR_IA32_ARCH_CAPABILITIES, fresh.arch_capabilities);
 	/* Whoever runs the guest flushes where that is needed. */
-	return (val & ARCH_CAPABILITIES_OFFERED) | ARCH_CAP_SKIP_VMENTRY_L1DFLUSH;
+	fresh.arch_capabilities &= ARCH_CAPABILITIES_OFFERED;
+	fresh.arch_capabilities |= ARCH_CAP_SKIP_VMENTRY_L1DFLUSH;
 }
 
 int fonda_state_vcpu_init(struct fonda_vcpu *vcpu)
 {
-	struct fonda_msrs *m = &vcpu->msrs;
-
-	m->mce_banks = kcalloc(FONDA_MCE_BANKS * BANK_REGS, sizeof(u64), GFP_KERNEL_ACCOUNT);
-	if (!m->mce_banks)
-		return -ENOMEM;
-	m->mcg_cap = FONDA_MCE_BANKS;
-	m->microcode_rev = host_microcode_rev();
-	m->arch_capabilities = host_arch_capabilities();
-	/* Errata 0 to 2 are known about, and none of them concerns a guest. */
-	m->osvw[0] = 3;
+	vcpu->msrs = fresh;
 	fonda_cpuid_init(vcpu);
-	return 0;
+	return fonda_fpu_init(vcpu);
 }
 
 void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu)
 {
 	kvfree(vcpu->cpuid.entries);
-	kfree(vcpu->msrs.mce_banks);
+	kfree(vcpu->fpu.area);
 }
 
-void fonda_state_reset(struct fonda_vcpu *vcpu, bool init)
-{
-	struct fonda_msrs *m = &vcpu->msrs;
+/* -- filter ----------------------------------------------------------------- */
 
-	/* INIT leaves extended state, MSRs and clocks as they are. */
-	if (init)
-		return;
-	fonda_fpu_reset(vcpu);
-	m->tsc_aux = 0;
-	m->spec_ctrl = 0;
-	m->hwcr = 0;
-	m->misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING |
-			 MSR_IA32_MISC_ENABLE_BTS_UNAVAIL | MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL;
-	m->mtrr_default = 0;
-	memset(m->mtrr_fixed, 0, sizeof(m->mtrr_fixed));
-	memset(m->mtrr_variable, 0, sizeof(m->mtrr_variable));
-	m->mcg_status = 0;
-	vcpu->clock.tsc_adjust = 0;
-	vcpu->clock.system_time = 0;
-	vcpu->clock.steal_msr = 0;
+static bool filter_allows(struct fonda_vcpu *vcpu, u32 msr, u32 access)
+{
+	const struct kvm_msr_filter *filter =
+		srcu_dereference(vcpu->vm->msr_filter, &vcpu->vm->srcu);
+	int i;
+
+	if (likely(!filter))
+		return true;
+	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++) {
+		const struct kvm_msr_filter_range *r = &filter->ranges[i];
+		u32 bit = msr - r->base;
+
+		if (bit < r->nmsrs && r->flags & access) {
+			bit = array_index_nospec(bit, r->nmsrs);
+			return r->bitmap[bit / 8] >> bit % 8 & 1;
+		}
+	}
+	return !(filter->flags & KVM_MSR_FILTER_DEFAULT_DENY);
+}
+
+static void free_filter(struct kvm_msr_filter *filter)
+{
+	int i;
+
+	for (i = 0; filter && i < KVM_MSR_FILTER_MAX_RANGES; i++)
+		kfree(filter->ranges[i].bitmap);
+	kfree(filter);
+}
+
+void fonda_msr_filter_free(struct fonda_vm *vm)
+{
+	free_filter(rcu_access_pointer(vm->msr_filter));
+}
+
+/* A copy of @new, bitmaps and all; NULL where it allows everything. */
+static struct kvm_msr_filter *copy_filter(const struct kvm_msr_filter *new)
+{
+	bool empty = true, deny = new->flags & KVM_MSR_FILTER_DEFAULT_DENY;
+	struct kvm_msr_filter *filter;
+	int i, ret = -EINVAL;
+	u8 *bitmap;
+
+	filter = kzalloc(sizeof(*filter), GFP_KERNEL_ACCOUNT);
+	if (!filter)
+		return ERR_PTR(-ENOMEM);
+	filter->flags = new->flags;
+	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++) {
+		const struct kvm_msr_filter_range *r = &new->ranges[i];
+
+		if (!r->nmsrs)
+			continue;
+		if (!r->flags || r->flags & ~(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) ||
+		    r->nmsrs > KVM_MSR_FILTER_MAX_BITMAP_SIZE * 8)
+			goto out_free;
+		bitmap = memdup_user((void __user *)r->bitmap, DIV_ROUND_UP(r->nmsrs, 8));
+		if (IS_ERR(bitmap)) {
+			ret = PTR_ERR(bitmap);
+			goto out_free;
+		}
+		filter->ranges[i] = *r;
+		filter->ranges[i].bitmap = bitmap;
+		empty = false;
+	}
+	if (!empty)
+		return filter;
+	ret = deny ? -EINVAL : 0;
+out_free:
+	free_filter(filter);
+	return ERR_PTR(ret);
+}
+
+long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_msr_filter *new = arg;
+	struct kvm_msr_filter *filter;
+
+	if (new->flags & ~KVM_MSR_FILTER_DEFAULT_DENY)
+		return -EINVAL;
+	filter = copy_filter(new);
+	if (IS_ERR(filter))
+		return PTR_ERR(filter);
+
+	mutex_lock(&vm->slots_lock);
+	filter = rcu_replace_pointer(vm->msr_filter, filter, lockdep_is_held(&vm->slots_lock));
+	/* MSRs that did not exit may have to now: nobody goes on without that. */
+	fonda_vm_kick_all(vm, FONDA_REQ_CONTROLS, false);
+	fonda_vm_synchronize(vm);
+	mutex_unlock(&vm->slots_lock);
+	free_filter(filter);
+	return 0;
 }
 
 /* -- RDMSR and WRMSR -------------------------------------------------------- */
 
-/* What a busy guest uses most needs no search. */
-static bool is_hot(struct fonda_vcpu *vcpu, u32 msr)
+/* What a busy guest uses most needs no search, and no filter looks at it. */
+static bool is_x2apic(u32 msr)
 {
-	return msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT ||
-	       (msr == MSR_IA32_TSC_DEADLINE && fonda_guest_has(vcpu, FONDA_HAS_TSC_DEADLINE));
+	return msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT;
 }
 
-static int refuse(struct fonda_vcpu *vcpu, int why)
+/* An access that was refused for reason @why: user space's, or the guest's mistake. */
+static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int insn_len)
 {
+	struct kvm_run *run = vcpu->run;
+	u32 reason;
+
 	if (why == FONDA_RETRY_SLEEPING)
 		return why;
-	fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-	return FONDA_RESUME_GUEST;
+	reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
+		 why == MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
+	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason)) {
+		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+		return FONDA_RESUME_GUEST;
+	}
+	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+	memset(&run->msr, 0, sizeof(run->msr));
+	run->msr.reason = reason;
+	run->msr.index = vcpu->regs[FONDA_RCX];
+	run->msr.data = val;
+	vcpu->msr_exit = (struct fonda_msr_exit){
+		.pending = true, .write = write, .insn_len = insn_len, .rip = vcpu->rip };
+	return FONDA_EXIT_USER;
+}
+
+static int finish_read(struct fonda_vcpu *vcpu, u64 val, int insn_len)
+{
+	vcpu->regs[FONDA_RAX] = (u32)val;
+	vcpu->regs[FONDA_RDX] = val >> 32;
+	return fonda_skip_insn(vcpu, insn_len);
+}
+
+int fonda_complete_msr(struct fonda_vcpu *vcpu)
+{
+	struct fonda_msr_exit *x = &vcpu->msr_exit;
+
+	x->pending = false;
+	/* User space has moved the guest elsewhere: it has dealt with it. */
+	if (vcpu->rip != x->rip)
+		return FONDA_RESUME_GUEST;
+	if (READ_ONCE(vcpu->run->msr.error)) {
+		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
+		return FONDA_RESUME_GUEST;
+	}
+	return x->write ? fonda_skip_insn(vcpu, x->insn_len) :
+			  finish_read(vcpu, READ_ONCE(vcpu->run->msr.data), x->insn_len);
 }
 
 int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
 {
 	u32 msr = vcpu->regs[FONDA_RCX];
+	int ret = MSR_FILTERED;
 	u64 val = 0;
-	int ret;
 
-	ret = is_hot(vcpu, msr) ? fonda_lapic_read_msr(vcpu, msr, &val) :
-				  get_msr(vcpu, msr, &val, false);
-	if (unlikely(ret))
-		return refuse(vcpu, ret);
-	vcpu->regs[FONDA_RAX] = (u32)val;
-	vcpu->regs[FONDA_RDX] = val >> 32;
-	return fonda_skip_insn(vcpu, insn_len);
+	if (is_x2apic(msr))
+		ret = fonda_lapic_read_msr(vcpu, msr, &val);
+	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_READ))
+		ret = get_msr(vcpu, msr, &val, false);
+	return unlikely(ret) ? refuse(vcpu, ret, false, 0, insn_len) :
+			       finish_read(vcpu, val, insn_len);
 }
 
 int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
 {
 	u64 val = (u32)vcpu->regs[FONDA_RAX] | (u64)vcpu->regs[FONDA_RDX] << 32;
 	u32 msr = vcpu->regs[FONDA_RCX];
-	int ret;
+	int ret = MSR_FILTERED;
 
-	ret = is_hot(vcpu, msr) ? fonda_lapic_write_msr(vcpu, msr, val, false) :
-				  set_msr(vcpu, msr, val, false);
-	return unlikely(ret) ? refuse(vcpu, ret) : fonda_skip_insn(vcpu, insn_len);
+	if (is_x2apic(msr))
+		ret = fonda_lapic_write_msr(vcpu, msr, val, false);
+	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_WRITE))
+		ret = set_msr(vcpu, msr, val, false);
+	return unlikely(ret) ? refuse(vcpu, ret, true, val, insn_len) :
+			       fonda_skip_insn(vcpu, insn_len);
 }
 
 /* -- ioctls ----------------------------------------------------------------- */
 
 /* What VMMs need to know of the machine before there is a vCPU. */
-static const u32 feature_msrs[] = {
-	MSR_AMD64_DE_CFG, MSR_IA32_UCODE_REV, MSR_IA32_ARCH_CAPABILITIES,
-};
-
-static int nr_feature_msrs(void)
-{
-	return ARRAY_SIZE(feature_msrs) - !fonda_supported(FONDA_HAS_ARCH_CAPABILITIES);
-}
-
 static int get_feature_msr(u32 msr, u64 *val)
 {
-	if (msr == MSR_IA32_UCODE_REV)
-		*val = host_microcode_rev();
-	else if (msr == MSR_AMD64_DE_CFG)
-		*val = find(msr)->bits;
-	else if (msr == MSR_IA32_ARCH_CAPABILITIES && nr_feature_msrs() == 3)
-		*val = host_arch_capabilities();
-	else
+	const struct msr_desc *d = find(msr);
+
+	if (!d || !(d->lists & FEATURE) || !available(NULL, d, true))
 		return MSR_UNKNOWN;
+	*val = d->kept == VALUE ? d->bits : *(u64 *)((void *)&fresh + d->where - IN(msrs));
 	return 0;
 }
 
@@ -632,10 +755,17 @@ long fonda_dev_get_msrs(void *arg)
 }
 
 /* The number always; the list where there is room, else -E2BIG. */
-static long give_list(struct kvm_msr_list __user *ulist, const u32 *list, u32 nr)
+static long give_list(struct kvm_msr_list __user *ulist, u8 which)
 {
-	u32 room;
+	u32 list[96], nr = 0, msr, room;
+	const struct msr_desc *d;
 
+	for (d = msrs; d < msrs + ARRAY_SIZE(msrs); d++) {
+		if (!(d->lists & which) || !available(NULL, d, true))
+			continue;
+		for (msr = d->first; msr <= d->last && nr < ARRAY_SIZE(list); msr++)
+			list[nr++] = msr;
+	}
 	if (get_user(room, &ulist->nmsrs) || put_user(nr, &ulist->nmsrs))
 		return -EFAULT;
 	if (room < nr)
@@ -645,21 +775,10 @@ static long give_list(struct kvm_msr_list __user *ulist, const u32 *list, u32 nr
 
 long fonda_dev_get_msr_index_list(void *arg)
 {
-	u32 list[96], nr = 0, msr;
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
-		const struct msr_desc *d = &msrs[i];
-
-		if (!d->saved || !available(NULL, d, true))
-			continue;
-		for (msr = d->first; msr <= d->last && nr < ARRAY_SIZE(list); msr++)
-			list[nr++] = msr;
-	}
-	return give_list((void __user *)arg, list, nr);
+	return give_list((void __user *)arg, SAVED);
 }
 
 long fonda_dev_get_msr_feature_index_list(void *arg)
 {
-	return give_list((void __user *)arg, feature_msrs, nr_feature_msrs());
+	return give_list((void __user *)arg, FEATURE);
 }

@@ -15,27 +15,23 @@
 
 /* -- general registers ------------------------------------------------------ */
 
+/* struct kvm_regs begins with the eight that are not numbered, in this order. */
+static const u8 gpr_order[] = {
+	FONDA_RAX, FONDA_RBX, FONDA_RCX, FONDA_RDX, FONDA_RSI, FONDA_RDI, FONDA_RSP, FONDA_RBP,
+};
+
+static_assert(offsetof(struct kvm_regs, rbp) == 7 * sizeof(u64) &&
+	      offsetof(struct kvm_regs, r15) == 15 * sizeof(u64));
+
 long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg)
 {
-	const unsigned long *gpr = vcpu->regs;
 	struct kvm_regs *regs = arg;
+	u64 *gpr = arg;
+	int i;
 
-	regs->rax = gpr[FONDA_RAX];
-	regs->rbx = gpr[FONDA_RBX];
-	regs->rcx = gpr[FONDA_RCX];
-	regs->rdx = gpr[FONDA_RDX];
-	regs->rsi = gpr[FONDA_RSI];
-	regs->rdi = gpr[FONDA_RDI];
-	regs->rsp = gpr[FONDA_RSP];
-	regs->rbp = gpr[FONDA_RBP];
-	regs->r8 = gpr[FONDA_R8];
-	regs->r9 = gpr[FONDA_R9];
-	regs->r10 = gpr[FONDA_R10];
-	regs->r11 = gpr[FONDA_R11];
-	regs->r12 = gpr[FONDA_R12];
-	regs->r13 = gpr[FONDA_R13];
-	regs->r14 = gpr[FONDA_R14];
-	regs->r15 = gpr[FONDA_R15];
+	for (i = 0; i < 8; i++)
+		gpr[i] = vcpu->regs[gpr_order[i]];
+	memcpy(gpr + 8, vcpu->regs + FONDA_R8, 8 * sizeof(u64));
 	regs->rip = vcpu->rip;
 	regs->rflags = vcpu->rflags;
 	return 0;
@@ -44,24 +40,12 @@ long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg)
 long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
 {
 	const struct kvm_regs *regs = arg;
-	unsigned long *gpr = vcpu->regs;
+	const u64 *gpr = arg;
+	int i;
 
-	gpr[FONDA_RAX] = regs->rax;
-	gpr[FONDA_RBX] = regs->rbx;
-	gpr[FONDA_RCX] = regs->rcx;
-	gpr[FONDA_RDX] = regs->rdx;
-	gpr[FONDA_RSI] = regs->rsi;
-	gpr[FONDA_RDI] = regs->rdi;
-	gpr[FONDA_RSP] = regs->rsp;
-	gpr[FONDA_RBP] = regs->rbp;
-	gpr[FONDA_R8] = regs->r8;
-	gpr[FONDA_R9] = regs->r9;
-	gpr[FONDA_R10] = regs->r10;
-	gpr[FONDA_R11] = regs->r11;
-	gpr[FONDA_R12] = regs->r12;
-	gpr[FONDA_R13] = regs->r13;
-	gpr[FONDA_R14] = regs->r14;
-	gpr[FONDA_R15] = regs->r15;
+	for (i = 0; i < 8; i++)
+		vcpu->regs[gpr_order[i]] = gpr[i];
+	memcpy(vcpu->regs + FONDA_R8, gpr + 8, 8 * sizeof(u64));
 	vcpu->rip = regs->rip;
 	vcpu->rflags = regs->rflags | X86_EFLAGS_FIXED;
 	/* It belonged to the instruction at the old RIP. */
@@ -158,6 +142,28 @@ long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg)
 	if (!ret && unlikely(bits[0] | bits[1] | bits[2] | bits[3]))
 		set_ext_irq(vcpu, find_first_bit((const unsigned long *)bits, 256));
 	return ret;
+}
+
+/*
+ * The PDPTEs are not state of their own: with nested paging the processor
+ * reads them from memory when it needs them ("Legacy PAE Mode").
+ */
+long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg)
+{
+	get_sregs(vcpu, arg);
+	return 0;
+}
+
+long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_sregs2 *sregs = arg;
+
+	/* They only mean something with PAE paging. */
+	if (sregs->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID ||
+	    (sregs->flags && !(sregs->cr0 & X86_CR0_PG && sregs->cr4 & X86_CR4_PAE &&
+			       !(sregs->efer & EFER_LMA))))
+		return -EINVAL;
+	return set_sregs(vcpu, sregs);
 }
 
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val)
@@ -367,5 +373,52 @@ long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg)
 		return 0;
 	default:
 		return -EINVAL;
+	}
+}
+
+/* -- registers in kvm_run --------------------------------------------------- */
+
+static const struct { u64 field; u16 offset, size; fonda_vcpu_handler *get, *set; } synced[] = {
+	{ KVM_SYNC_X86_REGS, offsetof(struct kvm_sync_regs, regs), sizeof(struct kvm_regs),
+	  fonda_vcpu_get_regs, fonda_vcpu_set_regs },
+	{ KVM_SYNC_X86_SREGS, offsetof(struct kvm_sync_regs, sregs), sizeof(struct kvm_sregs),
+	  fonda_vcpu_get_sregs, fonda_vcpu_set_sregs },
+	{ KVM_SYNC_X86_EVENTS, offsetof(struct kvm_sync_regs, events),
+	  sizeof(struct kvm_vcpu_events),
+	  fonda_vcpu_get_vcpu_events, fonda_vcpu_set_vcpu_events },
+};
+
+int fonda_sync_regs_in(struct fonda_vcpu *vcpu)
+{
+	u64 dirty = READ_ONCE(vcpu->run->kvm_dirty_regs), copy[sizeof(struct kvm_sregs) / 8];
+	long ret = 0;
+	int i;
+
+	if ((dirty | READ_ONCE(vcpu->run->kvm_valid_regs)) & ~(u64)KVM_SYNC_X86_VALID_FIELDS)
+		return -EINVAL;
+	for (i = 0; !ret && i < ARRAY_SIZE(synced); i++) {
+		if (!(dirty & synced[i].field))
+			continue;
+		/* User space can write there while we look. */
+		memcpy(copy, (void *)&vcpu->run->s + synced[i].offset, synced[i].size);
+		ret = synced[i].set(vcpu, copy);
+	}
+	if (!ret)
+		vcpu->run->kvm_dirty_regs = 0;
+	return ret;
+}
+
+void fonda_sync_regs_out(struct fonda_vcpu *vcpu)
+{
+	u64 valid = READ_ONCE(vcpu->run->kvm_valid_regs);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(synced); i++) {
+		void *shared = (void *)&vcpu->run->s + synced[i].offset;
+
+		if (!(valid & synced[i].field))
+			continue;
+		memset(shared, 0, synced[i].size);
+		synced[i].get(vcpu, shared);
 	}
 }

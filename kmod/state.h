@@ -3,14 +3,6 @@
  * Architectural state beyond the general registers: CPUID, MSRs, the extended
  * (FPU) state, clocks. Included by fonda.h, whose objects embed the structures
  * here; the files behind it are cpuid.c, regs.c, fpu.c, msr.c and clock.c.
- *
- * Capabilities that this code makes true: KVM_CAP_EXT_CPUID, _EXT_EMUL_CPUID
- * (an empty list), _VCPU_EVENTS, _DEBUGREGS, _XSAVE, _XSAVE2 (fonda_xsave_size,
- * at least 4096), _XCRS, _SREGS2, _MP_STATE, _EXCEPTION_PAYLOAD,
- * _X86_TRIPLE_FAULT_EVENT, _GET_MSR_FEATURES, _MCE,
- * _VCPU_ATTRIBUTES, _GET_TSC_KHZ, _TSC_DEADLINE_TIMER, _CLOCKSOURCE,
- * _KVMCLOCK_CTRL, and _ADJUST_CLOCK with its three flags. The TSC is not scaled:
- * _TSC_CONTROL is 0.
  */
 #ifndef FONDA_STATE_H
 #define FONDA_STATE_H
@@ -19,41 +11,44 @@
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/types.h>
+#include <asm/cpufeatures.h>
 
 #include "compat.h"
 #include "types.h"
 
+/* Handlers of ioctls. A function type: such a name declares many at once. */
+typedef long fonda_dev_handler(void *arg);
+typedef long fonda_vm_handler(struct fonda_vm *vm, void *arg);
+typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg);
+
 /* All of this file: features of this machine. After hardware_setup(). */
-int fonda_state_init(void);
-static inline void fonda_state_exit(void) { }
-/* Everything in this file of a vCPU allocated zeroed. -ENOMEM. */
+void fonda_state_init(void);
+/*
+ * Everything in this file of a vCPU allocated zeroed, as after power-up; INIT
+ * changes nothing of it. -ENOMEM; fini undoes a failed init as well.
+ */
 int fonda_state_vcpu_init(struct fonda_vcpu *vcpu);
 void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu);
-/* At power-up or INIT; the backend's registers excepted. */
-void fonda_state_reset(struct fonda_vcpu *vcpu, bool init);
 
 /* -- CPUID: cpuid.c --------------------------------------------------------- */
 
 #define FONDA_MAX_CPUID_ENTRIES	256
 
 /*
- * What the rest of fonda asks of the guest's CPUID. A bit is set when user
- * space offered the feature to the guest and fonda and this machine have it.
+ * Features are numbered as the kernel does, X86_FEATURE_*: a word of CPUID and
+ * a bit. Two words follow the kernel's own: what KVM_CPUID_FEATURES offers, and
+ * features that are made of others.
  */
-enum fonda_feature {
-	FONDA_HAS_PCID, FONDA_HAS_X2APIC, FONDA_HAS_TSC_DEADLINE, FONDA_HAS_XSAVE,
-	FONDA_HAS_FSGSBASE, FONDA_HAS_TSC_ADJUST, FONDA_HAS_SMEP, FONDA_HAS_SMAP,
-	FONDA_HAS_INVPCID, FONDA_HAS_UMIP, FONDA_HAS_LA57, FONDA_HAS_RDPID,
-	FONDA_HAS_SYSCALL, FONDA_HAS_NX, FONDA_HAS_FXSR_OPT, FONDA_HAS_GBPAGES,
-	FONDA_HAS_RDTSCP, FONDA_HAS_LM, FONDA_HAS_OSVW,
-	FONDA_HAS_AMD_IBPB, FONDA_HAS_AMD_IBRS, FONDA_HAS_AMD_STIBP, FONDA_HAS_AMD_SSBD,
-	FONDA_HAS_INTEL_IBRS, FONDA_HAS_INTEL_STIBP, FONDA_HAS_INTEL_SSBD,
-	FONDA_HAS_FLUSH_L1D, FONDA_HAS_ARCH_CAPABILITIES,
-	/* Made of others. */
-	FONDA_HAS_TSC_AUX,	/* RDTSCP or RDPID */
+#define FONDA_PV_WORD		NCAPINTS
+#define FONDA_OWN_WORD		(NCAPINTS + 1)
+#define FONDA_FEATURE_WORDS	(NCAPINTS + 2)
+#define FONDA_PV_FEATURE(name)	(FONDA_PV_WORD * 32 + KVM_FEATURE_##name)
+
+enum {
+	FONDA_HAS_TSC_AUX = FONDA_OWN_WORD * 32,	/* RDTSCP or RDPID */
 	FONDA_HAS_IBPB,		/* by either vendor's bit, as is this: */
 	FONDA_HAS_SPEC_CTRL,
-	FONDA_HAS_AMD_RULES,	/* the guest believes in an AMD processor */
+	FONDA_HAS_AMD_RULES,	/* it is, or the guest believes in, an AMD processor */
 };
 
 struct fonda_cpuid {
@@ -65,18 +60,19 @@ struct fonda_cpuid {
 	 * is none. Leaves with other bits set are looked for one by one.
 	 */
 	u16 first[4][32];
-	u64 features;		/* bits of enum fonda_feature */
+	/* Set: user space gave it to the guest, fonda and this machine have it. */
+	u32 features[FONDA_FEATURE_WORDS];
 	u64 cr4_reserved;	/* bits that the guest must not set */
 	u64 efer_reserved;
 	u64 xcr0;		/* bits that the guest may set */
 	u32 spec_ctrl;		/* the same of SPEC_CTRL */
 	u8 phys_bits;		/* MAXPHYADDR */
-	u8 linear_bits;		/* 48, or 57 where CR4.LA57 can be set */
+	bool enforce_pv;	/* no paravirtual feature that is not in the entries */
 };
 
-/* FONDA_HAS_*: a load and a test. (A macro: struct fonda_vcpu comes later.) */
+/* A load and a test. (A macro: struct fonda_vcpu comes later.) */
 #define fonda_guest_has(vcpu, feature)	\
-	(!!((vcpu)->cpuid.features & (1ULL << (feature))))
+	(!!((vcpu)->cpuid.features[(feature) / 32] & (1U << (feature) % 32)))
 
 /*
  * The CPUID instruction: leaf *@eax, subleaf *@ecx. Any context in the vCPU's
@@ -84,16 +80,16 @@ struct fonda_cpuid {
  */
 void fonda_cpuid(struct fonda_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
 /* Does this machine have a feature that fonda offers? */
-bool fonda_supported(enum fonda_feature feature);
+bool fonda_supported(u32 feature);
 /* Leaf 1 EAX: what EDX holds after reset. */
 u32 fonda_cpuid_signature(struct fonda_vcpu *vcpu);
 /* Before user space has set any. */
 void fonda_cpuid_init(struct fonda_vcpu *vcpu);
 bool fonda_is_canonical(struct fonda_vcpu *vcpu, u64 address);
 
-long fonda_dev_get_supported_cpuid(void *arg);
-long fonda_vcpu_set_cpuid2(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg);
+fonda_dev_handler fonda_dev_get_supported_cpuid, fonda_dev_get_emulated_cpuid;
+fonda_vcpu_handler fonda_vcpu_set_cpuid, fonda_vcpu_set_cpuid2, fonda_vcpu_get_cpuid2;
+fonda_vcpu_handler fonda_vcpu_enable_cap;
 
 /* -- registers: regs.c ------------------------------------------------------ */
 
@@ -187,16 +183,20 @@ static __always_inline void fonda_segment_from_kvm(struct fonda_segment *s,
 		s->attr &= ~FONDA_SEG_P;
 }
 
-long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_debugregs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg);
+/*
+ * KVM_CAP_SYNC_REGS: take what kvm_run->kvm_dirty_regs names, give what
+ * kvm_valid_regs asks for. -EINVAL: sets that are not known, or values that
+ * the SET ioctl would refuse.
+ */
+int fonda_sync_regs_in(struct fonda_vcpu *vcpu);
+void fonda_sync_regs_out(struct fonda_vcpu *vcpu);
+
+fonda_vcpu_handler fonda_vcpu_get_regs, fonda_vcpu_set_regs;
+fonda_vcpu_handler fonda_vcpu_get_sregs, fonda_vcpu_set_sregs;
+fonda_vcpu_handler fonda_vcpu_get_sregs2, fonda_vcpu_set_sregs2;
+fonda_vcpu_handler fonda_vcpu_get_debugregs, fonda_vcpu_set_debugregs;
+fonda_vcpu_handler fonda_vcpu_get_vcpu_events, fonda_vcpu_set_vcpu_events;
+fonda_vcpu_handler fonda_vcpu_get_mp_state, fonda_vcpu_set_mp_state;
 
 /* -- extended state: fpu.c -------------------------------------------------- */
 
@@ -210,24 +210,20 @@ extern u32 fonda_xsave_size;
 void fonda_fpu_setup(void);
 /* Bytes of an XSAVE area for the components in @xcr0. */
 u32 fonda_xstate_size(u64 xcr0, bool compacted);
-int fonda_fpu_alloc(struct fonda_vcpu *vcpu);	/* -ENOMEM */
-void fonda_fpu_free(struct fonda_vcpu *vcpu);
-/* Power-up. */
-void fonda_fpu_reset(struct fonda_vcpu *vcpu);
+/* The area, as after power-up. -ENOMEM. */
+int fonda_fpu_init(struct fonda_vcpu *vcpu);
 /* XSETBV's checks, CPL excepted: 0, or 1 (#GP). Does not touch the processor. */
 int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 
-long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg);
+fonda_vcpu_handler fonda_vcpu_get_fpu, fonda_vcpu_set_fpu;
 /* KVM_GET_XSAVE and KVM_GET_XSAVE2: the area is never larger than 4096 bytes. */
-long fonda_vcpu_get_xsave(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_xcrs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg);
+fonda_vcpu_handler fonda_vcpu_get_xsave, fonda_vcpu_set_xsave;
+fonda_vcpu_handler fonda_vcpu_get_xcrs, fonda_vcpu_set_xcrs;
 
 /* -- MSRs: msr.c ------------------------------------------------------------ */
 
 #define FONDA_MCE_BANKS		32
+#define FONDA_BANK_REGS		4	/* CTL, STATUS, ADDR, MISC */
 #define FONDA_MTRR_VARIABLE	8
 
 /* The MSRs that live neither in the backend nor in the local APIC. All (m). */
@@ -248,8 +244,20 @@ struct fonda_msrs {
 	u64 mtrr_fixed[11];
 	u64 mtrr_variable[FONDA_MTRR_VARIABLE * 2];	/* base, mask */
 	u64 mcg_cap, mcg_status, mcg_ctl;
-	u64 *mce_banks;		/* (c) CTL, STATUS, ADDR, MISC of each bank */
+	u64 mce_banks[FONDA_MCE_BANKS * FONDA_BANK_REGS];
+	u64 platform_info;
 };
+
+/* A RDMSR or WRMSR that user space performs; finished by the next KVM_RUN. */
+struct fonda_msr_exit {
+	bool pending;
+	bool write;
+	u8 insn_len;
+	unsigned long rip;	/* of the instruction */
+};
+
+void fonda_msr_setup(void);	/* part of fonda_state_init() */
+void fonda_msr_filter_free(struct fonda_vm *vm);
 
 /*
  * RDMSR and WRMSR of the guest, instruction @insn_len bytes long, operands in
@@ -257,14 +265,14 @@ struct fonda_msrs {
  */
 int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len);
 int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len);
+/* The exit that they made has been answered; part of fonda_complete_user_io(). */
+int fonda_complete_msr(struct fonda_vcpu *vcpu);
 
-long fonda_dev_get_msrs(void *arg);
-long fonda_dev_get_msr_index_list(void *arg);
-long fonda_dev_get_msr_feature_index_list(void *arg);
-long fonda_dev_x86_get_mce_cap_supported(void *arg);
-long fonda_vcpu_get_msrs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_msrs(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg);
+fonda_dev_handler fonda_dev_get_msrs, fonda_dev_get_msr_index_list;
+fonda_dev_handler fonda_dev_get_msr_feature_index_list, fonda_dev_x86_get_mce_cap_supported;
+fonda_vm_handler fonda_vm_x86_set_msr_filter;
+fonda_vcpu_handler fonda_vcpu_get_msrs, fonda_vcpu_set_msrs;
+fonda_vcpu_handler fonda_vcpu_x86_setup_mce, fonda_vcpu_x86_set_mce;
 
 /* -- clocks: clock.c -------------------------------------------------------- */
 
@@ -325,19 +333,17 @@ void fonda_steal_time_update(struct fonda_vcpu *vcpu);
 /* Before every section, ahead of the requests: raises those that are due. */
 void fonda_clock_check(struct fonda_vcpu *vcpu);
 
-long fonda_vm_get_clock(struct fonda_vm *vm, void *arg);
-long fonda_vm_set_clock(struct fonda_vm *vm, void *arg);
-long fonda_vm_get_tsc_khz(struct fonda_vm *vm, void *arg);
-long fonda_vm_set_tsc_khz(struct fonda_vm *vm, void *arg);
-long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg);
+fonda_vm_handler fonda_vm_get_clock, fonda_vm_set_clock, fonda_vm_get_tsc_khz;
+fonda_vm_handler fonda_vm_set_tsc_khz;
+fonda_vcpu_handler fonda_vcpu_get_tsc_khz, fonda_vcpu_set_tsc_khz, fonda_vcpu_kvmclock_ctrl;
+fonda_vcpu_handler fonda_vcpu_has_device_attr, fonda_vcpu_get_device_attr;
+fonda_vcpu_handler fonda_vcpu_set_device_attr;
 
 /* For msr.c: the MSRs of this part. 0, 1 (#GP), or FONDA_RETRY_SLEEPING. */
 int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host);
 int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host);
-int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val);
+int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val, bool host);
 int fonda_set_wall_clock(struct fonda_vcpu *vcpu, u64 val, bool host);
-int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val);
+int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val, bool host);
 
 #endif

@@ -498,6 +498,11 @@ static int run_locked(struct fonda_vcpu *vcpu)
 		fill_run(vcpu);
 		return ret;
 	}
+	if (unlikely(vcpu->run->kvm_valid_regs | vcpu->run->kvm_dirty_regs)) {
+		ret = fonda_sync_regs_in(vcpu);
+		if (ret)
+			return ret;
+	}
 	if (!vcpu->in_kernel_apic) {
 		u64 cr8 = READ_ONCE(vcpu->run->cr8);
 
@@ -519,6 +524,8 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	fonda_stats_close(vcpu);
 	vcpu->stats->user_exits++;
 	fill_run(vcpu);
+	if (unlikely(READ_ONCE(vcpu->run->kvm_valid_regs)))
+		fonda_sync_regs_out(vcpu);
 	return ret;
 }
 
@@ -556,7 +563,6 @@ void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	vcpu->dr6 = FONDA_DR6_INIT;
 	vcpu->dr7 = FONDA_DR7_INIT;
 	fonda_io_cancel(vcpu);
-	fonda_state_reset(vcpu, init);
 	fonda_lapic_reset(vcpu, init);
 	fonda_backend->vcpu_reset(vcpu, init);
 	fonda_backend->update_controls(vcpu);
@@ -614,7 +620,6 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 {
 	fonda_lapic_destroy(vcpu);
 	fonda_state_vcpu_fini(vcpu);
-	fonda_fpu_free(vcpu);
 	fonda_dirty_ring_fini(vcpu);
 	fonda_table_drain(&vcpu->mmu_cache);
 	kfree(vcpu->stats);
@@ -644,7 +649,7 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	if (!vcpu->stats || !vcpu->run)
 		goto out;
 	vcpu->pio_data = (u8 *)vcpu->run + FONDA_PIO_PAGE * PAGE_SIZE;
-	ret = fonda_fpu_alloc(vcpu) ?: fonda_state_vcpu_init(vcpu) ?: fonda_dirty_ring_init(vcpu);
+	ret = fonda_state_vcpu_init(vcpu) ?: fonda_dirty_ring_init(vcpu);
 	if (ret)
 		goto out;
 	fonda_lapic_create(vcpu, id == FONDA_BSP_ID);
@@ -666,7 +671,7 @@ static long create_locked(struct fonda_vm *vm, unsigned long id)
 	char name[24];
 	int fd, ret;
 
-	if (id >= FONDA_MAX_VCPU_ID || vm->nr_vcpus == FONDA_MAX_VCPUS)
+	if (id >= (vm->max_vcpu_id ?: FONDA_MAX_VCPU_ID) || vm->nr_vcpus == FONDA_MAX_VCPUS)
 		return -EINVAL;
 	if (test_bit(id, vm->vcpu_ids))
 		return -EEXIST;

@@ -88,6 +88,7 @@ static void destroy(struct fonda_vm *vm)
 	fonda_hardware_put();
 	fonda_irq_fini(vm);
 	fonda_io_fini(vm);
+	fonda_msr_filter_free(vm);
 	bitmap_free(vm->vcpu_ids);
 	srcu_barrier(&vm->srcu);
 	cleanup_srcu_struct(&vm->srcu);

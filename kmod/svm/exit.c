@@ -30,7 +30,7 @@ int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
 	*p = (struct fonda_paging){
 		.cr0 = vmcb->cr0, .cr3 = vmcb->cr3, .cr4 = vmcb->cr4, .efer = vmcb->efer,
 		.rflags = vmcb->rflags, .phys_bits = vcpu->cpuid.phys_bits,
-		.gb_pages = fonda_guest_has(vcpu, FONDA_HAS_GBPAGES),
+		.gb_pages = fonda_guest_has(vcpu, X86_FEATURE_GBPAGES),
 	};
 	*rip = vmcb->rip;
 	if (in_64bit_code(vmcb))

@@ -231,7 +231,6 @@ static void init_vmcb(struct svm_vcpu *svm)
 		vmcb->intercept_misc1 |= INTERCEPT_PAUSE;
 	}
 	vmcb->iopm_base_pa = virt_to_phys(iopm);
-	vmcb->msrpm_base_pa = virt_to_phys(iopm) + IOPM_PAGES * PAGE_SIZE;
 	vmcb->int_ctl = V_INTR_MASKING;
 	vmcb->nested_ctl = NESTED_PAGING_ENABLE;
 	vmcb->nested_cr3 = fonda_mmu_root_hpa(svm->vcpu.vm);
@@ -543,13 +542,16 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 
 	svm_update_debug_controls(svm);
 	vmcb->tsc_offset = vcpu->clock.tsc_offset;
+	/* A filter may want any of them: the ports' map, all ones, serves as a map of MSRs. */
+	vmcb->msrpm_base_pa = virt_to_phys(iopm) +
+		(rcu_access_pointer(vcpu->vm->msr_filter) ? 0 : IOPM_PAGES * PAGE_SIZE);
 	vmcb->intercept_misc2 |= INTERCEPT_RDTSCP;
-	if (fonda_guest_has(vcpu, FONDA_HAS_RDTSCP))
+	if (fonda_guest_has(vcpu, X86_FEATURE_RDTSCP))
 		vmcb->intercept_misc2 &= ~INTERCEPT_RDTSCP;
 	vmcb->intercept_misc3 |= INTERCEPT_INVPCID;
-	if (fonda_guest_has(vcpu, FONDA_HAS_INVPCID))
+	if (fonda_guest_has(vcpu, X86_FEATURE_INVPCID))
 		vmcb->intercept_misc3 &= ~INTERCEPT_INVPCID;
-	svm_dirty(svm, CLEAN_INTERCEPTS);
+	svm_dirty(svm, CLEAN_INTERCEPTS | CLEAN_PERMISSION_MAPS);
 }
 
 static void svm_dump(struct fonda_vcpu *vcpu)

@@ -285,3 +285,39 @@ TEST(wall_clock)
 	EXPECT_GE(G(&t, wall).sec + 600, now.tv_sec);
 	tvm_fini(&t);
 }
+
+/* The guest's TSC less the machine's: what a migration carries. */
+TEST(tsc_offset_attribute)
+{
+	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET };
+	uint64_t offset = 0, before, after;
+	struct tvm t;
+
+	tvm_init(&t, &guest_stamps);
+	attr.addr = (uintptr_t)&offset;
+	EXPECT_OK(ioctl(t.cpu, KVM_HAS_DEVICE_ATTR, &attr));
+	EXPECT_OK(ioctl(t.cpu, KVM_GET_DEVICE_ATTR, &attr));
+	before = rdtsc();
+	EXPECT_EQ(tvm_go(&t), 1);
+	after = rdtsc();
+	EXPECT_GE(G(&t, stamp), before + offset);
+	EXPECT_LE(G(&t, stamp), after + offset);
+
+	offset += 1ull << 50;
+	EXPECT_OK(ioctl(t.cpu, KVM_SET_DEVICE_ATTR, &attr));
+	before = rdtsc();
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_GE(G(&t, stamp), before + offset);
+	offset = 0;
+	EXPECT_OK(ioctl(t.cpu, KVM_GET_DEVICE_ATTR, &attr));
+	EXPECT_GT(offset, 1ull << 49);
+
+	attr.addr = 8;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_GET_DEVICE_ATTR, &attr), EFAULT);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_DEVICE_ATTR, &attr), EFAULT);
+	attr.attr = 77;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_HAS_DEVICE_ATTR, &attr), ENXIO);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_GET_DEVICE_ATTR, &attr), ENXIO);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_DEVICE_ATTR, &attr), ENXIO);
+	tvm_fini(&t);
+}

@@ -362,3 +362,128 @@ TEST(msrs_of_the_vmm_drive_syscall)
 	EXPECT_EQ(G(&t, syscall_cs), GUEST_CS64);
 	tvm_fini(&t);
 }
+
+/* The oldest form of the table: no subleaves. */
+TEST(set_cpuid_without_subleaves)
+{
+	struct {
+		struct kvm_cpuid head;
+		struct kvm_cpuid_entry entries[2];
+	} c = {
+		.head.nent = 2,
+		.entries = {
+			{ .function = 0, .eax = 7, .ebx = 1, .ecx = 2, .edx = 3 },
+			{ .function = 7, .ebx = 0x55 },
+		},
+	};
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[4];
+	} out = { .head.nent = 4 };
+	struct cpuid_regs r;
+	struct tvm t;
+
+	tvm_init(&t, &guest_cpuid);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_CPUID, 8), EFAULT);
+	c.head.nent = 1000;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_CPUID, &c), E2BIG);
+	c.head.nent = 2;
+	EXPECT_OK(ioctl(t.cpu, KVM_SET_CPUID, &c));
+	EXPECT_OK(ioctl(t.cpu, KVM_GET_CPUID2, &out));
+	EXPECT_EQ(out.entries[1].function, 7);
+	EXPECT_EQ(out.entries[1].flags, 0);
+	r = ask(&t, 0, 0);
+	EXPECT_EQ(r.edx, 3);
+	r = ask(&t, 7, 5);		/* an entry without index is for all */
+	EXPECT_EQ(r.ebx, 0x55);
+	tvm_fini(&t);
+}
+
+/* What the machine lacks and the VMM may offer nevertheless. */
+TEST(emulated_cpuid)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[16];
+	} c = { .head.nent = 16 };
+	int dev = tvm_open();
+
+	EXPECT_ERRNO(ioctl(dev, KVM_GET_EMULATED_CPUID, 8), EFAULT);
+	EXPECT_OK(ioctl(dev, KVM_GET_EMULATED_CPUID, &c));
+	EXPECT_LE(c.head.nent, 16);
+	close(dev);
+}
+
+/* Programs of the rust-vmm family have room for 80 entries. */
+TEST(supported_cpuid_is_short)
+{
+	struct kvm_cpuid2 *c;
+	struct tvm t;
+
+	tvm_init_bare(&t, 0);
+	c = tvm_supported_cpuid(t.dev);
+	EXPECT_LE(c->nent, 80);
+	c->nent--;
+	EXPECT_ERRNO(ioctl(t.dev, KVM_GET_SUPPORTED_CPUID, c), E2BIG);
+	free(c);
+	tvm_fini(&t);
+}
+
+TEST(feature_msrs)
+{
+	struct {
+		struct kvm_msr_list head;
+		uint32_t indices[64];
+	} list = { .head.nmsrs = 0 };
+	struct msrs m = { .head.nmsrs = 1 };
+	uint32_t i, nr;
+	int dev = tvm_open();
+
+	EXPECT_ERRNO(ioctl(dev, KVM_GET_MSR_FEATURE_INDEX_LIST, &list), E2BIG);
+	nr = list.head.nmsrs;
+	ASSERT_GT(nr, 0);
+	ASSERT_LE(nr, 64);
+	EXPECT_OK(ioctl(dev, KVM_GET_MSR_FEATURE_INDEX_LIST, &list));
+	for (i = 0; i < nr; i++) {
+		m.entries[0].index = list.indices[i];
+		EXPECT_EQ(ioctl(dev, KVM_GET_MSRS, &m), 1);
+	}
+	m.entries[0].index = MSR_STAR;		/* a vCPU's, not the machine's */
+	EXPECT_EQ(ioctl(dev, KVM_GET_MSRS, &m), 0);
+	close(dev);
+}
+
+/* A guest that is told of no paravirtual feature has none, if that is enforced. */
+GUEST(guest_tries_pv_msrs)
+{
+	uint64_t val;
+
+	GUEST_EQ(rdmsr_safe(0x4b564d01, &val), GUEST_NO_FAULT);
+	GUEST_EQ(rdmsr_safe(0x4b564d03, &val), GUEST_NO_FAULT);
+	GUEST_SYNC(1);
+	GUEST_EQ(rdmsr_safe(0x11, &val), 13);
+	GUEST_EQ(rdmsr_safe(0x4b564d01, &val), 13);
+	GUEST_EQ(wrmsr_safe(0x4b564d03, 0), 13);
+}
+
+TEST(pv_features_are_enforced)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args[0] = 1 };
+	struct kvm_cpuid2 *c;
+	struct tvm t;
+	uint32_t i;
+
+	tvm_init(&t, &guest_tries_pv_msrs);
+	c = tvm_supported_cpuid(t.dev);
+	for (i = 0; i < c->nent; i++)
+		if (c->entries[i].function == 0x40000001)
+			c->entries[i].eax = 0;
+	ASSERT_OK(ioctl(t.cpu, KVM_SET_CPUID2, c));
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_OK(ioctl(t.cpu, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	cap.cap = 9999;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_ENABLE_CAP, &cap), EINVAL);
+	free(c);
+	tvm_fini(&t);
+}

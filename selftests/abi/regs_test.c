@@ -518,3 +518,170 @@ TEST(setup_mce)
 	EXPECT_EQ(tvm_set_msr(&t, 0, 0x400 + 4 * 9, UINT64_MAX), 1);
 	tvm_fini(&t);
 }
+
+/* -- machine checks that the VMM injects ------------------------------------ */
+
+static volatile uint64_t mc_status, mc_bank, mc_taken;
+
+static void on_machine_check(struct guest_frame *frame)
+{
+	(void)frame;
+	mc_taken++;
+	mc_status = rdmsr(0x17a);
+	mc_bank = rdmsr(0x401 + 4 * 3);
+	wrmsr(0x17a, 0);
+	wrmsr(0x401 + 4 * 3, 0);
+}
+
+GUEST(guest_takes_machine_checks)
+{
+	guest_handlers[18] = on_machine_check;
+	write_cr4(read_cr4() | 1 << 6);
+	GUEST_SYNC(1);
+	GUEST_EQ(mc_taken, 0);
+	GUEST_EQ(rdmsr(0x401 + 4 * 3), 0x8000000000000123);
+	GUEST_EQ(rdmsr(0x402 + 4 * 3), 0x5000);
+	wrmsr(0x401 + 4 * 3, 0);
+	GUEST_SYNC(2);
+	GUEST_EQ(mc_taken, 1);
+	GUEST_EQ(mc_status, 5);
+	GUEST_EQ(mc_bank, 0xa000000000000456);
+	write_cr4(read_cr4() & ~(1ul << 6));
+	GUEST_SYNC(3);
+}
+
+TEST(set_mce)
+{
+	struct kvm_x86_mce mce = { .status = 0x8000000000000123, .addr = 0x5000, .bank = 3 };
+	uint64_t cap = 0x10a;
+	struct tvm t;
+
+	tvm_init(&t, &guest_takes_machine_checks);
+	EXPECT_OK(ioctl(t.cpu, KVM_X86_SETUP_MCE, &cap));
+	EXPECT_EQ(tvm_go(&t), 1);
+	/* A corrected one is only logged. */
+	EXPECT_OK(ioctl(t.cpu, KVM_X86_SET_MCE, &mce));
+	EXPECT_EQ(tvm_go(&t), 2);
+	mce.status = 0xa000000000000456;
+	mce.mcg_status = 5;
+	EXPECT_OK(ioctl(t.cpu, KVM_X86_SET_MCE, &mce));
+	EXPECT_EQ(tvm_go(&t), 3);
+
+	mce.bank = 10;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_X86_SET_MCE, &mce), EINVAL);
+	mce.bank = 3;
+	mce.status = 0x123;		/* not valid */
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_X86_SET_MCE, &mce), EINVAL);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_X86_SET_MCE, BAD_PTR), EFAULT);
+	/* The guest has turned CR4.MCE off: it shuts down. */
+	mce.status = 0xa000000000000456;
+	EXPECT_OK(ioctl(t.cpu, KVM_X86_SET_MCE, &mce));
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_SHUTDOWN);
+	tvm_fini(&t);
+}
+
+/* -- registers in kvm_run --------------------------------------------------- */
+
+GUEST64(guest_counts_in_rbx, "1: add $1, %rbx\n" "mov %eax, %fs:0\n" "hlt\n" "jmp 1b\n");
+
+TEST(sync_regs)
+{
+	const uint64_t all = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
+	struct kvm_vcpu_events events;
+	struct kvm_sync_regs *s;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	struct tvm t;
+
+	tvm_init(&t, &guest_counts_in_rbx);
+	s = &t.run->s.regs;
+	EXPECT_EQ(ioctl(t.fd, KVM_CHECK_EXTENSION, KVM_CAP_SYNC_REGS), all);
+
+	t.run->kvm_valid_regs = all << 3;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_RUN, 0), EINVAL);
+	t.run->kvm_valid_regs = 0;
+	t.run->kvm_dirty_regs = 1ull << 63;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_RUN, 0), EINVAL);
+
+	t.run->kvm_dirty_regs = 0;
+	t.run->kvm_valid_regs = all;
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_HLT);
+	regs = tvm_regs(&t, 0);
+	sregs = tvm_sregs(&t, 0);
+	EXPECT_OK(ioctl(t.cpu, KVM_GET_VCPU_EVENTS, &events));
+	EXPECT_MEMEQ(&s->regs, &regs, sizeof(regs));
+	EXPECT_MEMEQ(&s->sregs, &sregs, sizeof(sregs));
+	EXPECT_MEMEQ(&s->events, &events, sizeof(events));
+
+	/* What is not called dirty is not taken. */
+	s->regs.rbx = 1000;
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_HLT);
+	EXPECT_EQ(s->regs.rbx, regs.rbx + 1);
+	s->regs.rbx = 1000;
+	s->regs.rax = 0x4711;
+	s->sregs.fs.base = GUEST_DATA;
+	t.run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_HLT);
+	EXPECT_EQ(t.run->kvm_dirty_regs, 0);
+	EXPECT_EQ(s->regs.rbx, 1001);
+	EXPECT_EQ(*(uint32_t *)tvm_ptr(&t, GUEST_DATA), 0x4711);
+
+	/* Values are checked as the SET ioctls do. */
+	s->sregs.cr4 |= 1ull << 40;
+	t.run->kvm_dirty_regs = KVM_SYNC_X86_SREGS;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_RUN, 0), EINVAL);
+	s->sregs.cr4 &= ~(1ull << 40);
+	s->events.flags = 0x8000;
+	t.run->kvm_dirty_regs = KVM_SYNC_X86_EVENTS;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_RUN, 0), EINVAL);
+
+	/* Not asked for: left alone. */
+	t.run->kvm_dirty_regs = 0;
+	t.run->kvm_valid_regs = 0;
+	s->regs.rbx = 5;
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_HLT);
+	EXPECT_EQ(s->regs.rbx, 5);
+	EXPECT_EQ(tvm_regs(&t, 0).rbx, 1002);
+	tvm_fini(&t);
+}
+
+TEST(sregs2)
+{
+	struct kvm_sregs2 s2;
+	struct kvm_sregs s;
+	struct tvm t;
+
+	tvm_init(&t, &guest_idle);
+	s = tvm_sregs(&t, 0);
+	EXPECT_OK(ioctl(t.cpu, KVM_GET_SREGS2, &s2));
+	EXPECT_MEMEQ(&s2, &s, offsetof(struct kvm_sregs, interrupt_bitmap));
+	EXPECT_EQ(s2.flags, 0);		/* long mode has no PDPTEs */
+	s2.fs.base = 0x7000;
+	EXPECT_OK(ioctl(t.cpu, KVM_SET_SREGS2, &s2));
+	EXPECT_EQ(tvm_sregs(&t, 0).fs.base, 0x7000);
+	s2.flags = 2;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_SREGS2, &s2), EINVAL);
+	s2.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_SREGS2, &s2), EINVAL);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_SREGS2, BAD_PTR), EFAULT);
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}
+
+TEST(max_vcpu_id)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MAX_VCPU_ID };
+	struct tvm t;
+
+	tvm_init_bare(&t, 0);
+	cap.args[0] = ioctl(t.fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPU_ID) + 1;
+	EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 3;
+	EXPECT_OK(ioctl(t.fd, KVM_ENABLE_CAP, &cap));
+	EXPECT_OK(ioctl(t.fd, KVM_ENABLE_CAP, &cap));
+	cap.args[0] = 4;			/* it is chosen once */
+	EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	EXPECT_ERRNO(ioctl(t.fd, KVM_CREATE_VCPU, 3), EINVAL);
+	EXPECT_OK(ioctl(t.fd, KVM_CREATE_VCPU, 2));
+	tvm_fini(&t);
+}

@@ -58,6 +58,8 @@
  *   KVM_GET_SUPPORTED_CPUID v	struct kvm_cpuid2. Leaves that a guest may have,
  *				of this machine and of fonda. -E2BIG: more than
  *				nent; it is set when they fit.
+ *   KVM_GET_EMULATED_CPUID v	The same of leaves that the machine lacks and a
+ *				guest may have nevertheless: none.
  *   KVM_GET_MSR_INDEX_LIST v	struct kvm_msr_list. The MSRs to save a vCPU by,
  *				machine-check banks and x2APIC excepted. nmsrs
  *				is always set. -E2BIG: more than it was.
@@ -110,6 +112,15 @@
  *				DATAMATCH with length 0. -EEXIST: collides with
  *				another. -ENOSPC. -ENOENT: none to deassign.
  *				-EBADF, -EINVAL: not an eventfd.
+ *
+ *  MSRs
+ *
+ *   KVM_X86_SET_MSR_FILTER <	Replaces the filter of all vCPUs: which MSRs the
+ *				guest may read and write. What it denies is #GP,
+ *				or KVM_EXIT_X86_RDMSR and _WRMSR; those of the
+ *				x2APIC are not looked up, and the ioctls not
+ *				filtered. -EINVAL: flags, a bitmap over 0x600
+ *				bytes, or everything denied.
  *
  *  Interrupts
  *
@@ -173,6 +184,11 @@
  *				not allow or that contradict each other; CS.L
  *				outside long mode; in long mode CR3 or a base
  *				that is no address; IA32_APIC_BASE; flags. The
+ *   KVM_GET_SREGS2 >, KVM_SET_SREGS2 <
+ *				The same without the interrupt. flags and PDPTEs
+ *				are 0, as the processor reads those from memory;
+ *				they are not used. -EINVAL: also flags, or PDPTEs
+ *				without PAE paging.
  *   KVM_GET_FPU >, KVM_SET_FPU <
  *				MXCSR is only read.
  *   KVM_GET_XSAVE >, KVM_GET_XSAVE2 >, KVM_SET_XSAVE <
@@ -188,6 +204,7 @@
  *   KVM_GET_MSRS v, KVM_SET_MSRS v
  *				struct kvm_msrs. How many were done before one
  *				was refused. -E2BIG: nmsrs > 255.
+ *   KVM_SET_CPUID v		struct kvm_cpuid: as below, without subleaves.
  *   KVM_SET_CPUID2 v		struct kvm_cpuid2. -E2BIG: over 256 entries.
  *				-EINVAL: linear addresses of neither 48 nor 57
  *				bits; or other than before, after the vCPU has
@@ -208,17 +225,32 @@
  *				local APIC any but RUNNABLE.
  *   KVM_X86_SETUP_MCE <	IA32_MCG_CAP. -EINVAL: no banks, over 32, or
  *				unsupported bits.
+ *   KVM_X86_SET_MCE <		Logs an error in a bank and, if it was not
+ *				corrected, raises #MC; a guest that cannot take
+ *				it shuts down. -EINVAL: no such bank, or the
+ *				status is not valid.
  *
  *  Time
  *
  *   KVM_KVMCLOCK_CTRL v	Tells the guest that it was stopped. -EINVAL: it
  *				has no kvmclock.
+ *   KVM_HAS_DEVICE_ATTR <, KVM_GET_DEVICE_ATTR <, KVM_SET_DEVICE_ATTR <
+ *				KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET: what is
+ *				added to the machine's TSC. -ENXIO: others.
+ *
+ *   KVM_ENABLE_CAP <		ENFORCE_PV_FEATURE_CPUID. -EINVAL: others, flags.
+ *
+ * KVM_CAP_SYNC_REGS: KVM_RUN first sets what kvm_dirty_regs in kvm_run names, in
+ * the order registers, special registers, events, and fails as their ioctls do; it
+ * ends by getting what kvm_valid_regs names.
  *
  *
  * Exits: kvm_run->exit_reason
  *
  *   KVM_EXIT_IO, KVM_EXIT_MMIO		finished by the next KVM_RUN, even if it
  *					leaves at once for immediate_exit
+ *   KVM_EXIT_X86_RDMSR, _WRMSR		the same, for the reasons enabled by
+ *					X86_USER_SPACE_MSR; error: #GP
  *   KVM_EXIT_INTR			with -EINTR, for a signal
  *   KVM_EXIT_HLT, KVM_EXIT_SET_TPR	without a local APIC here
  *   KVM_EXIT_IRQ_WINDOW_OPEN		without a PIC here
@@ -235,8 +267,8 @@
  * Capabilities: KVM_CAP_*, 1 unless said otherwise; + also for KVM_ENABLE_CAP
  *
  *  VM		IMMEDIATE_EXIT, INTERNAL_ERROR_DATA, CHECK_EXTENSION_VM,
- *		ENABLE_CAP_VM, NR_VCPUS (CPUs online), MAX_VCPUS
- *		(256), MAX_VCPU_ID (1024), DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
+ *		ENABLE_CAP, ENABLE_CAP_VM, NR_VCPUS (CPUs online), MAX_VCPUS
+ *		(256), MAX_VCPU_ID+ (1024), DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
  *		mask)
  *  memory	USER_MEMORY, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
  *		MULTI_ADDRESS_SPACE (1: no more), DESTROY_MEMORY_REGION_WORKS,
@@ -249,12 +281,14 @@
  *		SIGNAL_MSI, IRQFD, IRQFD_RESAMPLE, IOEVENTFD,
  *		IOEVENTFD_ANY_LENGTH, IOEVENTFD_NO_LENGTH, PIT2, PIT_STATE2,
  *		REINJECT_CONTROL, X2APIC_API+ (3), USER_NMI, HLT
- *  state	EXT_CPUID, GET_MSR_FEATURES, XSAVE, XSAVE2 (4096), XCRS,
+ *  state	EXT_CPUID, EXT_EMUL_CPUID, ENFORCE_PV_FEATURE_CPUID+ (of a vCPU),
+ *		GET_MSR_FEATURES, X86_MSR_FILTER, X86_USER_SPACE_MSR+,
+ *		MSR_PLATFORM_INFO+, SREGS2, SYNC_REGS (7), XSAVE, XSAVE2 (4096), XCRS,
  *		DEBUGREGS, VCPU_EVENTS, MP_STATE, MCE (32), EXCEPTION_PAYLOAD+,
  *		X86_TRIPLE_FAULT_EVENT+, X86_ROBUST_SINGLESTEP,
  *		NOP_IO_DELAY
  *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
- *		TSC_DEADLINE_TIMER
+ *		TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES
  *
  * What the guest finds: CPUID leaf 0x40000000 says "KVMKVMKVM"; 0x40000001 EAX
  * has CLOCKSOURCE, CLOCKSOURCE2, CLOCKSOURCE_STABLE_BIT, NOP_IO_DELAY and
