@@ -134,6 +134,8 @@ int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	u64 change = val - fonda_guest_tsc(vcpu);
 
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
 	if (host) {
 		join_tsc(vcpu, val);
 		return 0;
@@ -148,6 +150,8 @@ int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	u64 change = val - vcpu->clock.tsc_adjust;
 
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
 	vcpu->clock.tsc_adjust = val;
 	/* User space restores it beside the TSC, which has it in already. */
 	if (!host && change)

@@ -35,50 +35,51 @@ static struct fonda_code_page *code_page(struct fonda_vcpu *vcpu, gva_t rip)
 	return &vcpu->code_pages[(rip >> PAGE_SHIFT) % FONDA_CODE_PAGES];
 }
 
-static u64 root_of(const struct fonda_paging *p)
-{
-	return p->cr3 | (p->cr4 & X86_CR4_LA57) << (63 - X86_CR4_LA57_BIT);
-}
-
 static u64 slots_generation(struct fonda_vcpu *vcpu)
 {
 	return rcu_dereference_check(vcpu->vm->slots, true)->generation;
 }
 
-/* Does the page kept hold for @rip? Then the FONDA_INSN_MAX bytes there. */
-static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
-				       gva_t rip, u8 *code)
+/*
+ * The @len bytes at @rip, in two parts that may overlap, if their page is kept and
+ * still what it was.
+ */
+static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, u64 root, gva_t rip, int len,
+				       u64 *first, u64 *last)
 {
 	const struct fonda_code_page *page = code_page(vcpu, rip);
 	hva_t hva = page->code + offset_in_page(rip);
-	u64 low, high, entry;
 	bool holds = false;
+	u64 entry;
 	int i;
 
-	if (unlikely(page->page != (rip & PAGE_MASK) || page->root != root_of(p) ||
-		     page->generation != slots_generation(vcpu) || !(p->efer & FONDA_EFER_LMA)))
+	if (unlikely(page->page != (rip & PAGE_MASK) || page->root != root ||
+		     page->generation != slots_generation(vcpu) ||
+		     offset_in_page(rip) > PAGE_SIZE - len))
 		return false;
 	pagefault_disable();
 	/* All of it is user memory: that was checked when the slots were made. */
-	if (unlikely(!user_access_begin((void __user *)hva, FONDA_INSN_MAX)))
-		goto out;
+	__uaccess_begin_nospec();
 	for (i = 0; i < page->nr; i++) {
 		unsafe_get_user(entry, (u64 __user *)page->level[i].where, fault);
 		if (unlikely(entry != page->level[i].entry))
 			goto fault;
 	}
-	unsafe_get_user(low, (u64 __user *)hva, fault);
-	unsafe_get_user(high, (u64 __user *)(hva + FONDA_INSN_MAX - 8), fault);
+	unsafe_get_user(*first, (u64 __user *)hva, fault);
+	if (last)
+		unsafe_get_user(*last, (u64 __user *)(hva + len - 8), fault);
 	holds = true;
 fault:
 	user_access_end();
-out:
 	pagefault_enable();
-	if (likely(holds)) {
-		memcpy(code, &low, 8);
-		memcpy(code + FONDA_INSN_MAX - 8, &high, 8);
-	}
 	return holds;
+}
+
+u32 fonda_peek_code(struct fonda_vcpu *vcpu, u64 root, gva_t rip)
+{
+	u64 code fonda_uninitialized;
+
+	return likely(fetch_kept(vcpu, root, rip, sizeof(code), &code, NULL)) ? code : 0;
 }
 
 /* The VMM's address of @gpa; 0: there is no memory. */
@@ -119,7 +120,7 @@ static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gv
 	page->nr = path.nr;
 	page->code = hva_of(vcpu, gpa & PAGE_MASK);
 	page->page = rip & PAGE_MASK;
-	page->root = root_of(p);
+	page->root = fonda_code_root(p->cr3, p->cr4);
 	page->generation = kept && page->code ? generation : 0;
 	return fonda_read_guest(vcpu, gpa, code, len);
 }
@@ -141,8 +142,14 @@ static noinline int fetch_anyhow(struct fonda_vcpu *vcpu, const struct fonda_pag
 
 int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code)
 {
-	if (likely(offset_in_page(rip) <= PAGE_SIZE - FONDA_INSN_MAX &&
-		   fetch_kept(vcpu, p, rip, code)))
+	u64 first fonda_uninitialized, last fonda_uninitialized;
+
+	if (likely(p->efer & FONDA_EFER_LMA &&
+		   fetch_kept(vcpu, fonda_code_root(p->cr3, p->cr4), rip, FONDA_INSN_MAX,
+			      &first, &last))) {
+		memcpy(code, &first, 8);
+		memcpy(code + FONDA_INSN_MAX - 8, &last, 8);
 		return FONDA_INSN_MAX;
+	}
 	return fetch_anyhow(vcpu, p, rip, code);
 }

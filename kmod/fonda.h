@@ -35,6 +35,7 @@
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
+#include <asm/processor-flags.h>
 
 #include "types.h"
 #include "compat.h"
@@ -122,6 +123,25 @@ struct fonda_fpu {
 	u64 xcr0;		/* (m) the guest's XCR0 */
 };
 
+/* Classes of exits that are counted. */
+enum fonda_stat_exit {
+	FONDA_STAT_INTERRUPT, FONDA_STAT_HALT, FONDA_STAT_PIO, FONDA_STAT_MMIO,
+	FONDA_STAT_PAGE_FAULT, FONDA_STAT_MSR, FONDA_STAT_CPUID, FONDA_STAT_CR, FONDA_STAT_DR,
+	FONDA_STAT_EXCEPTION, FONDA_STAT_NMI_WINDOW, FONDA_STAT_HYPERCALL, FONDA_STAT_CACHE,
+	FONDA_STAT_PAUSE, FONDA_STAT_OTHER,
+	FONDA_STAT_NONE, FONDA_NR_STAT_EXITS = FONDA_STAT_NONE
+};
+
+struct fonda_vcpu_stats {
+	u64 exits[FONDA_NR_STAT_EXITS];
+	u64 cycles[FONDA_NR_STAT_EXITS + 1];	/* of the host's TSC; the last is void */
+	u64 user_exits;
+	u64 halt_polls;		/* halts that ended while polling */
+	u64 halt_sleeps;
+	u64 since;		/* TSC of the last exit */
+	u8 last;		/* its class, while it is being handled */
+};
+
 /*
  * A port or MMIO range served in the kernel. Owned by whoever registers it;
  * read and write run under vm->srcu, or with preemption off inside it, so they
@@ -204,13 +224,20 @@ struct fonda_vcpu {
 	unsigned long rip;
 	unsigned long rflags;
 	unsigned long requests;		/* (a) bits of enum fonda_request */
+	/* What most entries have nothing of, to be looked at together. */
+	union {
+		struct {
+			bool irq_pending;	/* (a) the interrupt controllers hold something */
+			bool event_pending;	/* (a) an exception or NMI to inject */
+			bool want_window;	/* (m) leave when an interrupt could be taken */
+			bool backend_work;	/* (m) something of the backend's own */
+		};
+		u32 entry_work;
+	};
 	int mode;			/* (a) enum fonda_vcpu_mode */
 	int cpu;			/* the CPU of the section, else the last one */
 	bool atomic;			/* inside a section: preemption is off */
-	bool irq_pending;		/* (a) the interrupt controllers hold something */
-	bool event_pending;		/* (a) an exception or NMI to inject */
 	bool int_shadow;		/* (m) of an STI or MOV SS just executed */
-	bool want_window;		/* (m) leave when an interrupt could be taken */
 	bool reading_slots;		/* (a) inside vm->srcu */
 	int srcu_idx;			/* (m) */
 	bool in_kernel_apic;		/* (c) */
@@ -248,7 +275,7 @@ struct fonda_vcpu {
 	u64 db[4];			/* (m) guest DR0-DR3 */
 	u64 dr6, dr7;			/* (m) */
 
-	struct fonda_vcpu_stats *stats;
+	struct fonda_vcpu_stats stats;	/* stats.h */
 	u64 halt_poll_ns;
 };
 
@@ -305,7 +332,7 @@ void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init);
 /* The guest spins: let another vCPU of the VM run. May sleep. */
 void fonda_vcpu_yield(struct fonda_vcpu *vcpu);
 /* VMMCALL or VMCALL, @len bytes long; a handler's answer. */
-int fonda_hypercall(struct fonda_vcpu *vcpu, int len);
+int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cpl);
 /* XSETBV: 0, or 1: the guest gets #GP. */
 int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata);
@@ -320,7 +347,19 @@ void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error);
  * shadow, raise the #DB of single stepping. FONDA_RESUME_GUEST,
  * FONDA_EXIT_USER (guest debugging) or FONDA_RETRY_SLEEPING as a handler's.
  */
-int fonda_skip_insn(struct fonda_vcpu *vcpu, int len);
+int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len);
+
+static inline int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
+{
+	unsigned long rip = vcpu->rip + len;
+
+	vcpu->int_shadow = false;
+	if (unlikely((rip ^ vcpu->rip) >> 32 || vcpu->rflags & X86_EFLAGS_TF))
+		return fonda_skip_insn_slowly(vcpu, len);
+	vcpu->rip = rip;
+	vcpu->rflags &= ~(unsigned long)X86_EFLAGS_RF;
+	return FONDA_RESUME_GUEST;
+}
 
 /* io.c: the buses. Callers are inside vm->srcu. */
 int fonda_io_init(struct fonda_vm *vm);
@@ -363,6 +402,16 @@ void fonda_slots_leave(struct fonda_vcpu *vcpu);
  */
 int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access);
 int fonda_emulate_string_pio(struct fonda_vcpu *vcpu);
+/*
+ * The first four bytes of code at @rip in long mode, where that is quick: exits
+ * come from few places, and these are remembered. 0: not this one.
+ */
+u32 fonda_peek_code(struct fonda_vcpu *vcpu, u64 root, gva_t rip);
+static inline u64 fonda_code_root(u64 cr3, u64 cr4)
+{
+	return cr3 | (cr4 & X86_CR4_LA57) << (63 - X86_CR4_LA57_BIT);
+}
+
 /*
  * The bytes of code at linear address @rip: how many of FONDA_INSN_MAX there
  * are, -EAGAIN (answer FONDA_RETRY_SLEEPING), -ENOENT: not mapped any more.

@@ -16,7 +16,7 @@
 #include "walk.h"
 
 /* Repetitions in a row before the guest gets its chance for interrupts. */
-#define MAX_REPETITIONS	1024
+#define MAX_REPETITIONS	128
 
 static struct fonda_vcpu *vcpu_of(struct emulate_ctxt *c)
 {

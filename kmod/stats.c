@@ -34,7 +34,7 @@ static u64 sum(struct fonda_vm *vm, size_t offset)
 	int i;
 
 	fonda_for_each_vcpu(i, vcpu, vm)
-		total += READ_ONCE(*(u64 *)((void *)vcpu->stats + offset));
+		total += READ_ONCE(*(u64 *)((void *)&vcpu->stats + offset));
 	return total;
 }
 

@@ -141,36 +141,31 @@ static bool in_64bit_mode(struct fonda_vcpu *vcpu)
 	return cs.attr & FONDA_SEG_L && fonda_backend->read_reg(vcpu, FONDA_REG_EFER) & EFER_LMA;
 }
 
-int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
+int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 {
 	unsigned long rip = vcpu->rip + len;
 
 	/* Only 64-bit code goes on past 4 GiB. */
-	if (unlikely((rip ^ vcpu->rip) >> 32) && !in_64bit_mode(vcpu))
+	if ((rip ^ vcpu->rip) >> 32 && !in_64bit_mode(vcpu))
 		rip = (u32)rip;
 	vcpu->rip = rip;
 	vcpu->rflags &= ~X86_EFLAGS_RF;
-	vcpu->int_shadow = false;
-	if (unlikely(vcpu->rflags & X86_EFLAGS_TF))
+	if (vcpu->rflags & X86_EFLAGS_TF)
 		queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = X86_TRAP_DB,
 			.has_payload = true, .payload = DR_STEP });
 	return FONDA_RESUME_GUEST;
 }
 
-int fonda_hypercall(struct fonda_vcpu *vcpu, int len)
+int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cpl)
 {
-	bool long_mode = in_64bit_mode(vcpu);
-	unsigned long *regs = vcpu->regs;
-	unsigned long nr = regs[FONDA_RAX];
-	long ret;
+	unsigned long mask = in_64bit_mode ? ~0ul : ~0u;
+	long ret = -KVM_ENOSYS;
 
-	if (!long_mode)
-		nr = (u32)nr;
-	if (fonda_backend->read_reg(vcpu, FONDA_REG_CPL))
+	if (cpl)
 		ret = -KVM_EPERM;
-	else
-		ret = nr == KVM_HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS;
-	regs[FONDA_RAX] = long_mode ? ret : (u32)ret;
+	else if ((vcpu->regs[FONDA_RAX] & mask) == KVM_HC_VAPIC_POLL_IRQ)
+		ret = 0;
+	vcpu->regs[FONDA_RAX] = ret & mask;
 	return fonda_skip_insn(vcpu, len);
 }
 
@@ -246,10 +241,10 @@ static void block(struct fonda_vcpu *vcpu)
 
 	fonda_stats_close(vcpu);
 	if (poll_for_work(vcpu)) {
-		vcpu->stats->halt_polls++;
+		vcpu->stats.halt_polls++;
 		return;
 	}
-	vcpu->stats->halt_sleeps++;
+	vcpu->stats.halt_sleeps++;
 	start = ktime_get_ns();
 	prepare_to_rcuwait(&vcpu->wait);
 	for (;;) {
@@ -522,7 +517,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	}
 	fonda_slots_leave(vcpu);
 	fonda_stats_close(vcpu);
-	vcpu->stats->user_exits++;
+	vcpu->stats.user_exits++;
 	fill_run(vcpu);
 	if (unlikely(READ_ONCE(vcpu->run->kvm_valid_regs)))
 		fonda_sync_regs_out(vcpu);
@@ -622,7 +617,6 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	fonda_state_vcpu_fini(vcpu);
 	fonda_dirty_ring_fini(vcpu);
 	fonda_table_drain(&vcpu->mmu_cache);
-	kfree(vcpu->stats);
 	if (vcpu->run)
 		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);
 	put_pid(rcu_access_pointer(vcpu->pid));
@@ -643,10 +637,10 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	vcpu->cpu = -1;
 	mutex_init(&vcpu->mutex);
 	rcuwait_init(&vcpu->wait);
-	vcpu->stats = kzalloc(sizeof(*vcpu->stats), GFP_KERNEL_ACCOUNT);
+	vcpu->stats.last = FONDA_STAT_NONE;
 	/* And the port data: the pages before the ring's. */
 	vcpu->run = alloc_pages_exact(FONDA_RING_PAGE * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!vcpu->stats || !vcpu->run)
+	if (!vcpu->run)
 		goto out;
 	vcpu->pio_data = (u8 *)vcpu->run + FONDA_PIO_PAGE * PAGE_SIZE;
 	ret = fonda_state_vcpu_init(vcpu) ?: fonda_dirty_ring_init(vcpu);

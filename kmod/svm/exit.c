@@ -44,48 +44,53 @@ int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
  * (its memory must be faulted in, or no longer holds that instruction and the
  * guest shall execute what is there now).
  */
-static int decode(struct svm_vcpu *svm, enum fonda_exit_op op, struct fonda_exit_insn *insn)
+static noinline int decode(struct svm_vcpu *svm, enum fonda_exit_op op,
+			   struct fonda_exit_insn *insn)
 {
-	/* Without prefixes, as nearly all are, the first bytes say it all. */
-	static const struct { u8 len; u32 mask, code; } usual[FONDA_NR_OPS] = {
-		[FONDA_OP_CPUID]	= { 2, 0x00ffff, 0xa20f },
-		[FONDA_OP_RDMSR]	= { 2, 0x00ffff, 0x320f },
-		[FONDA_OP_WRMSR]	= { 2, 0x00ffff, 0x300f },
-		[FONDA_OP_HLT]		= { 1, 0x0000ff, 0xf4 },
-		[FONDA_OP_WBINVD]	= { 2, 0x00ffff, 0x090f },
-		[FONDA_OP_VMMCALL]	= { 3, 0xffffff, 0xd9010f },
-	};
 	struct fonda_paging paging;
-	union { u8 byte[FONDA_INSN_MAX]; u32 first; } code fonda_uninitialized;
+	u8 code[FONDA_INSN_MAX];
 	gva_t rip;
 	int nr, bits;
 
 	bits = svm_get_code(&svm->vcpu, &paging, &rip);
-	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code.byte);
+	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code);
 	if (nr < 0)
 		return nr == -EAGAIN ? FONDA_RETRY_SLEEPING : FONDA_RESUME_GUEST;
-	if (likely(usual[op].len && nr >= 4 && (code.first & usual[op].mask) == usual[op].code)) {
-		insn->len = usual[op].len;
-		return 0;
-	}
-	*insn = fonda_decode_exit(code.byte, nr, bits);
+	*insn = fonda_decode_exit(code, nr, bits);
 	return insn->op == op ? 0 : FONDA_RESUME_GUEST;
 }
 
-/* Only its length: 0 with *@len, or a code as decode() answers. */
-static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op op, int *len)
+static noinline int decode_length(struct svm_vcpu *svm, enum fonda_exit_op op)
 {
-	struct fonda_exit_insn insn fonda_uninitialized;
-	int ret;
+	struct fonda_exit_insn insn;
+	int ret = decode(svm, op, &insn);
 
-	if (svm_features.nrip_save) {
-		*len = svm->vmcb->next_rip - svm->vmcb->rip;
-		return 0;
-	}
-	ret = decode(svm, op, &insn);
-	if (!ret)
-		*len = insn.len;
-	return ret;
+	return ret ? -ret : insn.len;
+}
+
+/* Without prefixes, as nearly all are, the first bytes say it all. */
+struct opcode { u8 len; u32 mask, bytes; };
+static const struct opcode plain[FONDA_NR_OPS] = {
+	[FONDA_OP_CPUID]	= { 2, 0x00ffff, 0xa20f },
+	[FONDA_OP_RDMSR]	= { 2, 0x00ffff, 0x320f },
+	[FONDA_OP_WRMSR]	= { 2, 0x00ffff, 0x300f },
+	[FONDA_OP_HLT]		= { 1, 0x0000ff, 0xf4 },
+	[FONDA_OP_WBINVD]	= { 2, 0x00ffff, 0x090f },
+	[FONDA_OP_VMMCALL]	= { 3, 0xffffff, 0xd9010f },
+};
+
+/* Bytes of the instruction that exited; a negative number: minus what decode() answered. */
+static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op op)
+{
+	const struct vmcb *vmcb = svm->vmcb;
+
+	if (svm_features.nrip_save)
+		return vmcb->next_rip - vmcb->rip;
+	if (likely(plain[op].len && in_64bit_code(vmcb) &&
+		   (fonda_peek_code(&svm->vcpu, fonda_code_root(vmcb->cr3, vmcb->cr4),
+				    vmcb->rip) & plain[op].mask) == plain[op].bytes))
+		return plain[op].len;
+	return decode_length(svm, op);
 }
 
 static int exit_resume(struct fonda_vcpu *vcpu)
@@ -117,11 +122,10 @@ static int exit_cpuid(struct fonda_vcpu *vcpu)
 {
 	unsigned long *regs = vcpu->regs;
 	u32 eax, ebx, ecx, edx;
-	int len, ret;
+	int len = insn_length(to_svm(vcpu), FONDA_OP_CPUID);
 
-	ret = insn_length(to_svm(vcpu), FONDA_OP_CPUID, &len);
-	if (ret)
-		return ret;
+	if (len < 0)
+		return -len;
 	eax = regs[FONDA_RAX];
 	ecx = regs[FONDA_RCX];
 	fonda_cpuid(vcpu, &eax, &ebx, &ecx, &edx);
@@ -138,10 +142,14 @@ static int exit_msr(struct fonda_vcpu *vcpu)
 	bool write = svm->vmcb->exit_info_1;
 	int len, ret;
 
-	ret = insn_length(svm, write ? FONDA_OP_WRMSR : FONDA_OP_RDMSR, &len);
-	if (ret)
-		return ret;
-	return write ? fonda_emulate_wrmsr(vcpu, len) : fonda_emulate_rdmsr(vcpu, len);
+	len = write ? insn_length(svm, FONDA_OP_WRMSR) : insn_length(svm, FONDA_OP_RDMSR);
+	if (len < 0)
+		return -len;
+	if (!write)
+		return fonda_emulate_rdmsr(vcpu, len);
+	ret = fonda_emulate_wrmsr(vcpu, len);
+	svm_update_spec_ctrl(svm);
+	return ret;
 }
 
 static int exit_io(struct fonda_vcpu *vcpu)
@@ -158,29 +166,30 @@ static int exit_io(struct fonda_vcpu *vcpu)
 
 static int exit_hlt(struct fonda_vcpu *vcpu)
 {
-	int len, ret;
+	int len = insn_length(to_svm(vcpu), FONDA_OP_HLT), ret;
 
-	ret = insn_length(to_svm(vcpu), FONDA_OP_HLT, &len);
-	if (ret)
-		return ret;
+	if (len < 0)
+		return -len;
 	ret = fonda_skip_insn(vcpu, len);
 	return ret == FONDA_RESUME_GUEST ? fonda_vcpu_halt(vcpu) : ret;
 }
 
-static int skip_op(struct fonda_vcpu *vcpu, enum fonda_exit_op op)
+static __always_inline int skip_op(struct fonda_vcpu *vcpu, enum fonda_exit_op op)
 {
-	int len, ret;
+	int len = insn_length(to_svm(vcpu), op);
 
-	ret = insn_length(to_svm(vcpu), op, &len);
-	return ret ? ret : fonda_skip_insn(vcpu, len);
+	return len < 0 ? -len : fonda_skip_insn(vcpu, len);
 }
 
 /* No device reaches the guest's memory behind the caches. (WBNOINVD as well.) */
-static int exit_cache(struct fonda_vcpu *vcpu)
+static int exit_wbinvd(struct fonda_vcpu *vcpu)
 {
-	bool invd = to_svm(vcpu)->vmcb->exit_code == SVM_EXIT_INVD;
+	return skip_op(vcpu, FONDA_OP_WBINVD);
+}
 
-	return skip_op(vcpu, invd ? FONDA_OP_INVD : FONDA_OP_WBINVD);
+static int exit_invd(struct fonda_vcpu *vcpu)
+{
+	return skip_op(vcpu, FONDA_OP_INVD);
 }
 
 /*
@@ -207,20 +216,19 @@ static int exit_pause(struct fonda_vcpu *vcpu)
 
 static int exit_hypercall(struct fonda_vcpu *vcpu)
 {
-	int len, ret;
+	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+	int len = insn_length(to_svm(vcpu), FONDA_OP_VMMCALL);
 
-	ret = insn_length(to_svm(vcpu), FONDA_OP_VMMCALL, &len);
-	return ret ? ret : fonda_hypercall(vcpu, len);
+	return len < 0 ? -len : fonda_hypercall(vcpu, len, in_64bit_code(vmcb), vmcb->cpl);
 }
 
 static int exit_xsetbv(struct fonda_vcpu *vcpu)
 {
 	u64 val = (u32)vcpu->regs[FONDA_RAX] | vcpu->regs[FONDA_RDX] << 32;
-	int len, ret;
+	int len = insn_length(to_svm(vcpu), FONDA_OP_XSETBV);
 
-	ret = insn_length(to_svm(vcpu), FONDA_OP_XSETBV, &len);
-	if (ret)
-		return ret;
+	if (len < 0)
+		return -len;
 	if (to_svm(vcpu)->vmcb->cpl || fonda_vcpu_set_xcr0(vcpu, vcpu->regs[FONDA_RCX], val))
 		return exit_protection(vcpu);
 	return fonda_skip_insn(vcpu, len);
@@ -283,7 +291,7 @@ static int exit_cr4_write(struct fonda_vcpu *vcpu)
 		return exit_protection(vcpu);
 	svm->vmcb->cr4 = val;
 	svm_dirty(svm, CLEAN_CR);
-	svm->flush = true;
+	svm_flush(svm);
 	return fonda_skip_insn(vcpu, insn.len);
 }
 
@@ -374,6 +382,7 @@ static int exit_iret(struct fonda_vcpu *vcpu)
 
 	svm_intercept1(svm, INTERCEPT_IRET, false);
 	svm->iret_rip = vcpu->rip;
+	vcpu->backend_work = true;
 	if (vcpu->nmi_pending)
 		vcpu->event_pending = true;
 	return FONDA_RESUME_GUEST;
@@ -417,14 +426,9 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 				  vmcb->exit_info_2, access);
 }
 
-struct svm_exit {
-	int (*handle)(struct fonda_vcpu *vcpu);
-	enum fonda_stat_exit stat;
-};
-
-static const struct svm_exit svm_exits[] = {
-	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write,		FONDA_STAT_CR },
-	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,		FONDA_STAT_CR },
+const struct svm_exit svm_exits[SVM_NR_EXITS] = {
+	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write,		FONDA_STAT_CR, true },
+	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,		FONDA_STAT_CR, true },
 	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write,		FONDA_STAT_CR },
 	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] = { exit_debug_register,	FONDA_STAT_DR },
 	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
@@ -437,58 +441,49 @@ static const struct svm_exit svm_exits[] = {
 	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { exit_resume,		FONDA_STAT_INTERRUPT },
 	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT },
 	[SVM_EXIT_RDPMC]	= { exit_protection,			FONDA_STAT_OTHER },
-	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID },
+	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID, true },
 	[SVM_EXIT_RSM]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_IRET]		= { exit_iret,			FONDA_STAT_NMI_WINDOW },
-	[SVM_EXIT_INVD]		= { exit_cache,			FONDA_STAT_CACHE },
+	[SVM_EXIT_INVD]		= { exit_invd,			FONDA_STAT_CACHE },
 	[SVM_EXIT_PAUSE]	= { exit_pause,			FONDA_STAT_PAUSE },
-	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT },
+	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT, true },
 	[SVM_EXIT_INVLPGA]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_IOIO]		= { exit_io,			FONDA_STAT_PIO },
-	[SVM_EXIT_MSR]		= { exit_msr,			FONDA_STAT_MSR },
+	[SVM_EXIT_IOIO]		= { exit_io,			FONDA_STAT_PIO, true },
+	[SVM_EXIT_MSR]		= { exit_msr,			FONDA_STAT_MSR, true },
 	[SVM_EXIT_SHUTDOWN]	= { exit_shutdown,		FONDA_STAT_OTHER },
 	[SVM_EXIT_VMRUN]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_VMMCALL]	= { exit_hypercall,		FONDA_STAT_HYPERCALL },
+	[SVM_EXIT_VMMCALL]	= { exit_hypercall,		FONDA_STAT_HYPERCALL, true },
 	/* VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP where the guest has none */
 	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] = { exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_WBINVD]	= { exit_cache,		FONDA_STAT_CACHE },
+	[SVM_EXIT_WBINVD]	= { exit_wbinvd,		FONDA_STAT_CACHE, true },
 	[SVM_EXIT_MONITOR]	= { exit_monitor,		FONDA_STAT_OTHER },
 	[SVM_EXIT_MWAIT]	= { exit_monitor,		FONDA_STAT_OTHER },
 	[SVM_EXIT_XSETBV]	= { exit_xsetbv,		FONDA_STAT_OTHER },
 	[SVM_EXIT_RDPRU]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
 	/* INVLPGB, ILLEGAL_INVLPGB, INVPCID, MCOMMIT, TLBSYNC */
-	[0xa0 ... 0xa4]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[0xa0 ... SVM_NR_EXITS - 1] = { exit_invalid_opcode,	FONDA_STAT_OTHER },
 };
 
-static const struct svm_exit nested_fault = { exit_nested_fault, FONDA_STAT_PAGE_FAULT };
-
 /* VMRUN found the VMCB's state illegal, or the exit is one we never asked for. */
-static int exit_unexpected(struct fonda_vcpu *vcpu, u64 code)
+static int exit_unexpected(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { code, vcpu->cpu };
+	u64 data[] = { to_svm(vcpu)->vmcb->exit_code, vcpu->cpu };
 
 	fonda_backend->dump(vcpu);
 	/* -1; QEMU's emulation stores its lower half. */
-	if ((u32)code != (u32)SVM_EXIT_ERR)
+	if ((u32)data[0] != (u32)SVM_EXIT_ERR)
 		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
 						 data, ARRAY_SIZE(data));
 	vcpu->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
-	vcpu->run->fail_entry.hardware_entry_failure_reason = code;
+	vcpu->run->fail_entry.hardware_entry_failure_reason = data[0];
 	vcpu->run->fail_entry.cpu = vcpu->cpu;
 	return FONDA_EXIT_USER;
 }
 
+const struct svm_exit svm_exit_npf = { exit_nested_fault, FONDA_STAT_PAGE_FAULT };
+const struct svm_exit svm_exit_unexpected = { exit_unexpected, FONDA_STAT_OTHER };
+
 int svm_handle_exit(struct fonda_vcpu *vcpu)
 {
-	u64 code = to_svm(vcpu)->vmcb->exit_code;
-	const struct svm_exit *e = &nested_fault;
-
-	if (code != SVM_EXIT_NPF) {
-		if (code >= ARRAY_SIZE(svm_exits) || !svm_exits[code].handle)
-			return exit_unexpected(vcpu, code);
-		e = &svm_exits[code];
-	}
-	fonda_stats_exit(vcpu, e->stat);
-	trace_fonda_exit(vcpu, code, to_svm(vcpu)->vmcb->exit_info_1);
-	return e->handle(vcpu);
+	return svm_find_exit(to_svm(vcpu)->vmcb->exit_code)->handle(vcpu);
 }

@@ -11,8 +11,8 @@
  * Mitigations of speculation, and where: RSB filled, returns untrained, IBPB on
  * exit where the host wants it, registers cleared (enter.S); IBPB when another
  * vCPU follows on a CPU (section_begin); guest SPEC_CTRL by V_SPEC_CTRL or
- * around the entry (enter_guest); VERW before entry where the kernel asks for
- * it (enter_guest). Permission maps are never writable by anyone but us.
+ * around the entry (switch_worlds); VERW before entry where the kernel asks for
+ * it (switch_worlds). Permission maps are never writable by anyone but us.
  */
 #include <linux/percpu.h>
 #include <asm/cpufeature.h>
@@ -36,9 +36,9 @@ static void inject_exception(struct svm_vcpu *svm)
 			vmcb->cr2 = ex->payload;
 			svm_dirty(svm, CLEAN_CR2);
 		} else if (ex->vector == X86_TRAP_DB) {
+			svm_sync_debug_registers(svm);
 			svm->vcpu.dr6 = fonda_merge_dr6(svm->vcpu.dr6, ex->payload);
 			svm->vcpu.dr7 &= ~FONDA_DR7_GD;
-			vmcb->dr6 = svm->vcpu.dr6;
 			svm_update_debug_controls(svm);
 		}
 	}
@@ -120,10 +120,7 @@ static void offer_interrupt(struct svm_vcpu *svm)
 	 * A lower task priority may let another interrupt in; and QEMU's
 	 * emulation dies of a CR8 write while V_IRQ is set.
 	 */
-	if ((vmcb->int_ctl & V_IRQ || tpr_blocked) && !(vmcb->intercept_cr_write & BIT(8))) {
-		vmcb->intercept_cr_write |= BIT(8);
-		svm_dirty(svm, CLEAN_INTERCEPTS);
-	}
+	svm_watch_cr8(svm, vmcb->int_ctl & V_IRQ || tpr_blocked);
 }
 
 /*
@@ -188,6 +185,22 @@ static void requeue_event(struct svm_vcpu *svm)
 	svm->vcpu.event_pending = true;
 }
 
+/* After the exit: what became of all that prepare_entry() did. */
+static noinline void settle(struct svm_vcpu *svm)
+{
+	struct vmcb *vmcb = svm->vmcb;
+
+	svm->unsettled = false;
+	vmcb->tlb_control = VMCB_TLB_KEEP;
+	vmcb->event_inj = 0;
+	svm->vcpu.rflags &= ~svm->own_tf;
+	if (vmcb->int_ctl & V_IGN_TPR)
+		settle_interrupt(svm);
+	requeue_event(svm);
+	if (svm->iret_rip && svm->vcpu.rip != svm->iret_rip)
+		svm_nmi_unmask(svm);
+}
+
 /* -- entry ------------------------------------------------------------------ */
 
 static void new_asid(struct svm_vcpu *svm, struct svm_cpu *sc)
@@ -202,6 +215,41 @@ static void new_asid(struct svm_vcpu *svm, struct svm_cpu *sc)
 	svm_dirty(svm, CLEAN_ASID);
 }
 
+static void flush_guest_tlb(struct svm_vcpu *svm, struct svm_cpu *sc)
+{
+	svm->flush = false;
+	if (svm_features.flush_by_asid && svm->asid_generation == sc->asid_generation)
+		svm->vmcb->tlb_control = VMCB_TLB_FLUSH_ASID;
+	else
+		svm->asid_generation = 0;
+}
+
+/* What most entries have nothing of: events, interrupts, stale translations. */
+static noinline void prepare_entry(struct svm_vcpu *svm, struct svm_cpu *sc)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+
+	svm->unsettled = true;
+	vcpu->backend_work = false;
+	if (vcpu->event_pending)
+		inject_events(svm);
+	if (READ_ONCE(vcpu->irq_pending) || vcpu->want_window)
+		offer_interrupt(svm);
+	else
+		svm_watch_cr8(svm, false);
+	svm->own_tf = 0;
+	if (svm->nmi_singlestep || svm->iret_rip) {
+		vcpu->backend_work = true;
+		if (svm->nmi_singlestep && !(vcpu->rflags & X86_EFLAGS_TF))
+			svm->own_tf = X86_EFLAGS_TF;
+		vcpu->rflags |= svm->own_tf;
+	}
+	if (svm->flush)
+		flush_guest_tlb(svm, sc);
+	if (svm->asid_generation != sc->asid_generation)
+		new_asid(svm, sc);
+}
+
 void svm_section_begin(struct fonda_vcpu *vcpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
@@ -213,8 +261,10 @@ void svm_section_begin(struct fonda_vcpu *vcpu)
 	if (svm->vmcb_cpu != vcpu->cpu) {
 		svm->vmcb_cpu = vcpu->cpu;
 		svm->asid_generation = 0;
-		svm->clean = 0;
+		svm_dirty(svm, CLEAN_ALL);
 	}
+	if (svm->asid_generation != sc->asid_generation)
+		vcpu->backend_work = true;
 	if (sc->last != vcpu) {
 		sc->last = vcpu;
 		if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
@@ -234,6 +284,7 @@ void svm_section_begin(struct fonda_vcpu *vcpu)
 	}
 	if (svm->vmcb->dr7 & DR_LOCAL_ENABLE_MASK || svm->vmcb->dr7 & DR_GLOBAL_ENABLE_MASK)
 		svm_load_debug_registers(svm);
+	svm_update_spec_ctrl(svm);
 }
 
 void svm_section_end(struct fonda_vcpu *vcpu)
@@ -255,139 +306,128 @@ void svm_section_end(struct fonda_vcpu *vcpu)
 }
 
 /*
- * The guest's SPEC_CTRL where the processor does not switch it, and the buffers
- * that the kernel wants cleared. Both are rare enough not to weigh on others.
+ * The guest's SPEC_CTRL: switched by the processor, or around an entry where it
+ * differs from the host's.
  */
-static __always_inline void before_entry(struct fonda_vcpu *vcpu)
+void svm_update_spec_ctrl(struct svm_vcpu *svm)
 {
-#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
-	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
-		x86_clear_cpu_buffers();
-#endif
-	if (!svm_features.v_spec_ctrl && vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl())
-		wrmsrq(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
+	svm->vmcb->spec_ctrl = svm->vcpu.msrs.spec_ctrl;
+	svm->switch_spec_ctrl = !svm_features.v_spec_ctrl &&
+				svm->vcpu.msrs.spec_ctrl != fonda_host_spec_ctrl();
 }
 
-static __always_inline void after_exit(struct fonda_vcpu *vcpu)
+/* One entry and exit. Interrupts are off, and ready() has agreed. */
+static __always_inline void switch_worlds(struct svm_vcpu *svm, struct vmcb *vmcb,
+					  struct svm_cpu *sc)
 {
-	if (!svm_features.v_spec_ctrl && vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl())
-		wrmsrq(MSR_IA32_SPEC_CTRL, fonda_host_spec_ctrl());
-}
-
-/* One entry and exit. False: there is other work first, nothing was entered. */
-static bool enter_guest(struct svm_vcpu *svm)
-{
-	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	struct fonda_vcpu *vcpu = &svm->vcpu;
-	struct vmcb *vmcb = svm->vmcb;
-	bool stepping;
-	u32 tpr;
+	u8 tpr = vmcb->v_tpr;
 
-	local_irq_disable();
-	/* Pairs with those who set a request or an interrupt, then look. */
-	smp_store_mb(vcpu->mode, FONDA_IN_GUEST);
-	if (unlikely(READ_ONCE(vcpu->requests))) {
-		if (test_and_clear_bit(FONDA_REQ_TLB_FLUSH, &vcpu->requests))
-			svm->flush = true;
-		if (READ_ONCE(vcpu->requests))
-			goto out_work;
-	}
-	if (unlikely(read_thread_flags() & FONDA_TIF_WORK) || unlikely(!sc->enabled))
-		goto out_work;
-
-	if (unlikely(vcpu->event_pending))
-		inject_events(svm);
-	if (READ_ONCE(vcpu->irq_pending) || unlikely(vcpu->want_window))
-		offer_interrupt(svm);
-	else if (vmcb->intercept_cr_write & BIT(8)) {
-		vmcb->intercept_cr_write &= ~BIT(8);
-		svm_dirty(svm, CLEAN_INTERCEPTS);
-	}
-	if (unlikely(svm->flush)) {
-		svm->flush = false;
-		if (svm_features.flush_by_asid && svm->asid_generation == sc->asid_generation)
-			vmcb->tlb_control = VMCB_TLB_FLUSH_ASID;
-		else
-			svm->asid_generation = 0;
-	}
-	if (unlikely(svm->asid_generation != sc->asid_generation))
-		new_asid(svm, sc);
-
-	tpr = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) : vmcb->int_ctl & V_TPR_MASK;
-	vmcb->int_ctl = (vmcb->int_ctl & ~V_TPR_MASK) | tpr;
+	if (likely(vcpu->in_kernel_apic))
+		vmcb->v_tpr = tpr = lapic_get_tpr(&vcpu->lapic);
 	vmcb->rip = vcpu->rip;
 	vmcb->rsp = vcpu->regs[FONDA_RSP];
 	vmcb->rax = vcpu->regs[FONDA_RAX];
 	vmcb->rflags = vcpu->rflags;
 	vmcb->int_state = vcpu->int_shadow;
-	stepping = svm->nmi_singlestep && !(vcpu->rflags & X86_EFLAGS_TF);
-	if (unlikely(stepping))
-		vmcb->rflags |= X86_EFLAGS_TF;
-	vmcb->spec_ctrl = vcpu->msrs.spec_ctrl;
-	vmcb->clean = svm_features.vmcb_clean ? svm->clean : 0;
-
-	fonda_stats_close(vcpu);
 	trace_fonda_entry(vcpu);
 	/* From here the time is the guest's, for RCU and context tracking too. */
-	vtime_account_guest_enter();
 	context_tracking_guest_enter();
-	before_entry(vcpu);
+#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
+	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
+		x86_clear_cpu_buffers();
+#endif
+	if (unlikely(svm->switch_spec_ctrl))
+		wrmsrq(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
 	svm_enter(vcpu->regs, svm->vmcb_pa, sc->host_pa);
-	after_exit(vcpu);
+	if (unlikely(svm->switch_spec_ctrl))
+		wrmsrq(MSR_IA32_SPEC_CTRL, fonda_host_spec_ctrl());
 	context_tracking_guest_exit();
-	WRITE_ONCE(vcpu->mode, FONDA_OUTSIDE);
 
 	vcpu->rip = vmcb->rip;
 	vcpu->regs[FONDA_RSP] = vmcb->rsp;
 	vcpu->regs[FONDA_RAX] = vmcb->rax;
 	vcpu->rflags = vmcb->rflags;
 	vcpu->int_shadow = vmcb->int_state & INT_SHADOW;
-	if (unlikely(stepping))
-		vcpu->rflags &= ~X86_EFLAGS_TF;
-	vmcb->tlb_control = VMCB_TLB_KEEP;
-	vmcb->event_inj = 0;
-	svm->clean = CLEAN_ALL & ~(CLEAN_INT_CTL | CLEAN_CR2);
-	if (svm->drs_loaded) {
-		vcpu->dr6 = vmcb->dr6;
-		vcpu->dr7 = vmcb->dr7;
-	}
-	/*
-	 * A host interrupt came while the guest ran: often the tick, which is
-	 * when RCU wants to know that this CPU holds nothing.
-	 */
-	if (vmcb->exit_code == SVM_EXIT_INTR)
-		fonda_rcu_note_guest();
-	/* What the host has pending is taken here. */
-	local_irq_enable();
-	/* The ticks among it are the guest's. */
-	vtime_account_guest_exit();
+	vmcb->clean = svm_clean_after_exit;
+	if (unlikely(svm->unsettled || vmcb->exit_int_info & VMCB_EVENT_VALID))
+		settle(svm);
+	if (vcpu->in_kernel_apic && unlikely(vmcb->v_tpr != tpr))
+		lapic_set_tpr(&vcpu->lapic, vmcb->v_tpr);
+}
 
-	if (vmcb->int_ctl & V_IGN_TPR)
-		settle_interrupt(svm);
-	if (vcpu->in_kernel_apic && (vmcb->int_ctl & V_TPR_MASK) != tpr)
-		lapic_set_tpr(&vcpu->lapic, vmcb->int_ctl & V_TPR_MASK);
-	if (unlikely(vmcb->exit_int_info & VMCB_EVENT_VALID || vcpu->exception.injected ||
-		     vcpu->nmi_injected))
-		requeue_event(svm);
-	if (unlikely(svm->iret_rip && vcpu->rip != svm->iret_rip))
-		svm_nmi_unmask(svm);
-	return true;
+/*
+ * From here on, who sets a request or an interrupt and then looks at the mode
+ * sends an IPI, which ends the guest's run, also one that is about to begin.
+ */
+static __always_inline void go_in(struct fonda_vcpu *vcpu)
+{
+	local_irq_disable();
+	smp_store_mb(vcpu->mode, FONDA_IN_GUEST);
+	vtime_account_guest_enter();
+}
 
-out_work:
+/* What the host has pending is taken here; the ticks among it are the guest's. */
+static __always_inline void go_out(struct fonda_vcpu *vcpu)
+{
 	WRITE_ONCE(vcpu->mode, FONDA_OUTSIDE);
 	local_irq_enable();
-	return false;
+	vtime_account_guest_exit();
+}
+
+/* False: there is other work first, which the outer loop does. */
+static __always_inline bool ready(struct svm_vcpu *svm, struct svm_cpu *sc)
+{
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+
+	if (unlikely(READ_ONCE(vcpu->requests))) {
+		if (test_and_clear_bit(FONDA_REQ_TLB_FLUSH, &vcpu->requests))
+			svm_flush(svm);
+		if (READ_ONCE(vcpu->requests))
+			return false;
+	}
+	if (unlikely(read_thread_flags() & FONDA_TIF_WORK) || unlikely(!sc->enabled))
+		return false;
+	if (unlikely(READ_ONCE(vcpu->entry_work)))
+		prepare_entry(svm, sc);
+	return true;
 }
 
 int svm_run(struct fonda_vcpu *vcpu)
 {
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	struct svm_vcpu *svm = to_svm(vcpu);
-	int ret;
+	struct vmcb *vmcb = svm->vmcb;
+	int ret = FONDA_RESUME_GUEST;
+	const struct svm_exit *e;
 
-	do {
-		if (!enter_guest(svm))
-			return FONDA_RESUME_GUEST;
-		ret = svm_handle_exit(vcpu);
-	} while (ret == FONDA_RESUME_GUEST);
+	fonda_stats_close(vcpu);
+	go_in(vcpu);
+	while (ready(svm, sc)) {
+		switch_worlds(svm, vmcb, sc);
+		e = svm_find_exit(vmcb->exit_code);
+		fonda_stats_exit(vcpu, e->stat);
+		if (trace_fonda_exit_enabled())
+			trace_fonda_exit(vcpu, vmcb->exit_code, vmcb->exit_info_1);
+		if (likely(e->quick)) {
+			ret = e->handle(vcpu);
+			if (unlikely(ret != FONDA_RESUME_GUEST))
+				break;
+		} else {
+			/*
+			 * A host interrupt came while the guest ran: often the tick, which
+			 * is when RCU wants to know that this CPU holds nothing.
+			 */
+			if (vmcb->exit_code == SVM_EXIT_INTR)
+				fonda_rcu_note_guest();
+			go_out(vcpu);
+			ret = e->handle(vcpu);
+			if (ret != FONDA_RESUME_GUEST)
+				return ret;
+			go_in(vcpu);
+		}
+		fonda_stats_close(vcpu);
+	}
+	go_out(vcpu);
 	return ret;
 }

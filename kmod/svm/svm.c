@@ -35,6 +35,7 @@ static void *iopm;
 
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 u32 svm_max_asid;
+u32 svm_clean_after_exit;
 
 /*
  * MSRs that the guest may touch without an exit: the VMCB holds them, and
@@ -144,7 +145,8 @@ static int svm_hardware_setup(void)
 
 	edx = cpuid_edx(0x8000000a);
 	svm_features.nrip_save = edx & BIT(3);
-	svm_features.vmcb_clean = edx & BIT(5);
+	/* Clear: QEMU's emulation and old processors load all of it each time. */
+	svm_clean_after_exit = edx & BIT(5) ? CLEAN_ALL & ~(CLEAN_INT_CTL | CLEAN_CR2) : 0;
 	svm_features.flush_by_asid = edx & BIT(6);
 	svm_features.decode_assists = edx & BIT(7);
 	svm_features.pause_filter = edx & BIT(10);
@@ -332,10 +334,19 @@ void svm_load_debug_registers(struct svm_vcpu *svm)
 	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
+void svm_sync_debug_registers(struct svm_vcpu *svm)
+{
+	if (svm->drs_loaded) {
+		svm->vcpu.dr6 = svm->vmcb->dr6;
+		svm->vcpu.dr7 = svm->vmcb->dr7;
+	}
+}
+
 void svm_unload_debug_registers(struct svm_vcpu *svm)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 
+	svm_sync_debug_registers(svm);
 	get_debugreg(vcpu->db[0], 0);
 	get_debugreg(vcpu->db[1], 1);
 	get_debugreg(vcpu->db[2], 2);
@@ -423,7 +434,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	switch (reg) {
 	case FONDA_REG_CR0:
 		set_guest_cr0(svm, val);
-		svm->flush = true;
+		svm_flush(svm);
 		break;
 	case FONDA_REG_CR8:
 		vmcb->int_ctl = (vmcb->int_ctl & ~V_TPR_MASK) | (val & V_TPR_MASK);
@@ -431,7 +442,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	case FONDA_REG_EFER:
 		/* VMRUN demands SVME in the guest's EFER. */
 		vmcb->efer = val | EFER_SVME;
-		svm->flush = true;
+		svm_flush(svm);
 		break;
 	case FONDA_REG_INT_SHADOW:
 		vcpu->int_shadow = val;
@@ -444,7 +455,8 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		break;
 	default:
 		*vmcb_register(vmcb, reg) = val;
-		svm->flush |= reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4;
+		if (reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4)
+			svm_flush(svm);
 	}
 }
 
@@ -490,7 +502,7 @@ static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 	vmcb->cr3 = sregs->cr3;
 	vmcb->cr4 = sregs->cr4;
 	vmcb->efer = sregs->efer | EFER_SVME;
-	svm->flush = true;
+	svm_flush(svm);
 	svm_dirty(svm, CLEAN_SEG | CLEAN_DT | CLEAN_CR | CLEAN_CR2);
 }
 
@@ -530,8 +542,8 @@ static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	svm->nmi_singlestep = false;
 	svm_intercept1(svm, INTERCEPT_IRET, false);
 	vcpu->int_shadow = false;
-	svm->flush = true;
-	svm->clean = 0;
+	svm_flush(svm);
+	svm_dirty(svm, CLEAN_ALL);
 	svm_update_debug_controls(svm);
 }
 

@@ -18,7 +18,6 @@ struct svm_features {
 	bool nrip_save;
 	bool decode_assists;
 	bool flush_by_asid;
-	bool vmcb_clean;
 	bool pause_filter;
 	bool v_spec_ctrl;
 };
@@ -37,18 +36,22 @@ struct svm_cpu {
 
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
 extern u32 svm_max_asid;
+/* What the VMCB still has as we left it, right after an exit. */
+extern u32 svm_clean_after_exit;
 
 struct svm_vcpu {
 	struct fonda_vcpu vcpu;
 	struct vmcb *vmcb;
 	hpa_t vmcb_pa;
-	u32 clean;		/* what the VMCB still has as we left it */
 	u64 asid_generation;
 	int vmcb_cpu;		/* where the VMCB ran last */
 	bool drs_loaded;	/* guest DR0-DR3 are in the processor */
 	bool nmi_masked;	/* an NMI was delivered, its IRET not seen yet */
-	bool nmi_singlestep;	/* TF is ours: stepping over that IRET */
+	bool nmi_singlestep;	/* step over that IRET */
 	bool flush;		/* forget this guest's translations */
+	bool unsettled;		/* prepare_entry() has done something for this entry */
+	bool switch_spec_ctrl;	/* the host's differs, and the processor does not switch it */
+	u64 own_tf;		/* RFLAGS.TF when it is ours, not the guest's */
 	u64 iret_rip;
 	/* CD and NW as the guest last set them while they are held back from
 	 * the processor: caches stay on through a reset. */
@@ -65,7 +68,7 @@ static inline struct svm_vcpu *to_svm(struct fonda_vcpu *vcpu)
 
 static inline void svm_dirty(struct svm_vcpu *svm, u32 bits)
 {
-	svm->clean &= ~bits;
+	svm->vmcb->clean &= ~bits;
 }
 
 static inline void svm_intercept1(struct svm_vcpu *svm, u32 bits, bool on)
@@ -77,19 +80,55 @@ static inline void svm_intercept1(struct svm_vcpu *svm, u32 bits, bool on)
 	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
+/* Have writes of CR8 exit, or not; each entry decides anew while they do. */
+static inline void svm_watch_cr8(struct svm_vcpu *svm, bool on)
+{
+	svm->vcpu.backend_work |= on;
+	if (on != !!(svm->vmcb->intercept_cr_write & BIT(8))) {
+		svm->vmcb->intercept_cr_write ^= BIT(8);
+		svm_dirty(svm, CLEAN_INTERCEPTS);
+	}
+}
+
+static inline void svm_flush(struct svm_vcpu *svm)
+{
+	svm->flush = true;
+	svm->vcpu.backend_work = true;
+}
+
+/* An entry of the table of exits. */
+struct svm_exit {
+	int (*handle)(struct fonda_vcpu *vcpu);
+	u8 stat;		/* enum fonda_stat_exit */
+	bool quick;		/* handled with interrupts off, as if still in the guest */
+};
+
 void svm_enter(unsigned long *regs, hpa_t vmcb, hpa_t host);
 /* svm.c: DR0-DR3 into the processor for the rest of a section, and back. */
 void svm_load_debug_registers(struct svm_vcpu *svm);
 void svm_unload_debug_registers(struct svm_vcpu *svm);
+/* DR6 and DR7 as the guest has changed them, from the VMCB. */
+void svm_sync_debug_registers(struct svm_vcpu *svm);
 /* DR6 and DR7 into the VMCB. */
 void svm_update_debug_controls(struct svm_vcpu *svm);
 /* run.c */
 void svm_section_begin(struct fonda_vcpu *vcpu);
 void svm_section_end(struct fonda_vcpu *vcpu);
 int svm_run(struct fonda_vcpu *vcpu);
+void svm_update_spec_ctrl(struct svm_vcpu *svm);
 /* An NMI's IRET is done: NMIs may come again. */
 void svm_nmi_unmask(struct svm_vcpu *svm);
 /* exit.c */
+#define SVM_NR_EXITS	0xa5
+extern const struct svm_exit svm_exits[SVM_NR_EXITS], svm_exit_npf, svm_exit_unexpected;
+
+static __always_inline const struct svm_exit *svm_find_exit(u64 code)
+{
+	if (likely(code < SVM_NR_EXITS && svm_exits[code].handle))
+		return &svm_exits[code];
+	return code == SVM_EXIT_NPF ? &svm_exit_npf : &svm_exit_unexpected;
+}
+
 int svm_handle_exit(struct fonda_vcpu *vcpu);
 int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);
 #endif
