@@ -56,6 +56,11 @@ static long vm_set_tss_addr(struct fonda_vm *vm, void *arg)
 	return (unsigned long)arg > 0xffffffffUL - 3 * PAGE_SIZE ? -EINVAL : 0;
 }
 
+static long vm_set_nr_mmu_pages(struct fonda_vm *vm, void *arg)
+{
+	return (unsigned long)arg < 64 ? -EINVAL : 0;
+}
+
 static long vm_set_identity_map_addr(struct fonda_vm *vm, void *arg)
 {
 	return READ_ONCE(vm->nr_vcpus) ? -EINVAL : 0;
@@ -166,7 +171,8 @@ static long vm_enable_cap(struct fonda_vm *vm, void *arg)
 
 /* Capabilities whose answer is 1, with or without a VM. */
 static const u16 plain_caps[] = {
-	KVM_CAP_IRQCHIP, KVM_CAP_HLT, KVM_CAP_USER_MEMORY, KVM_CAP_SET_TSS_ADDR,
+	KVM_CAP_IRQCHIP, KVM_CAP_HLT, KVM_CAP_USER_MEMORY, KVM_CAP_USER_MEMORY2,
+	KVM_CAP_SET_TSS_ADDR,
 	KVM_CAP_EXT_CPUID, KVM_CAP_MP_STATE, KVM_CAP_SYNC_MMU,
 	KVM_CAP_CLOCKSOURCE, KVM_CAP_NOP_IO_DELAY, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
 	KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_USER_NMI, KVM_CAP_IRQ_INJECT_STATUS,
@@ -246,11 +252,13 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   vm, vm_check_extension),
 	E(KVM_ENABLE_CAP,		FIO_IN,    vm, vm_enable_cap),
 	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
+	E(KVM_SET_USER_MEMORY_REGION2,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
 	E(KVM_GET_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_get_dirty_log),
 	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_clear_dirty_log),
 	E(KVM_RESET_DIRTY_RINGS,	FIO_VAL,   vm, fonda_vm_reset_dirty_rings),
 	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_tss_addr),
 	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
+	E(KVM_SET_NR_MMU_PAGES,		FIO_VAL,   vm, vm_set_nr_mmu_pages),
 	E(KVM_CREATE_IRQCHIP,		FIO_VAL,   vm, fonda_vm_create_irqchip),
 	E(KVM_GET_IRQCHIP,		FIO_INOUT, vm, fonda_vm_get_irqchip),
 	E(KVM_SET_IRQCHIP,		FIO_IN,    vm, fonda_vm_set_irqchip),

@@ -27,6 +27,24 @@
 #define FONDA_DEVICE_NAME	"fonda"	/* unless the module was told devname= */
 #define FONDA_DEVICE_PATH	"/dev/" FONDA_DEVICE_NAME
 
+/* Headers before 6.8 do not have it. */
+#ifndef KVM_SET_USER_MEMORY_REGION2
+struct kvm_userspace_memory_region2 {
+	__u32 slot;
+	__u32 flags;
+	__u64 guest_phys_addr;
+	__u64 memory_size;
+	__u64 userspace_addr;
+	__u64 guest_memfd_offset;
+	__u32 guest_memfd;
+	__u32 pad1;
+	__u64 pad2[14];
+};
+
+#define KVM_CAP_USER_MEMORY2		231
+#define KVM_SET_USER_MEMORY_REGION2	_IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+#endif
+
 /* The type of ioctls of fonda's own. */
 #define FONDA_IOCTL_TYPE	0xfd
 
@@ -80,17 +98,20 @@
  *				with +. -EINVAL: flags, an unknown capability or
  *				argument, or too late for it.
  *   KVM_SET_TSS_ADDR v		Checked and forgotten: no page of guest memory is
- *   KVM_SET_IDENTITY_MAP_ADDR <	needed. -EINVAL: too high; there are vCPUs.
+ *   KVM_SET_IDENTITY_MAP_ADDR <	needed, nor are tables limited. -EINVAL: too high;
+ *   KVM_SET_NR_MMU_PAGES v	there are vCPUs; under 64.
  *
  *  Memory
  *
- *   KVM_SET_USER_MEMORY_REGION <
+ *   KVM_SET_USER_MEMORY_REGION <, KVM_SET_USER_MEMORY_REGION2 <
  *				Creates, moves, changes or (size 0) deletes a
  *				slot, also while vCPUs run. Flags:
  *				KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY.
  *				-EINVAL: slot id, flags, alignment, range, a
  *				change of size, address or READONLY, or nothing
- *				to delete. -EEXIST: overlaps another slot.
+ *				to delete. -EEXIST: overlaps another slot. The
+ *				fields that the second one adds only count with
+ *				KVM_MEM_GUEST_MEMFD, a flag that is refused.
  *   KVM_GET_DIRTY_LOG <	The pages of a slot written since the last time,
  *				and forgets them unless KVM_CLEAR_DIRTY_LOG does
  *				that. -ENOENT: no such slot, or it does not log.
@@ -270,7 +291,7 @@
  *		ENABLE_CAP, ENABLE_CAP_VM, NR_VCPUS (CPUs online), MAX_VCPUS
  *		(256), MAX_VCPU_ID+ (1024), DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
  *		mask)
- *  memory	USER_MEMORY, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
+ *  memory	USER_MEMORY, USER_MEMORY2, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
  *		MULTI_ADDRESS_SPACE (1: no more), DESTROY_MEMORY_REGION_WORKS,
  *		JOIN_MEMORY_REGIONS_WORKS, COALESCED_MMIO (2: page of the ring),
  *		COALESCED_PIO, MANUAL_DIRTY_LOG_PROTECT2+ (3),
