@@ -15,44 +15,106 @@
 
 enum { AX, CX, DX, BX, SP, BP, SI, DI };	/* numbers of registers */
 
-enum { VECTOR_SS = 12, VECTOR_GP = 13 };
+enum { VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_AC = 17 };
 
 /* What is done; ALU operations in the order of their opcodes. The flags tell strings apart. */
-enum { OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP, OP_MOV, OP_MOVSX };
+enum {
+	OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP,
+	OP_NOT, OP_NEG, OP_INC, OP_DEC, OP_BT, OP_BTS, OP_BTR, OP_BTC,
+	OP_MOV, OP_MOVSX, OP_MOVBE, OP_CMOV, OP_SETCC, OP_XADD, OP_CMPXCHG, OP_CMPXCHG8B,
+};
 
 /* More flags of a decoded instruction, beside EMUL_* in the header. */
-#define MODRM		(1u << 11)
-#define IMM		(1u << 12)	/* an immediate stands for the register */
-#define TO_REG		(1u << 13)	/* the result goes to the register */
-#define LOCKABLE	(1u << 14)
-#define MOFFS		(1u << 15)	/* the address follows the opcode */
+#define MODRM		(1u << 10)
+#define IMM		(1u << 11)	/* an immediate stands for the register */
+#define TO_REG		(1u << 12)	/* the result goes to the register */
+#define LOCKABLE	(1u << 13)
+#define MOFFS		(1u << 14)	/* the address follows the opcode */
+#define BYTE		(1u << 15)	/* in the second map: byte operands */
+#define BIT_STRING	(1u << 16)	/* the register reaches beyond the operand */
+#define GROUP		(1u << 17)	/* EMUL_OP_MASK is an index into groups[] */
+#define WIDE		(1u << 18)	/* 4 bytes, or 8 with REX.W */
+
+/*
+ * A vector register is moved: how much, in units of 4 bytes, with no prefix and
+ * with 66, f3 and f2; 0: another instruction, 4: all of the register.
+ */
+#define VEC_SHIFT	20
+#define VEC_W		3		/* 4 or 8 bytes, as REX.W says */
+#define VEC(none, p66, pf3, pf2) \
+	(OP_MOV | MODRM | ((none) | (p66) << 3 | (pf3) << 6 | (pf2) << 9) << VEC_SHIFT)
+#define VEC_MASK	(0xfffu << VEC_SHIFT)
 
 #define MOV	(OP_MOV | EMUL_MOV)
 #define RD	EMUL_READ
 #define WR	EMUL_WRITE
 #define RMW	(RD | WR | LOCKABLE)
+#define LOAD	(MODRM | RD | TO_REG)
+#define STORE	(MODRM | WR)
+
+enum { GROUP1, GROUP3, GROUP45, GROUP8, GROUP9, GROUP11 };
 
 /*
  * Opcodes of one byte, of which the even ones have byte operands. Not here: the
- * ALU operations below 40. All with an immediate are groups, see decode_group().
+ * ALU operations below 40.
  */
 static const u32 one_byte[256] = {
-	[0x63] = OP_MOVSX | MODRM | RD | TO_REG,
+	[0x63] = OP_MOVSX | LOAD,
 	[0x6c ... 0x6d] = EMUL_STRING | EMUL_PORT | WR,		/* INS */
 	[0x6e ... 0x6f] = EMUL_STRING | EMUL_PORT | RD,		/* OUTS */
-	[0x80 ... 0x81] = OP_ADD | MODRM | IMM | RMW,
-	[0x83] = OP_ADD | MODRM | IMM | RMW,
+	[0x80 ... 0x81] = GROUP | GROUP1 | MODRM,
+	[0x83] = GROUP | GROUP1 | MODRM,
 	[0x84 ... 0x85] = OP_AND | MODRM | RD,			/* TEST */
 	[0x86 ... 0x87] = OP_MOV | MODRM | RMW | TO_REG,	/* XCHG */
-	[0x88 ... 0x89] = MOV | MODRM | WR,
-	[0x8a ... 0x8b] = MOV | MODRM | RD | TO_REG,
+	[0x88 ... 0x89] = MOV | STORE,
+	[0x8a ... 0x8b] = MOV | LOAD,
 	[0xa0 ... 0xa1] = MOV | MOFFS | RD | TO_REG,
 	[0xa2 ... 0xa3] = MOV | MOFFS | WR,
-	[0xa4 ... 0xa5] = EMUL_STRING | RD | WR,		/* MOVS */
-	[0xaa ... 0xab] = EMUL_STRING | WR,			/* STOS */
-	[0xac ... 0xad] = EMUL_STRING | RD,			/* LODS */
-	[0xc6 ... 0xc7] = MOV | MODRM | IMM | WR,
-	[0xf6 ... 0xf7] = OP_AND | MODRM | IMM | RD,		/* TEST */
+	[0xa4 ... 0xa5] = OP_MOV | EMUL_STRING | RD | WR,	/* MOVS */
+	[0xa6 ... 0xa7] = OP_CMP | EMUL_STRING | RD | WR,	/* CMPS */
+	[0xaa ... 0xab] = OP_MOV | EMUL_STRING | WR,		/* STOS */
+	[0xac ... 0xad] = OP_MOV | EMUL_STRING | RD,		/* LODS */
+	[0xae ... 0xaf] = OP_CMP | EMUL_STRING | WR,		/* SCAS */
+	[0xc6 ... 0xc7] = GROUP | GROUP11 | MODRM,
+	[0xf6 ... 0xf7] = GROUP | GROUP3 | MODRM,
+	[0xfe ... 0xff] = GROUP | GROUP45 | MODRM,
+};
+
+/* Those after 0f. */
+static const u32 two_byte[256] = {
+	[0x10] = VEC(4, 4, 1, 2) | LOAD, VEC(4, 4, 1, 2) | STORE,	/* MOVUPS, MOVSS... */
+	[0x28] = VEC(4, 4, 0, 0) | LOAD, VEC(4, 4, 0, 0) | STORE,	/* MOVAPS */
+	[0x2b] = VEC(4, 4, 0, 0) | STORE,				/* MOVNTPS */
+	[0x40 ... 0x4f] = OP_CMOV | LOAD,
+	[0x6e] = VEC(0, VEC_W, 0, 0) | LOAD, VEC(0, 4, 4, 0) | LOAD,	/* MOVD, MOVDQA */
+	[0x7e] = VEC(0, VEC_W, 2, 0) | STORE, VEC(0, 4, 4, 0) | STORE,
+	[0x90 ... 0x9f] = OP_SETCC | BYTE | STORE,
+	[0xa3] = OP_BT | MODRM | RD | BIT_STRING,
+	[0xab] = OP_BTS | MODRM | RMW | BIT_STRING,
+	[0xb0] = OP_CMPXCHG | BYTE | MODRM | RMW, OP_CMPXCHG | MODRM | RMW,
+	[0xb3] = OP_BTR | MODRM | RMW | BIT_STRING,
+	[0xb6 ... 0xb7] = MOV | LOAD,					/* MOVZX */
+	[0xba] = GROUP | GROUP8 | MODRM, OP_BTC | MODRM | RMW | BIT_STRING,
+	[0xbe ... 0xbf] = OP_MOVSX | LOAD,
+	[0xc0] = OP_XADD | BYTE | MODRM | RMW | TO_REG, OP_XADD | MODRM | RMW | TO_REG,
+	[0xc3] = MOV | STORE | WIDE,					/* MOVNTI */
+	[0xc7] = GROUP | GROUP9 | MODRM | WIDE,
+	[0xd6] = VEC(0, 2, 0, 0) | STORE,				/* MOVQ */
+	[0xe7] = VEC(0, 4, 0, 0) | STORE,				/* MOVNTDQ */
+	[0xf0] = VEC(0, 0, 0, 4) | LOAD,				/* LDDQU */
+};
+
+#define MOVNTDQA	(VEC(0, 4, 0, 0) | LOAD)	/* 0f 38 2a */
+
+static const u32 groups[][8] = {
+	[GROUP1] = { OP_ADD | RMW | IMM, OP_OR | RMW | IMM, OP_ADC | RMW | IMM, OP_SBB | RMW | IMM,
+		     OP_AND | RMW | IMM, OP_SUB | RMW | IMM, OP_XOR | RMW | IMM, OP_CMP | RD | IMM },
+	[GROUP3] = { OP_AND | RD | IMM, OP_AND | RD | IMM, OP_NOT | RMW, OP_NEG | RMW },
+	[GROUP45] = { OP_INC | RMW, OP_DEC | RMW },
+	[GROUP8] = { [4] = OP_BT | RD | IMM, OP_BTS | RMW | IMM, OP_BTR | RMW | IMM,
+		     OP_BTC | RMW | IMM },
+	[GROUP9] = { [1] = OP_CMPXCHG8B | RMW },
+	[GROUP11] = { MOV | WR | IMM },
 };
 
 struct cursor {
@@ -87,7 +149,7 @@ static s64 next_signed(struct cursor *c, int bytes)
 /* Read the prefixes, begin @insn with them, return the first byte of the opcode. */
 static u8 next_opcode(struct cursor *c, struct fonda_insn *insn, int bits)
 {
-	bool opsize = false, adsize = false;
+	bool adsize = false;
 	u8 b;
 
 	*insn = (struct fonda_insn){
@@ -99,7 +161,7 @@ static u8 next_opcode(struct cursor *c, struct fonda_insn *insn, int bits)
 			continue;
 		}
 		if (b == 0x66)
-			opsize = true;
+			insn->opsize = true;
 		else if (b == 0x67)
 			adsize = true;
 		else if (b == 0xf0)
@@ -115,7 +177,7 @@ static u8 next_opcode(struct cursor *c, struct fonda_insn *insn, int bits)
 		/* A REX prefix counts only right before the opcode. */
 		insn->rex = 0;
 	}
-	insn->op_bytes = insn->rex & 8 ? 8 : (bits == 16) == opsize ? 4 : 2;
+	insn->op_bytes = insn->rex & 8 ? 8 : (bits == 16) == insn->opsize ? 4 : 2;
 	insn->ad_bytes = bits == 64 ? (adsize ? 4 : 8) : (bits == 16) == adsize ? 4 : 2;
 	return b;
 }
@@ -157,27 +219,90 @@ static void decode_memory(struct fonda_insn *insn, struct cursor *c, u8 modrm, i
 		insn->seg = FONDA_SEG_SS;
 }
 
-/* @flags of opcode @b with @reg in its ModRM byte; 0: not emulated. */
-static u32 decode_group(u32 flags, u8 b, int reg)
+/* What follows c4 or c5: the flags of the opcode, with the prefixes that VEX stands for. */
+static u32 decode_vex(struct fonda_insn *insn, struct cursor *c, int bits)
 {
-	if (b < 0x84)
-		return flags + reg;		/* OP_ADD to OP_CMP */
-	/* TEST may be 0 and 1, MOV is 0. */
-	return reg <= (b >= 0xf6) ? flags : 0;
+	bool prefixed = insn->opsize || insn->rep || insn->rex;
+	u8 first = next(c), last = first, map = 1;
+
+	if (bits != 64 && first < 0xc0)		/* LES, LDS */
+		return 0;
+	insn->rex = ~first >> 5 & 4;
+	if (insn->opcode == 0xc4) {
+		last = next(c);
+		map = first & 0x1f;
+		insn->rex = (~first >> 5 & 7) | (last >> 4 & 8);
+	}
+	if (bits != 64)
+		insn->rex = 0;
+	insn->opsize = (last & 3) == 1;
+	insn->rep = last & 2 ? 0xf3 - (last & 1) : 0;
+	insn->opcode = next(c);
+	insn->op_bytes = 32;
+	/* Nothing is moved in 32 bytes but whole registers; MOVSS and MOVSD do not care. */
+	insn->mem_bytes = last & 4 ? 32 : 16;
+	if (prefixed || (last & 0x78) != 0x78)		/* a third operand */
+		return 0;
+	if (map == 2 && insn->opcode == 0x2a)
+		return MOVNTDQA;
+	return map == 1 && two_byte[insn->opcode] & VEC_MASK ? two_byte[insn->opcode] : 0;
+}
+
+/* The flags of an opcode that begins with 0f. */
+static u32 decode_two_byte(struct fonda_insn *insn, struct cursor *c)
+{
+	u32 flags;
+
+	insn->opcode = next(c);
+	flags = two_byte[insn->opcode];
+	if (insn->opcode == 0x38) {
+		insn->opcode = next(c);
+		if ((insn->opcode & 0xfe) == 0xf0 && !insn->rep)
+			flags = OP_MOVBE | (insn->opcode & 1 ? STORE : LOAD);
+		else if (insn->opcode == 0x2a)
+			flags = MOVNTDQA;
+	}
+	if (flags & BYTE)
+		insn->op_bytes = 1;
+	else if (flags & WIDE)
+		insn->op_bytes = insn->rex & 8 ? 8 : 4;
+	insn->mem_bytes = insn->op_bytes;
+	if ((insn->opcode & 0xf6) == 0xb6)	/* MOVZX and MOVSX */
+		insn->mem_bytes = insn->opcode & 1 ? 2 : 1;
+	if (flags & VEC_MASK)
+		insn->mem_bytes = insn->op_bytes = 16;
+	return insn->opcode == 0xc3 && (insn->opsize || insn->rep) ? 0 : flags;
+}
+
+/* A vector move: how much, and which way. */
+static u32 decode_vector(struct fonda_insn *insn, u32 flags)
+{
+	int prefix = insn->rep == 0xf3 ? 2 : insn->rep ? 3 : insn->opsize;
+	int words = flags >> (VEC_SHIFT + 3 * prefix) & 7;
+
+	if (insn->opcode == 0x7e && prefix == 2)	/* MOVQ */
+		flags ^= RD | WR | TO_REG;
+	if (words == VEC_W)
+		words = insn->rex & 8 ? 2 : 1;
+	if (words == 4)
+		return flags;
+	if (!words || (insn->mem_bytes == 32 && insn->opcode > 0x11))
+		return 0;
+	insn->mem_bytes = 4 * words;
+	return flags;
 }
 
 enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr, int bits)
 {
 	struct cursor c = { .code = code, .nr = min(nr, FONDA_INSN_MAX) };
-	u32 flags = 0;
+	u32 flags = 0, group;
 	u8 b, modrm;
 
-	b = next_opcode(&c, insn, bits);
+	b = insn->opcode = next_opcode(&c, insn, bits);
 	if (b == 0x0f) {
-		b = next(&c);
-		if ((b & 0xf6) == 0xb6)		/* MOVZX and MOVSX */
-			flags = (b & 8 ? OP_MOVSX : MOV) | MODRM | RD | TO_REG;
-		insn->mem_bytes = b & 1 ? 2 : 1;
+		flags = decode_two_byte(insn, &c);
+	} else if ((b & 0xfe) == 0xc4) {
+		flags = decode_vex(insn, &c, bits);
 	} else {
 		if (b < 0x40 && (b & 7) < 4)
 			flags = (OP_ADD + b / 8) | MODRM | (b & 2 ? RD | TO_REG : RMW);
@@ -189,12 +314,16 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 			insn->op_bytes = min_t(u8, insn->op_bytes, 4);
 		insn->mem_bytes = b == 0x63 ? min_t(u8, insn->op_bytes, 4) : insn->op_bytes;
 	}
+	if (flags & VEC_MASK)
+		flags = decode_vector(insn, flags);
 
 	if (flags & MODRM) {
 		modrm = next(&c);
 		insn->reg = (modrm >> 3 & 7) | (insn->rex & 4) << 1;
-		if (flags & IMM)
-			flags = decode_group(flags, b, modrm >> 3 & 7);
+		if (flags & GROUP) {
+			group = groups[flags & EMUL_OP_MASK][modrm >> 3 & 7];
+			flags = group ? (flags & ~(GROUP | EMUL_OP_MASK)) | group : 0;
+		}
 		if (modrm >> 6 == 3)
 			flags = 0;
 		else
@@ -204,10 +333,15 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 	}
 	if (insn->seg == FONDA_NR_SEGS)
 		insn->seg = FONDA_SEG_DS;
+	if (insn->op_bytes == 1 && !insn->rex && insn->reg >= 4)
+		insn->reg += FONDA_REG_HIGH - 4;
 	if (flags & IMM)
-		insn->imm = next_signed(&c, b == 0x83 ? 1 : min_t(int, insn->op_bytes, 4));
+		insn->imm = next_signed(&c, b == 0x83 || b == 0x0f ? 1 :
+					min_t(int, insn->op_bytes, 4));
 	if (!(flags & EMUL_STRING) && (flags & EMUL_OP_MASK) == OP_CMP)
 		flags &= ~(WR | LOCKABLE);
+	if ((flags & EMUL_OP_MASK) == OP_CMPXCHG8B)
+		insn->mem_bytes = 2 * insn->op_bytes;
 
 	insn->flags = flags;
 	insn->len = c.pos;
@@ -266,27 +400,17 @@ static u64 size_mask(int bytes)
 	return ~0ULL >> (64 - 8 * bytes);
 }
 
-static u64 read_gpr(const struct emulate_ctxt *c, int reg, int bytes)
-{
-	if (bytes == 1 && !c->insn.rex && reg >= 4)
-		return c->gpr[reg - 4] >> 8 & 0xff;
-	return c->gpr[reg] & size_mask(bytes);
-}
-
 /* 32-bit results clear the upper half, shorter ones keep the rest. */
-static void write_gpr(struct emulate_ctxt *c, int reg, int bytes, u64 val)
+void fonda_load_gpr(unsigned long *gpr, int reg, int bytes, u64 val)
 {
 	u64 mask = size_mask(bytes);
-	int shift = 0;
 
-	if (bytes == 1 && !c->insn.rex && reg >= 4) {
-		reg -= 4;
-		shift = 8;
+	if (reg >= FONDA_REG_HIGH) {
+		gpr += reg - FONDA_REG_HIGH;
+		*gpr = (*gpr & ~0xff00ul) | (val & 0xff) << 8;
+	} else {
+		gpr[reg] = (bytes == 4 ? 0 : gpr[reg] & ~mask) | (val & mask);
 	}
-	if (bytes == 4)
-		c->gpr[reg] = val & mask;
-	else
-		c->gpr[reg] = (c->gpr[reg] & ~(mask << shift)) | (val & mask) << shift;
 }
 
 static int fault(struct emulate_ctxt *c, u8 vector)
@@ -321,21 +445,21 @@ static bool segment_allows(const struct emulate_ctxt *c, const struct fonda_segm
 }
 
 /* The linear address of @len bytes at @seg:@off, if they may be accessed. */
-static __always_inline int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off,
+static int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off,
 				  u64 len, bool write, gva_t *gva)
 {
 	struct fonda_segment s = { 0 };
 
 	if (c->mode == EMULATE_LONG) {
 		if (seg == FONDA_SEG_FS || seg == FONDA_SEG_GS)
-			c->ops->segment(c, seg, &s);
+			fonda_emulate_segment(c, seg, &s);
 		*gva = s.base + off;
-		if (likely(canonical(c, *gva) && canonical(c, *gva + len - 1)))
+		if (canonical(c, *gva) && canonical(c, *gva + len - 1))
 			return EMULATE_OK;
 	} else {
-		c->ops->segment(c, seg, &s);
+		fonda_emulate_segment(c, seg, &s);
 		*gva = (u32)(s.base + off);
-		if (likely(segment_allows(c, &s, off, len, write)))
+		if (segment_allows(c, &s, off, len, write))
 			return EMULATE_OK;
 	}
 	return fault(c, seg == FONDA_SEG_SS ? VECTOR_SS : VECTOR_GP);
@@ -348,39 +472,45 @@ static u32 page_room(gva_t gva)
 }
 
 /* Where the @len bytes at @gva are; a piece for each page. */
-static __always_inline int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
-				     struct emulate_operand *op)
+static int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
+		     struct emulate_operand *op)
 {
 	u32 room = page_room(gva);
 	int r;
 
 	op->len[0] = min(len, room);
 	op->len[1] = len - op->len[0];
-	r = c->ops->translate(c, gva, access, &op->gpa[0]);
-	if (likely(!op->len[1]) || r != EMULATE_OK)
-		return r;
+	r = fonda_emulate_translate(c, gva, access, &op->gpa[0]);
+	if (op->len[1] && r == EMULATE_OK) {
+		gva_t next = c->mode == EMULATE_LONG ? gva + room : (u32)(gva + room);
 
-	gva += room;
-	if (c->mode != EMULATE_LONG)
-		gva = (u32)gva;
-	return c->ops->translate(c, gva, access, &op->gpa[1]);
+		r = fonda_emulate_translate(c, next, access, &op->gpa[1]);
+	}
+	/* The least of all faults. Vectors have rules of their own. */
+	if (r == EMULATE_OK && c->check_alignment && len <= 8 && gva & (len - 1))
+		return fault(c, VECTOR_AC);
+	return r;
 }
 
-/* Read or write all pieces of an operand that are not done yet. */
-static __always_inline int access(struct emulate_ctxt *c, const struct emulate_operand *op,
-				  void *data, bool write)
+/*
+ * Read or write all of an operand that is not done yet: 8 bytes at most at a
+ * time, but what goes through pio_data is memory and all one.
+ */
+static int access(struct emulate_ctxt *c, const struct emulate_operand *op, void *data, bool write)
 {
+	u32 most = c->insn.flags & EMUL_PORT ? U16_MAX : 8, off, len;
 	int i, r;
 
-	for (i = 0; i < 2 && op->len[i]; i++) {
-		if (c->pos++ >= c->done) {
-			r = write ? c->ops->write(c, op->gpa[i], data, op->len[i]) :
-				    c->ops->read(c, op->gpa[i], data, op->len[i]);
+	for (i = 0; i < 2; i++) {
+		for (off = 0; off < op->len[i]; off += len, data += len) {
+			len = min(op->len[i] - off, most);
+			if (c->pos++ < c->done)
+				continue;
+			r = fonda_emulate_access(c, op->gpa[i] + off, data, len, write);
 			if (r != EMULATE_OK)
 				return r;
 			c->done++;
 		}
-		data += op->len[i];
 	}
 	return EMULATE_OK;
 }
@@ -435,6 +565,22 @@ static u64 alu(int op, u64 a, u64 b, int bytes, unsigned long *flags)
 	return r;
 }
 
+/* Does the condition in the low four bits of the opcode hold? */
+static bool condition(const struct emulate_ctxt *c)
+{
+	static const u16 any_of[8] = {
+		X86_EFLAGS_OF, X86_EFLAGS_CF, X86_EFLAGS_ZF, X86_EFLAGS_CF | X86_EFLAGS_ZF,
+		X86_EFLAGS_SF, X86_EFLAGS_PF, 0, X86_EFLAGS_ZF,
+	};
+	u8 cc = c->insn.opcode & 0xf;
+	bool met = c->rflags & any_of[cc >> 1];
+
+	/* The last four are the signed comparisons. */
+	if (cc >= 0xc && !(c->rflags & X86_EFLAGS_SF) != !(c->rflags & X86_EFLAGS_OF))
+		met = true;
+	return met != (cc & 1);
+}
+
 u64 fonda_emulate_address(const struct emulate_ctxt *c)
 {
 	const struct fonda_insn *insn = &c->insn;
@@ -446,6 +592,9 @@ u64 fonda_emulate_address(const struct emulate_ctxt *c)
 		ea += c->rip + insn->len;
 	if (insn->index < FONDA_REG_NONE)
 		ea += c->gpr[insn->index] << insn->scale;
+	if (insn->flags & BIT_STRING)	/* a signed number of bits: whole operands are added */
+		ea += (s64)sign_extend(c->gpr[insn->reg], insn->op_bytes) >> 3 &
+		      -(s64)insn->op_bytes;
 	return ea & size_mask(insn->ad_bytes);
 }
 
@@ -453,116 +602,154 @@ u64 fonda_emulate_operand(const struct emulate_ctxt *c)
 {
 	const struct fonda_insn *insn = &c->insn;
 
-	return insn->flags & IMM ? insn->imm & size_mask(insn->op_bytes) :
-				   read_gpr(c, insn->reg, insn->op_bytes);
+	if (insn->flags & IMM)
+		return insn->imm & size_mask(insn->op_bytes);
+	if (insn->reg >= FONDA_REG_HIGH)
+		return c->gpr[insn->reg - FONDA_REG_HIGH] >> 8 & 0xff;
+	return c->gpr[insn->reg] & size_mask(insn->op_bytes);
 }
 
-void fonda_emulate_load(struct emulate_ctxt *c, u64 val)
+/* What an instruction leaves behind. */
+struct outcome {
+	u64 mem[4];		/* in: as read */
+	u64 reg;		/* in: the operand */
+	int dest;		/* the register that is loaded, or -1 */
+	unsigned long flags;
+};
+
+static void set_flag(unsigned long *flags, unsigned long flag, bool set)
 {
-	write_gpr(c, c->insn.reg, c->insn.op_bytes, val);
+	*flags = (*flags & ~flag) | (set ? flag : 0);
+}
+
+/* CMPXCHG8B and CMPXCHG16B: two registers for each operand. */
+static void compare_exchange_pair(struct emulate_ctxt *c, struct outcome *out)
+{
+	int bytes = c->insn.op_bytes;
+	void *low = out->mem, *high = low + bytes;
+	bool equal = !memcmp(low, &c->gpr[AX], bytes) && !memcmp(high, &c->gpr[DX], bytes);
+
+	set_flag(&out->flags, X86_EFLAGS_ZF, equal);
+	if (equal) {
+		memcpy(low, &c->gpr[BX], bytes);
+		memcpy(high, &c->gpr[CX], bytes);
+	}
+}
+
+static void compute(struct emulate_ctxt *c, struct outcome *out)
+{
+	const struct fonda_insn *insn = &c->insn;
+	u64 mem = out->mem[0], reg = out->reg, bit;
+	int op = insn->flags & EMUL_OP_MASK, bytes = insn->op_bytes;
+
+	switch (op) {
+	case OP_ADD ... OP_CMP:
+		if (insn->flags & TO_REG)
+			out->reg = alu(op, reg, mem, bytes, &out->flags);
+		else
+			out->mem[0] = alu(op, mem, reg, bytes, &out->flags);
+		/* 3a and 3b, CMP, have the form of a write to the register only. */
+		if (op == OP_CMP)
+			out->dest = -1;
+		break;
+	case OP_NOT:
+		out->mem[0] = ~mem;
+		break;
+	case OP_NEG:
+		out->mem[0] = alu(OP_SUB, 0, mem, bytes, &out->flags);
+		break;
+	case OP_INC ... OP_DEC:
+		out->mem[0] = alu(op == OP_INC ? OP_ADD : OP_SUB, mem, 1, bytes, &out->flags);
+		set_flag(&out->flags, X86_EFLAGS_CF, c->rflags & X86_EFLAGS_CF);
+		break;
+	case OP_BT ... OP_BTC:
+		bit = 1ULL << (reg & (8 * bytes - 1));
+		set_flag(&out->flags, X86_EFLAGS_CF, mem & bit);
+		out->mem[0] = op == OP_BTS ? mem | bit : op == OP_BTR ? mem & ~bit : mem ^ bit;
+		break;
+	case OP_MOV:	/* and XCHG */
+		out->mem[0] = reg;
+		out->reg = mem;
+		break;
+	case OP_MOVSX:
+		out->reg = sign_extend(mem, insn->mem_bytes);
+		break;
+	case OP_MOVBE:
+		out->mem[0] = __builtin_bswap64(reg) >> (64 - 8 * bytes);
+		out->reg = __builtin_bswap64(mem) >> (64 - 8 * bytes);
+		break;
+	case OP_CMOV:
+		out->reg = condition(c) ? mem : reg;
+		break;
+	case OP_SETCC:
+		out->mem[0] = condition(c);
+		break;
+	case OP_XADD:
+		out->mem[0] = alu(OP_ADD, mem, reg, bytes, &out->flags);
+		out->reg = mem;
+		break;
+	case OP_CMPXCHG:
+		/* The write takes place also when it changes nothing. */
+		alu(OP_CMP, c->gpr[AX], mem, bytes, &out->flags);
+		if (out->flags & X86_EFLAGS_ZF) {
+			out->mem[0] = reg;
+		} else {
+			out->reg = mem;
+			out->dest = AX;
+		}
+		break;
+	case OP_CMPXCHG8B:
+		compare_exchange_pair(c, out);
+		break;
+	}
 }
 
 static int emulate_plain(struct emulate_ctxt *c)
 {
 	const struct fonda_insn *insn = &c->insn;
-	int op = insn->flags & EMUL_OP_MASK, bytes = insn->op_bytes, r;
-	bool write = insn->flags & EMUL_WRITE;
-	unsigned long flags = c->rflags;
-	u64 mem, reg;
+	bool write = insn->flags & EMUL_WRITE, vector = insn->flags & VEC_MASK;
+	struct outcome out = {
+		.dest = insn->flags & TO_REG ? insn->reg : -1, .flags = c->rflags };
+	gva_t gva;
+	int r = EMULATE_OK;
 
 	if (!c->translated) {
-		gva_t gva;
-
+		memset(c->data, 0, sizeof(c->data));
 		r = linear(c, insn->seg, fonda_emulate_address(c), insn->mem_bytes, write, &gva);
-		if (r != EMULATE_OK)
-			return r;
-		r = translate(c, gva, insn->mem_bytes,
-			      write ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, &c->dst);
-		if (r != EMULATE_OK)
-			return r;
-		c->translated = true;
-		c->value = 0;
+		if (r == EMULATE_OK)
+			r = translate(c, gva, insn->mem_bytes,
+				      write ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, &c->dst);
+		c->translated = r == EMULATE_OK;
 	}
-	if (insn->flags & EMUL_READ) {
-		r = access(c, &c->dst, &c->value, false);
-		if (r != EMULATE_OK)
-			return r;
+	if (r == EMULATE_OK && insn->flags & EMUL_READ)
+		r = access(c, &c->dst, c->data, false);
+	if (r == EMULATE_OK && vector)
+		r = fonda_emulate_vector(c, insn->reg, write ? out.mem : c->data,
+					 insn->op_bytes, !write);
+	if (r != EMULATE_OK)
+		return r;
+
+	if (!vector) {
+		memcpy(out.mem, c->data, sizeof(out.mem));
+		out.reg = fonda_emulate_operand(c);
+		compute(c, &out);
 	}
-
-	/* What the memory operand and the register become; a MOV exchanges them. */
-	mem = fonda_emulate_operand(c);
-	reg = c->value;
-	if (op == OP_MOVSX)
-		reg = sign_extend(reg, insn->mem_bytes);
-	else if (op <= OP_CMP && (insn->flags & TO_REG))
-		reg = alu(op, mem, reg, bytes, &flags);
-	else if (op <= OP_CMP)
-		mem = alu(op, reg, mem, bytes, &flags);
-
 	if (write) {
-		r = access(c, &c->dst, &mem, true);
+		r = access(c, &c->dst, out.mem, true);
 		if (r != EMULATE_OK)
 			return r;
 	}
-	/* 3a and 3b, CMP, have the form of a write to the register only. */
-	if ((insn->flags & TO_REG) && op != OP_CMP)
-		write_gpr(c, insn->reg, bytes, reg);
-	c->rflags = flags;
+	if (vector)
+		return EMULATE_DONE;
+	if ((insn->flags & EMUL_OP_MASK) == OP_CMPXCHG8B && !(out.flags & X86_EFLAGS_ZF)) {
+		fonda_load_gpr(c->gpr, AX, insn->op_bytes, c->data[0]);
+		fonda_load_gpr(c->gpr, DX, insn->op_bytes,
+			       insn->op_bytes == 8 ? c->data[1] : c->data[0] >> 32);
+	} else if (out.dest >= 0) {
+		fonda_load_gpr(c->gpr, out.dest, insn->op_bytes, out.reg);
+	}
+	c->rflags = out.flags;
 	return EMULATE_DONE;
-}
-
-/* Two bytes that the processor itself reads, wherever they lie. */
-static int read_system(struct emulate_ctxt *c, gva_t gva, u16 *val)
-{
-	u8 bytes[2];
-	gpa_t gpa;
-	int i, r;
-
-	for (i = 0; i < 2; i++) {
-		r = c->ops->translate(c, gva + i, FONDA_ACCESS_READ | FONDA_ACCESS_IMPLICIT, &gpa);
-		if (r != EMULATE_OK)
-			return r;
-		if (!c->ops->is_ram(c, gpa, false))
-			return EMULATE_UNSUPPORTED;
-		r = c->ops->read(c, gpa, &bytes[i], 1);
-		if (r != EMULATE_OK)
-			return r;
-	}
-	*val = bytes[0] | bytes[1] << 8;
-	return EMULATE_OK;
-}
-
-/*
- * May the port be used? (APM volume 2, "I/O-Permission Bitmap": two bytes are
- * read, whatever the alignment; both must lie within the limit of the TSS.)
- */
-static int check_port(struct emulate_ctxt *c, u16 port, int size)
-{
-	unsigned int iopl = c->rflags >> X86_EFLAGS_IOPL_BIT & 3;
-	struct fonda_segment tr;
-	u32 offset;
-	u16 val;
-	int r;
-
-	if (c->mode == EMULATE_REAL || (c->mode != EMULATE_V86 && c->ops->cpl(c) <= iopl))
-		return EMULATE_OK;
-
-	c->ops->segment(c, FONDA_SEG_TR, &tr);
-	/* Only a TSS of the 386 or later has a bitmap; type bit 3 tells. */
-	if (!(tr.attr & FONDA_SEG_P) || !(FONDA_SEG_TYPE(tr.attr) & 8) || tr.limit < 103)
-		return fault(c, VECTOR_GP);
-	r = read_system(c, tr.base + 102, &val);
-	if (r != EMULATE_OK)
-		return r;
-	offset = val + port / 8;
-	if (offset + 1 > tr.limit)
-		return fault(c, VECTOR_GP);
-	r = read_system(c, tr.base + offset, &val);
-	if (r != EMULATE_OK)
-		return r;
-	if (val >> (port & 7) & ((1 << size) - 1))
-		return fault(c, VECTOR_GP);
-	return EMULATE_OK;
 }
 
 /*
@@ -573,6 +760,8 @@ static int check_port(struct emulate_ctxt *c, u16 port, int size)
 static int string_operand(struct emulate_ctxt *c, bool dst, u64 left, struct emulate_operand *op)
 {
 	const struct fonda_insn *insn = &c->insn;
+	/* CMPS and SCAS only read. */
+	bool write = dst && (insn->flags & EMUL_OP_MASK) != OP_CMP;
 	enum fonda_seg seg = dst ? FONDA_SEG_ES : insn->seg;
 	u64 mask = size_mask(insn->ad_bytes);
 	u64 off = c->gpr[dst ? DI : SI] & mask;
@@ -580,16 +769,16 @@ static int string_operand(struct emulate_ctxt *c, bool dst, u64 left, struct emu
 	gva_t gva;
 	int r;
 
-	r = linear(c, seg, off, len, dst, &gva);
+	r = linear(c, seg, off, len, write, &gva);
 	if (r != EMULATE_OK)
 		return r;
-	r = translate(c, gva, len, dst ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, op);
+	r = translate(c, gva, len, write ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, op);
 	if (r != EMULATE_OK || !(insn->flags & EMUL_PORT) || left == 1)
 		return r;
 
 	left = min_t(u64, left, page_room(gva) / len);
 	if (left > 1 && !(c->rflags & (X86_EFLAGS_DF | X86_EFLAGS_TF)) &&
-	    left * len - 1 <= mask - off && c->ops->is_ram(c, op->gpa[0], dst) &&
+	    left * len - 1 <= mask - off && fonda_emulate_is_ram(c, op->gpa[0], dst) &&
 	    linear(c, seg, off, left * len, dst, &gva) == EMULATE_OK) {
 		c->count = left;
 		op->len[0] = left * len;
@@ -597,35 +786,16 @@ static int string_operand(struct emulate_ctxt *c, bool dst, u64 left, struct emu
 	return EMULATE_OK;
 }
 
-static int string_prepare(struct emulate_ctxt *c, u64 left)
-{
-	const struct fonda_insn *insn = &c->insn;
-	int r = EMULATE_OK;
-
-	c->count = 1;
-	if (insn->flags & EMUL_PORT)
-		r = check_port(c, c->gpr[DX], insn->op_bytes);
-	if (r == EMULATE_OK && (insn->flags & EMUL_READ))
-		r = string_operand(c, false, left, &c->src);
-	if (r == EMULATE_OK && (insn->flags & EMUL_WRITE))
-		r = string_operand(c, true, left, &c->dst);
-	c->translated = r == EMULATE_OK;
-	/* Only STOS has no source but this. */
-	c->value = insn->flags & EMUL_READ ? 0 : c->gpr[AX];
-	return r;
-}
-
 static int string_port(struct emulate_ctxt *c, bool in)
 {
-	u32 count = c->count;
 	int r;
 
 	if (c->pos++ < c->done)
 		return EMULATE_OK;
-	r = c->ops->pio(c, in, c->gpr[DX], c->insn.op_bytes, count);
+	r = fonda_emulate_port(c, in, c->gpr[DX], c->insn.op_bytes, c->count);
 	if (r != EMULATE_OK)
 		return r;
-	if (in && c->count < count)
+	if (in && !c->dst.len[1])	/* it may have been fewer */
 		c->dst.len[0] = c->count * c->insn.op_bytes;
 	c->done++;
 	return EMULATE_OK;
@@ -634,16 +804,18 @@ static int string_port(struct emulate_ctxt *c, bool in)
 /* The accesses of one repetition. */
 static int string_transfer(struct emulate_ctxt *c)
 {
-	bool port = c->insn.flags & EMUL_PORT, read = c->insn.flags & EMUL_READ;
-	void *data = port ? (void *)c->pio_data : &c->value;
+	u32 flags = c->insn.flags;
+	bool port = flags & EMUL_PORT, read = flags & EMUL_READ;
+	bool compare = (flags & EMUL_OP_MASK) == OP_CMP;
+	void *data = port ? (void *)c->pio_data : c->data;
 	int r = EMULATE_OK;
 
 	if (port && !read)
 		r = string_port(c, true);
 	if (r == EMULATE_OK && read)
 		r = access(c, &c->src, data, false);
-	if (r == EMULATE_OK && (c->insn.flags & EMUL_WRITE))
-		r = access(c, &c->dst, data, true);
+	if (r == EMULATE_OK && (flags & EMUL_WRITE))
+		r = access(c, &c->dst, compare ? &c->data[1] : data, !compare);
 	if (r == EMULATE_OK && port && read)
 		r = string_port(c, false);
 	return r;
@@ -652,35 +824,50 @@ static int string_transfer(struct emulate_ctxt *c)
 static int emulate_string(struct emulate_ctxt *c)
 {
 	const struct fonda_insn *insn = &c->insn;
+	bool src = insn->flags & EMUL_READ, dst = insn->flags & EMUL_WRITE;
+	bool compare = (insn->flags & EMUL_OP_MASK) == OP_CMP;
 	u64 left = insn->rep ? c->gpr[CX] & size_mask(insn->ad_bytes) : 1;
+	int r = EMULATE_OK;
 	s64 step;
-	int r;
 
 	if (!left)
 		return EMULATE_DONE;
 	if (!c->translated) {
-		r = string_prepare(c, left);
-		if (r != EMULATE_OK)
-			return r;
+		c->count = 1;
+		if (src)
+			r = string_operand(c, false, left, &c->src);
+		if (r == EMULATE_OK && dst)
+			r = string_operand(c, true, left, &c->dst);
+		c->translated = r == EMULATE_OK;
+		/* STOS and SCAS have no source but this. */
+		c->data[0] = src ? 0 : c->gpr[AX];
+		c->data[1] = 0;
 	}
-	r = string_transfer(c);
+	if (r == EMULATE_OK)
+		r = string_transfer(c);
 	if (r != EMULATE_OK)
 		return r;
 
-	if (!(insn->flags & (EMUL_WRITE | EMUL_PORT)))		/* LODS */
-		write_gpr(c, AX, insn->op_bytes, c->value);
+	if (compare)
+		alu(OP_CMP, c->data[0], c->data[1], insn->op_bytes, &c->rflags);
+	else if (!dst && !(insn->flags & EMUL_PORT))		/* LODS */
+		fonda_load_gpr(c->gpr, AX, insn->op_bytes, c->data[0]);
 	step = (s64)insn->op_bytes * c->count;
 	if (c->rflags & X86_EFLAGS_DF)
 		step = -step;
-	/* MOVS and INS have an ES:rDI; all that read have an rSI. */
-	if (insn->flags & EMUL_READ)
-		write_gpr(c, SI, insn->ad_bytes, c->gpr[SI] + step);
-	if (insn->flags & EMUL_WRITE)
-		write_gpr(c, DI, insn->ad_bytes, c->gpr[DI] + step);
+	if (src)
+		fonda_load_gpr(c->gpr, SI, insn->ad_bytes, c->gpr[SI] + step);
+	if (dst)
+		fonda_load_gpr(c->gpr, DI, insn->ad_bytes, c->gpr[DI] + step);
 	if (!insn->rep)
 		return EMULATE_DONE;
-	write_gpr(c, CX, insn->ad_bytes, left - c->count);
-	return left > c->count ? EMULATE_AGAIN : EMULATE_DONE;
+	/* User space may have changed it meanwhile. */
+	left -= min_t(u64, left, c->count);
+	fonda_load_gpr(c->gpr, CX, insn->ad_bytes, left);
+	/* REPE goes on while they are equal, REPNE while they are not. */
+	if (compare && !(c->rflags & X86_EFLAGS_ZF) == (insn->rep == 0xf3))
+		left = 0;
+	return left ? EMULATE_AGAIN : EMULATE_DONE;
 }
 
 enum emulate_result fonda_emulate(struct emulate_ctxt *c)

@@ -2,8 +2,8 @@
 /*
  * Decoding and executing guest instructions: those that touch MMIO, the string
  * port instructions, and (length and operands only) those that exit without a
- * length. Pure: what the engine needs of the machine it is given in struct
- * emulate_ctxt. mmio.c puts it to work for a vCPU.
+ * length. Pure: what the engine needs of the machine is in struct emulate_ctxt and
+ * behind a few functions. mmio.c puts it to work for a vCPU.
  */
 #ifndef FONDA_EMULATE_H
 #define FONDA_EMULATE_H
@@ -40,19 +40,22 @@ struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits);
 /* Base and index of an effective address beside the general registers. */
 #define FONDA_REG_NONE		16
 #define FONDA_REG_RIP_REL	17
+/* A register operand from here on is AH, CH, DH or BH. */
+#define FONDA_REG_HIGH		16
 
 /* An instruction with a memory operand, decoded. */
 struct fonda_insn {
 	u32 flags;		/* EMUL_*, with the operation: see emulate.c */
 	u8 len;			/* bytes */
-	u8 op_bytes;		/* size of the register operand */
+	u8 op_bytes;		/* size of the register operand; 32: AVX */
 	u8 mem_bytes;		/* size of the memory operand */
 	u8 ad_bytes;		/* address size */
+	u8 opcode;		/* its last byte */
 	u8 seg;			/* enum fonda_seg of the (source) memory operand */
 	u8 rep;			/* 0xf2, 0xf3 or 0 */
-	u8 reg;			/* the register operand, 0-15 */
-	u8 rex;			/* 0: none, byte registers 4-7 are AH CH DH BH */
-	bool lock;
+	u8 rex;
+	bool opsize, lock;	/* prefixes */
+	u8 reg;			/* the register operand, 0-15 or FONDA_REG_HIGH + 0-3 */
 	u8 base, index;		/* 0-15 or FONDA_REG_* */
 	u8 scale;		/* shift of the index */
 	s64 disp;
@@ -60,12 +63,12 @@ struct fonda_insn {
 };
 
 /* Parts of fonda_insn.flags that callers may ask for. */
-#define EMUL_OP_MASK	0xf
-#define EMUL_READ	(1u << 6)	/* reads its memory operand */
-#define EMUL_WRITE	(1u << 7)	/* writes it */
-#define EMUL_STRING	(1u << 8)	/* MOVS STOS LODS INS OUTS */
-#define EMUL_PORT	(1u << 9)	/* INS OUTS */
-#define EMUL_MOV	(1u << 10)	/* MOV or MOVZX, which only reads or only writes it */
+#define EMUL_OP_MASK	0x1f
+#define EMUL_READ	(1u << 5)	/* reads its memory operand */
+#define EMUL_WRITE	(1u << 6)	/* writes it; of a string: has one at ES:rDI */
+#define EMUL_STRING	(1u << 7)	/* MOVS STOS LODS CMPS SCAS INS OUTS */
+#define EMUL_PORT	(1u << 8)	/* INS OUTS */
+#define EMUL_MOV	(1u << 9)	/* MOV or MOVZX, which only reads or only writes it */
 
 enum emulate_result {
 	EMULATE_OK,		/* within the engine: go on */
@@ -85,32 +88,6 @@ enum emulate_result {
  */
 enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr, int bits);
 
-struct emulate_ctxt;
-
-/*
- * The machine. Accesses are physical and do not cross a page; the engine has
- * checked segments, and translated every operand before the first access, so
- * that an instruction which faults has had no effect. What returns int answers
- * EMULATE_OK or the result that fonda_emulate() is to return.
- */
-struct emulate_ops {
-	unsigned int (*cpl)(struct emulate_ctxt *c);
-	/* The cache of a segment register. */
-	void (*segment)(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s);
-	/* FONDA_ACCESS_*, CPL excepted. May fill c->fault: EMULATE_FAULT. */
-	int (*translate)(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa);
-	/* Would read, or write, find memory and nothing else? */
-	bool (*is_ram)(struct emulate_ctxt *c, gpa_t gpa, bool write);
-	/* More than 8 bytes only where is_ram said so. */
-	int (*read)(struct emulate_ctxt *c, gpa_t gpa, void *data, int len);
-	int (*write)(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len);
-	/*
-	 * @count elements of @size bytes between the port and c->pio_data. May
-	 * do less and lower c->count, but not to 0.
-	 */
-	int (*pio)(struct emulate_ctxt *c, bool in, u16 port, int size, int count);
-};
-
 /* A memory operand: one piece in each page that it touches. */
 struct emulate_operand {
 	gpa_t gpa[2];
@@ -127,12 +104,12 @@ struct emulate_fault {
 };
 
 struct emulate_ctxt {
-	const struct emulate_ops *ops;
 	unsigned long *gpr;	/* 16, in the hardware's order */
 	unsigned long rip;	/* of the instruction */
 	unsigned long rflags;	/* in and out */
 	u8 mode;		/* enum emulate_mode; LONG is 64-bit code */
 	u8 va_bits;		/* of a canonical address: 48 or 57 */
+	bool check_alignment;	/* CPL 3 with CR0.AM and RFLAGS.AC */
 	u8 *pio_data;		/* a page */
 	struct fonda_insn insn;
 	struct emulate_fault fault;
@@ -147,8 +124,31 @@ struct emulate_ctxt {
 	u8 pos;			/* accesses met in this call */
 	u32 count;		/* elements of a string port instruction */
 	struct emulate_operand src, dst;
-	u64 value;		/* what was read */
+	u64 data[4];		/* what was read */
 };
+
+/*
+ * The machine; mmio.c (and a unit test) defines it. Accesses are physical and
+ * do not cross a page; the engine has checked segments, and translated every
+ * operand before the first access, so that an instruction which faults has had
+ * no effect. What returns int answers EMULATE_OK or the result that
+ * fonda_emulate() is to return.
+ */
+/* The cache of a segment register. */
+void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s);
+/* FONDA_ACCESS_*, CPL excepted. May fill c->fault: EMULATE_FAULT. */
+int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa);
+/* Would read, or write, find memory and nothing else? */
+bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write);
+/* More than 8 bytes only where is_ram said so. */
+int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write);
+/*
+ * @count elements of @size bytes between the port and c->pio_data. May do less
+ * and lower c->count, but not to 0.
+ */
+int fonda_emulate_port(struct emulate_ctxt *c, bool in, u16 port, int size, int count);
+/* An XMM register (@len 16) or YMM register (32); a write of the latter clears what is above. */
+int fonda_emulate_vector(struct emulate_ctxt *c, int reg, void *data, int len, bool write);
 
 /* Begin with c->insn; the fields up to it are the caller's to fill. */
 static inline void fonda_emulate_begin(struct emulate_ctxt *c)
@@ -172,13 +172,13 @@ enum emulate_result fonda_emulate(struct emulate_ctxt *c);
 
 /*
  * For a caller who executes c->insn himself, which he can if it has EMUL_MOV:
- * the offset of the memory operand in its segment, the other operand (a
- * register or an immediate), and @val loaded into it. c->gpr and c->rip is all
- * they need.
+ * the offset of the memory operand in its segment, and the other operand (a
+ * register or an immediate). c->gpr and c->rip is all they need.
  */
 u64 fonda_emulate_address(const struct emulate_ctxt *c);
 u64 fonda_emulate_operand(const struct emulate_ctxt *c);
-void fonda_emulate_load(struct emulate_ctxt *c, u64 val);
+/* Load @val into the lower @bytes of a register, as an instruction does. */
+void fonda_load_gpr(unsigned long *gpr, int reg, int bytes, u64 val);
 
 /*
  * Where the code of a guest's page is in the VMM's memory, and the entries of
@@ -187,7 +187,7 @@ void fonda_emulate_load(struct emulate_ctxt *c, u64 val);
  */
 struct fonda_code_page {
 	u64 generation;		/* of the slots; never 0 in one that holds */
-	u64 root;		/* CR3, with bit 63 for five levels */
+	u64 root;		/* CR3 and the mode */
 	gva_t page;
 	hva_t code;
 	int nr;
@@ -204,11 +204,14 @@ struct fonda_code_page {
  * the change to a context that may sleep. All (m); mmio.c's own.
  */
 struct fonda_io {
-	bool active;		/* begun and not finished */
-	bool moving;		/* it is a MOV that needs no engine */
 	bool asked;		/* user space owes an answer */
-	u8 answer_len;		/* bytes */
-	void *answer;		/* where the answer of a read goes; NULL: none */
+	bool active;		/* ctxt is in the middle of an instruction */
+	/* Else it is a MOV, IN or OUT, which loads a register at most: */
+	u8 reg;
+	u8 reg_bytes;		/* 0: none */
+	u8 insn_len;
+	u8 answer_len;		/* bytes; 0: it was a write */
+	void *source, *answer;	/* where the answer is, and where ctxt wants it */
 	int error;		/* why memory could not be had */
 	unsigned long rip;	/* of the instruction */
 	gpa_t gpa;		/* the access that exited, and how (FONDA_ACCESS_*) */

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The code of the guest: finding the bytes of the instruction that exited,
- * which on processors without NRIP save is a part of most exits. Also gives
- * walk.c the guest's page tables.
+ * which on processors without NRIP save is a part of most exits. Also ties
+ * walk.c to the vCPU.
  */
 #include <linux/kernel.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#include "fonda.h"
+#include "backend.h"
 #include "walk.h"
 
 int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
@@ -90,6 +90,34 @@ static hva_t hva_of(struct fonda_vcpu *vcpu, gpa_t gpa)
 	return slot ? fonda_slot_hva(slot, gpa >> PAGE_SHIFT) + offset_in_page(gpa) : 0;
 }
 
+int fonda_walk_guest(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t gva, u32 access,
+		     struct fonda_walk *w)
+{
+	p->phys_bits = vcpu->cpuid.phys_bits;
+	p->gb_pages = fonda_guest_has(vcpu, X86_FEATURE_GBPAGES);
+	return fonda_walk(vcpu, p, gva, access, w);
+}
+
+/* Where the guest would find @linear_address, were it to read it at CPL 0. */
+long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg)
+{
+	struct kvm_translation *tr = arg;
+	struct fonda_paging p;
+	struct fonda_walk w;
+	gva_t rip;
+	int ret;
+
+	fonda_slots_enter(vcpu);
+	fonda_backend->get_code(vcpu, &p, &rip);
+	ret = fonda_walk_guest(vcpu, &p, tr->linear_address, FONDA_ACCESS_READ, &w);
+	fonda_slots_leave(vcpu);
+	tr->physical_address = ret ? FONDA_INVALID_GPA : w.gpa;
+	tr->valid = !ret;
+	tr->writeable = true;
+	tr->usermode = false;
+	return 0;
+}
+
 /*
  * @len bytes of code that do not cross a page, wherever they are. Their page is
  * kept if it and its tables are in memory.
@@ -100,29 +128,27 @@ static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gv
 	struct fonda_code_page *page = code_page(vcpu, rip);
 	u64 generation = slots_generation(vcpu);
 	struct fonda_paging readable = *p;
-	struct fonda_walk_path path;
 	bool kept = p->efer & FONDA_EFER_LMA;
-	u32 error;
-	gpa_t gpa;
+	struct fonda_walk w;
 	int i, ret;
 
 	/* The processor has checked the rights when it fetched it. */
 	readable.cr4 &= ~(u64)(X86_CR4_SMEP | X86_CR4_SMAP);
-	ret = fonda_walk_path(vcpu, &readable, rip, FONDA_ACCESS_READ, &gpa, &error, &path);
+	ret = fonda_walk_guest(vcpu, &readable, rip, FONDA_ACCESS_READ, &w);
 	if (ret)
 		return ret == FONDA_WALK_FAULT ? -ENOENT : ret;
 
-	for (i = 0; i < path.nr; i++) {
-		page->level[i].where = hva_of(vcpu, path.where[i]);
-		page->level[i].entry = path.entry[i];
+	for (i = 0; i < w.nr; i++) {
+		page->level[i].where = hva_of(vcpu, w.where[i]);
+		page->level[i].entry = w.entry[i];
 		kept = kept && page->level[i].where;
 	}
-	page->nr = path.nr;
-	page->code = hva_of(vcpu, gpa & PAGE_MASK);
+	page->nr = w.nr;
+	page->code = hva_of(vcpu, w.gpa & PAGE_MASK);
 	page->page = rip & PAGE_MASK;
 	page->root = fonda_code_root(p->cr3, p->cr4);
 	page->generation = kept && page->code ? generation : 0;
-	return fonda_read_guest(vcpu, gpa, code, len);
+	return fonda_read_guest(vcpu, w.gpa, code, len);
 }
 
 static noinline int fetch_anyhow(struct fonda_vcpu *vcpu, const struct fonda_paging *p,

@@ -108,15 +108,6 @@ enum fonda_gpr {
 	FONDA_NR_GPRS
 };
 
-/* An IN or OUT that user space performs; finished by the next KVM_RUN. */
-struct fonda_pio {
-	bool pending;
-	bool in;
-	u8 len;			/* bytes: 1, 2, 4 */
-	u8 insn_len;
-	unsigned long rip;	/* of the instruction */
-};
-
 /* The guest's x87, SSE and AVX state, in our own XSAVE area (standard form). */
 struct fonda_fpu {
 	void *area;		/* (c) 64-byte aligned, fonda_xsave_size bytes */
@@ -171,7 +162,10 @@ enum fonda_bus {
 struct fonda_io_bus {
 	struct rcu_head rcu;
 	int nr;
-	struct fonda_io_dev *dev[];	/* sorted by base */
+	struct {
+		gpa_t base, reach;	/* the end of all up to this one */
+		struct fonda_io_dev *dev;
+	} range[];			/* sorted by base */
 };
 
 struct fonda_vm {
@@ -186,7 +180,7 @@ struct fonda_vm {
 	struct fonda_memslots __rcu *slots;	/* (s) */
 
 	struct fonda_io_bus __rcu *buses[FONDA_NR_BUSES];	/* (s) */
-	struct list_head coalesced_zones;	/* (s) */
+	struct list_head coalesced_zones;	/* under slots_lock */
 	struct kvm_coalesced_mmio_ring *ring;	/* the first vCPU's third page */
 	spinlock_t ring_lock;
 
@@ -209,6 +203,7 @@ struct fonda_vm {
 	bool hide_platform_info;
 	bool exception_payload;
 	bool triple_fault_event;
+	bool exit_on_emulation_failure;
 	u64 dirty_log_flags;		/* KVM_DIRTY_LOG_* */
 	u32 dirty_ring_entries;		/* of each vCPU; 0: no rings */
 
@@ -267,9 +262,8 @@ struct fonda_vcpu {
 	struct fonda_vcpu_clock clock;	/* (m) state.h */
 	struct fonda_mmu_cache mmu_cache;	/* (m) spare table pages: mmu.h */
 	struct fonda_dirty_ring dirty_ring;	/* mmu.h */
-	struct fonda_pio pio;		/* (m) */
 	struct fonda_msr_exit msr_exit;	/* (m) */
-	struct fonda_io io;		/* (m) an emulation that user space finishes */
+	struct fonda_io io;		/* (m) an instruction that user space finishes */
 	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */
 
 	u64 db[4];			/* (m) guest DR0-DR3 */
@@ -364,9 +358,8 @@ static inline int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 /* io.c: the buses. Callers are inside vm->srcu. */
 int fonda_io_init(struct fonda_vm *vm);
 void fonda_io_fini(struct fonda_vm *vm);
-int fonda_io_read(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int len, void *data);
-int fonda_io_write(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr,
-		   int len, const void *data);
+int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int len,
+		    void *data, bool write);
 /*
  * Under slots_lock. The old array is freed after a grace period of vm->srcu;
  * unregister returns when nobody uses @dev any more. -ENOSPC, -ENOMEM,
@@ -374,14 +367,6 @@ int fonda_io_write(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr,
  */
 int fonda_io_register(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
 void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
-/* One IN or OUT of @len bytes, not a string: the bus or KVM_EXIT_IO. The
- * instruction is @insn_len bytes long; RIP has not moved yet. */
-int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int len, bool in, int insn_len);
-/* The exit that it made has been answered; part of fonda_complete_user_io(). */
-int fonda_complete_pio(struct fonda_vcpu *vcpu);
-/* Queue a write in the coalesced ring; true when it took it. */
-bool fonda_coalesced_write(struct fonda_vcpu *vcpu, bool pio, gpa_t addr,
-			   int len, const void *data);
 long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg);
 long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg);
 
@@ -398,10 +383,18 @@ void fonda_slots_leave(struct fonda_vcpu *vcpu);
 
 /*
  * mmio.c: the instruction that touched @gpa (FONDA_INVALID_GPA: it was not its
- * operand) for @access, where there is no memory for that; INS and OUTS.
+ * operand) for @access, where there is no memory for that.
  */
 int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access);
-int fonda_emulate_string_pio(struct fonda_vcpu *vcpu);
+/*
+ * An IN or OUT of @size bytes, @insn_len bytes long; an INS or OUTS. RIP has not
+ * moved, and the processor has found that the port may be used.
+ */
+int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len);
+int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size, bool in);
+
+/* fetch.c */
+long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg);
 /*
  * The first four bytes of code at @rip in long mode, where that is quick: exits
  * come from few places, and these are remembered. 0: not this one.

@@ -16,7 +16,7 @@ static struct fonda_io_bus *bus_alloc(int nr, gfp_t flags)
 {
 	struct fonda_io_bus *bus;
 
-	bus = kvzalloc(struct_size(bus, dev, nr), flags);
+	bus = kvzalloc(struct_size(bus, range, nr), flags);
 	if (bus)
 		bus->nr = nr;
 	return bus;
@@ -49,7 +49,7 @@ static int bus_search(const struct fonda_io_bus *bus, gpa_t addr)
 	while (low < high) {
 		int mid = (low + high) / 2;
 
-		if (bus->dev[mid]->base < addr)
+		if (bus->range[mid].base < addr)
 			low = mid + 1;
 		else
 			high = mid;
@@ -57,56 +57,32 @@ static int bus_search(const struct fonda_io_bus *bus, gpa_t addr)
 	return low;
 }
 
-static struct fonda_io_bus *bus_of(struct fonda_vm *vm, enum fonda_bus nr)
-{
-	return srcu_dereference(vm->buses[nr], &vm->srcu);
-}
-
 /*
- * The next that may answer, downwards from *@i: a device at @addr exactly
- * (ioeventfds that differ in their data), or a range from below that reaches
- * over it. Ranges do not overlap, but point devices may stand inside one.
+ * Offered to all that cover the access, from the highest base downwards: ranges
+ * may overlap, and ioeventfds at one address differ in their data.
  */
-static struct fonda_io_dev *next_device(const struct fonda_io_bus *bus, int *i, gpa_t addr, int len)
+int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int len,
+		    void *data, bool write)
 {
-	while (--*i >= 0) {
-		struct fonda_io_dev *dev = bus->dev[*i];
+	const struct fonda_io_bus *bus = srcu_dereference(vcpu->vm->buses[nr], &vcpu->vm->srcu);
+	struct fonda_io_dev *dev;
+	int i, ret;
 
-		if (dev->base == addr || dev->base + dev->len >= addr + len)
-			return dev;
-		if (dev->base + 256 < addr)
-			break;
+	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
+		return write ? lapic_write(&vcpu->lapic, addr & ~PAGE_MASK, len, data) :
+			       lapic_read(&vcpu->lapic, addr & ~PAGE_MASK, len, data);
+	for (i = bus_search(bus, addr + 1) - 1; i >= 0 && bus->range[i].reach > addr; i--) {
+		dev = bus->range[i].dev;
+		if (dev->base + (dev->len ?: len) < addr + len)
+			continue;
+		ret = -EOPNOTSUPP;
+		if (write && dev->ops->write)
+			ret = dev->ops->write(vcpu, dev, addr, len, data);
+		else if (!write && dev->ops->read)
+			ret = dev->ops->read(vcpu, dev, addr, len, data);
+		if (!ret)
+			return 0;
 	}
-	return NULL;
-}
-
-int fonda_io_read(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int len, void *data)
-{
-	struct fonda_io_bus *bus = bus_of(vcpu->vm, nr);
-	int i = bus_search(bus, addr + 1);
-	struct fonda_io_dev *dev;
-
-	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
-		return lapic_read(&vcpu->lapic, addr & ~PAGE_MASK, len, data);
-	while ((dev = next_device(bus, &i, addr, len)))
-		if (dev->ops->read && dev->base + dev->len >= addr + len &&
-		    !dev->ops->read(vcpu, dev, addr, len, data))
-			return 0;
-	return -EOPNOTSUPP;
-}
-
-int fonda_io_write(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int len,
-		   const void *data)
-{
-	struct fonda_io_bus *bus = bus_of(vcpu->vm, nr);
-	int i = bus_search(bus, addr + 1);
-	struct fonda_io_dev *dev;
-
-	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
-		return lapic_write(&vcpu->lapic, addr & ~PAGE_MASK, len, data);
-	while ((dev = next_device(bus, &i, addr, len)))
-		if (dev->ops->write && !dev->ops->write(vcpu, dev, addr, len, data))
-			return 0;
 	return -EOPNOTSUPP;
 }
 
@@ -120,6 +96,23 @@ static struct fonda_io_bus *bus_locked(struct fonda_vm *vm, enum fonda_bus nr)
 	return rcu_dereference_protected(vm->buses[nr], lockdep_is_held(&vm->slots_lock));
 }
 
+static void replace_bus(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_bus *old,
+			struct fonda_io_bus *new)
+{
+	gpa_t reach = 0;
+	int i;
+
+	for (i = 0; i < new->nr; i++) {
+		const struct fonda_io_dev *dev = new->range[i].dev;
+
+		reach = max_t(gpa_t, reach, dev->base + max(dev->len, 1u));
+		new->range[i].base = dev->base;
+		new->range[i].reach = reach;
+	}
+	rcu_assign_pointer(vm->buses[nr], new);
+	call_srcu(&vm->srcu, &old->rcu, bus_free);
+}
+
 int fonda_io_register(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *dev)
 {
 	struct fonda_io_bus *old = bus_locked(vm, nr), *new;
@@ -131,172 +124,110 @@ int fonda_io_register(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_de
 	if (!new)
 		return -ENOMEM;
 	at = bus_search(old, dev->base);
-	memcpy(new->dev, old->dev, at * sizeof(*new->dev));
-	new->dev[at] = dev;
-	memcpy(new->dev + at + 1, old->dev + at, (old->nr - at) * sizeof(*new->dev));
-	rcu_assign_pointer(vm->buses[nr], new);
-	call_srcu(&vm->srcu, &old->rcu, bus_free);
+	memcpy(new->range, old->range, at * sizeof(*new->range));
+	new->range[at].dev = dev;
+	memcpy(new->range + at + 1, old->range + at, (old->nr - at) * sizeof(*new->range));
+	replace_bus(vm, nr, old, new);
 	return 0;
 }
 
-/* It cannot fail: an array of pointers is small enough to wait for. */
+/* It cannot fail: an array of ranges is small enough to wait for. */
 void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *dev)
 {
 	struct fonda_io_bus *old = bus_locked(vm, nr), *new;
 	int at;
 
-	for (at = 0; at < old->nr && old->dev[at] != dev; at++)
+	for (at = 0; at < old->nr && old->range[at].dev != dev; at++)
 		;
 	if (at == old->nr)
 		return;
 	new = bus_alloc(old->nr - 1, GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
-	memcpy(new->dev, old->dev, at * sizeof(*new->dev));
-	memcpy(new->dev + at, old->dev + at + 1, (new->nr - at) * sizeof(*new->dev));
-	rcu_assign_pointer(vm->buses[nr], new);
-	call_srcu(&vm->srcu, &old->rcu, bus_free);
+	memcpy(new->range, old->range, at * sizeof(*new->range));
+	memcpy(new->range + at, old->range + at + 1, (new->nr - at) * sizeof(*new->range));
+	replace_bus(vm, nr, old, new);
 	fonda_vm_synchronize(vm);
-}
-
-/* -- ports ------------------------------------------------------------------ */
-
-static void set_io_result(struct fonda_vcpu *vcpu, int len, const void *data)
-{
-	/* A 32-bit result clears the upper half, as any 32-bit register write. */
-	if (len == 4)
-		vcpu->regs[FONDA_RAX] = *(const u32 *)data;
-	else
-		memcpy(&vcpu->regs[FONDA_RAX], data, len);
-}
-
-int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int len, bool in, int insn_len)
-{
-	struct kvm_run *run = vcpu->run;
-	u32 data = vcpu->regs[FONDA_RAX];
-
-	if (in) {
-		if (!fonda_io_read(vcpu, FONDA_BUS_PIO, port, len, &data)) {
-			set_io_result(vcpu, len, &data);
-			return fonda_skip_insn(vcpu, insn_len);
-		}
-	} else {
-		if (!fonda_io_write(vcpu, FONDA_BUS_PIO, port, len, &data) ||
-		    fonda_coalesced_write(vcpu, true, port, len, &data))
-			return fonda_skip_insn(vcpu, insn_len);
-		memcpy(vcpu->pio_data, &data, len);
-	}
-	run->exit_reason = KVM_EXIT_IO;
-	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
-	run->io.size = len;
-	run->io.port = port;
-	run->io.count = 1;
-	run->io.data_offset = FONDA_PIO_PAGE * PAGE_SIZE;
-	vcpu->pio = (struct fonda_pio){
-		.pending = true, .in = in, .len = len, .insn_len = insn_len, .rip = vcpu->rip };
-	return FONDA_EXIT_USER;
-}
-
-/*
- * User space has answered. If it moved RIP meanwhile (a reset, a debugger), the
- * instruction is not there to be finished any more.
- */
-int fonda_complete_pio(struct fonda_vcpu *vcpu)
-{
-	struct fonda_pio *pio = &vcpu->pio;
-
-	pio->pending = false;
-	if (vcpu->rip != pio->rip)
-		return FONDA_RESUME_GUEST;
-	if (pio->in)
-		set_io_result(vcpu, pio->len, vcpu->pio_data);
-	return fonda_skip_insn(vcpu, pio->insn_len);
 }
 
 /* -- the coalesced ring ----------------------------------------------------- */
 
-struct fonda_coalesced_zone {
-	struct list_head list;
-	gpa_t addr;
-	u32 size;
-	bool pio;
+struct coalesced_zone {
+	struct list_head link;		/* vm->coalesced_zones */
+	struct fonda_io_dev dev;
+	enum fonda_bus bus;
 };
 
 #define RING_ENTRIES \
 	((PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
-bool fonda_coalesced_write(struct fonda_vcpu *vcpu, bool pio, gpa_t addr, int len, const void *data)
+static int coalesced_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+			   const void *data)
 {
+	struct coalesced_zone *zone = container_of(dev, struct coalesced_zone, dev);
 	struct kvm_coalesced_mmio_ring *ring = vcpu->vm->ring;
-	struct fonda_coalesced_zone *zone;
 	struct kvm_coalesced_mmio *entry;
-	bool found = false;
+	int ret = -EOPNOTSUPP;
 	u32 last, next;
-
-	list_for_each_entry_srcu(zone, &vcpu->vm->coalesced_zones, list,
-				 srcu_read_lock_held(&vcpu->vm->srcu)) {
-		if (zone->pio == pio && addr >= zone->addr && len <= zone->size &&
-		    addr - zone->addr <= zone->size - len) {
-			found = true;
-			break;
-		}
-	}
-	if (!found)
-		return false;
 
 	spin_lock(&vcpu->vm->ring_lock);
 	/* The page is user space's to scribble on. */
 	last = READ_ONCE(ring->last);
 	next = (last + 1) % RING_ENTRIES;
 	/* Full: the exit makes user space drain it. */
-	if (last >= RING_ENTRIES || next == READ_ONCE(ring->first)) {
-		spin_unlock(&vcpu->vm->ring_lock);
-		return false;
+	if (dev->len && last < RING_ENTRIES && next != READ_ONCE(ring->first)) {
+		entry = &ring->coalesced_mmio[last];
+		entry->phys_addr = addr;
+		entry->len = len;
+		entry->pio = zone->bus == FONDA_BUS_PIO;
+		memset(entry->data, 0, sizeof(entry->data));
+		memcpy(entry->data, data, len);
+		/* The entry before the index that announces it. */
+		smp_store_release(&ring->last, next);
+		ret = 0;
 	}
-	entry = &ring->coalesced_mmio[last];
-	entry->phys_addr = addr;
-	entry->len = len;
-	entry->pio = pio;
-	memset(entry->data, 0, sizeof(entry->data));
-	memcpy(entry->data, data, len);
-	/* The entry before the index that announces it. */
-	smp_store_release(&ring->last, next);
 	spin_unlock(&vcpu->vm->ring_lock);
-	return true;
+	return ret;
 }
 
 long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
 {
+	static const struct fonda_io_ops ops = { .write = coalesced_write };
 	const struct kvm_coalesced_mmio_zone *req = arg;
-	struct fonda_coalesced_zone *zone;
+	struct coalesced_zone *zone;
+	int ret;
 
 	if (req->pio > 1)
 		return -EINVAL;
 	zone = kzalloc(sizeof(*zone), GFP_KERNEL_ACCOUNT);
 	if (!zone)
 		return -ENOMEM;
-	zone->addr = req->addr;
-	zone->size = req->size;
-	zone->pio = req->pio;
+	zone->dev = (struct fonda_io_dev){ .ops = &ops, .base = req->addr, .len = req->size };
+	zone->bus = req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
 	mutex_lock(&vm->slots_lock);
-	list_add_tail_rcu(&zone->list, &vm->coalesced_zones);
+	ret = fonda_io_register(vm, zone->bus, &zone->dev);
+	if (!ret)
+		list_add_tail(&zone->link, &vm->coalesced_zones);
 	mutex_unlock(&vm->slots_lock);
-	return 0;
+	if (ret)
+		kfree(zone);
+	return ret;
 }
 
-/* All zones within the range; none is no error. */
+/* All zones that cover the range; none is no error. */
 long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg)
 {
 	const struct kvm_coalesced_mmio_zone *req = arg;
-	struct fonda_coalesced_zone *zone, *next;
+	enum fonda_bus bus = req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
+	struct coalesced_zone *zone, *next;
 
 	if (req->pio > 1)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
-	list_for_each_entry_safe(zone, next, &vm->coalesced_zones, list) {
-		if (zone->pio != req->pio || zone->addr < req->addr ||
-		    zone->addr + zone->size > req->addr + req->size)
+	list_for_each_entry_safe(zone, next, &vm->coalesced_zones, link) {
+		if (zone->bus != bus || zone->dev.base > req->addr ||
+		    zone->dev.base + zone->dev.len < req->addr + req->size)
 			continue;
-		list_del_rcu(&zone->list);
-		fonda_vm_synchronize(vm);
+		list_del(&zone->link);
+		fonda_io_unregister(vm, bus, &zone->dev);
 		kfree(zone);
 	}
 	mutex_unlock(&vm->slots_lock);
@@ -305,10 +236,10 @@ long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg)
 
 void fonda_io_fini(struct fonda_vm *vm)
 {
-	struct fonda_coalesced_zone *zone, *next;
+	struct coalesced_zone *zone, *next;
 	int i;
 
-	list_for_each_entry_safe(zone, next, &vm->coalesced_zones, list)
+	list_for_each_entry_safe(zone, next, &vm->coalesced_zones, link)
 		kfree(zone);
 	for (i = 0; i < FONDA_NR_BUSES; i++)
 		kvfree(rcu_access_pointer(vm->buses[i]));

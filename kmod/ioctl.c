@@ -147,6 +147,11 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 			return -EINVAL;
 		vm->max_vcpu_id = arg;
 		return 0;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (arg & ~1ull)
+			return -EINVAL;
+		vm->exit_on_emulation_failure = arg;
+		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 	case KVM_CAP_DIRTY_LOG_RING:
 	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
@@ -189,6 +194,7 @@ static const u16 plain_caps[] = {
 	KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER, KVM_CAP_MSR_PLATFORM_INFO,
 	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXT_EMUL_CPUID, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
 	KVM_CAP_ENABLE_CAP,
+	KVM_CAP_EXIT_ON_EMULATION_FAILURE,
 };
 
 /* Those with another one that never changes. */
@@ -300,6 +306,7 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_SET_DEBUGREGS,		FIO_IN,    vcpu, fonda_vcpu_set_debugregs),
 	E(KVM_GET_VCPU_EVENTS,		FIO_OUT,   vcpu, fonda_vcpu_get_vcpu_events),
 	E(KVM_SET_VCPU_EVENTS,		FIO_IN,    vcpu, fonda_vcpu_set_vcpu_events),
+	E(KVM_TRANSLATE,		FIO_INOUT, vcpu, fonda_vcpu_translate),
 	E(KVM_GET_MP_STATE,		FIO_OUT,   vcpu, fonda_vcpu_get_mp_state),
 	E(KVM_SET_MP_STATE,		FIO_IN,    vcpu, fonda_vcpu_set_mp_state),
 	E(KVM_GET_LAPIC,		FIO_OUT,   vcpu, fonda_vcpu_get_lapic),

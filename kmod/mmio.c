@@ -25,36 +25,37 @@ static struct fonda_vcpu *vcpu_of(struct emulate_ctxt *c)
 
 /* -- the machine that the engine sees --------------------------------------- */
 
-static unsigned int op_cpl(struct emulate_ctxt *c)
+static bool at_cpl(struct fonda_vcpu *vcpu, unsigned int cpl)
 {
-	return fonda_backend->read_reg(vcpu_of(c), FONDA_REG_CPL);
+	return fonda_backend->read_reg(vcpu, FONDA_REG_CPL) == cpl;
 }
 
-static void op_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
+void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
 {
 	fonda_backend->get_segment(vcpu_of(c), seg, s);
 }
 
 /*
- * Code or tables that could not be had: not now (in this context, or because
- * another processor keeps changing them), a signal, or they are not in memory.
+ * Of an access to memory in the engine's terms. What could not be had: not now
+ * (in this context, or because another processor keeps changing the tables), a
+ * signal, or it is not there any more.
  */
-static int unreachable_result(struct fonda_vcpu *vcpu, int ret)
+static int result(struct fonda_vcpu *vcpu, int ret)
 {
+	if (likely(!ret))
+		return EMULATE_OK;
 	if (ret == -EAGAIN && !vcpu->atomic)
 		return EMULATE_RETRY;
-	if (ret != -EAGAIN && ret != -EINTR)
-		return EMULATE_UNSUPPORTED;
 	vcpu->io.error = ret;
-	return EMULATE_NEED_SLEEP;
+	return ret == -EAGAIN || ret == -EINTR ? EMULATE_NEED_SLEEP : EMULATE_UNSUPPORTED;
 }
 
-static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
+int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
 {
 	struct fonda_vcpu *vcpu = vcpu_of(c);
-	struct fonda_io *io = &vcpu->io;
+	const struct fonda_io *io = &vcpu->io;
 	struct fonda_paging p;
-	u32 error;
+	struct fonda_walk w;
 	gva_t rip;
 	int ret;
 
@@ -62,161 +63,129 @@ static int op_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gp
 	 * The processor has translated this address for the same access before
 	 * it exited. Strings have two operands, which may look alike.
 	 */
-	if (likely(!(c->insn.flags & EMUL_STRING) && io->gpa != FONDA_INVALID_GPA &&
-		   !((gva ^ io->gpa) & ~PAGE_MASK) && !(access & ~io->access))) {
+	if (!(c->insn.flags & EMUL_STRING) && io->gpa != FONDA_INVALID_GPA &&
+	    !((gva ^ io->gpa) & ~PAGE_MASK) && !(access & ~io->access)) {
 		*gpa = io->gpa;
 		return EMULATE_OK;
 	}
 
 	fonda_backend->get_code(vcpu, &p, &rip);
-	if (op_cpl(c) == 3)
+	if (at_cpl(vcpu, 3))
 		access |= FONDA_ACCESS_USER;
-	ret = fonda_walk(vcpu, &p, gva, access, gpa, &error);
-	if (likely(!ret))
-		return EMULATE_OK;
+	ret = fonda_walk_guest(vcpu, &p, gva, access, &w);
+	*gpa = w.gpa;
 	if (ret == FONDA_WALK_FAULT) {
 		c->fault = (struct emulate_fault){
 			.vector = X86_TRAP_PF, .has_error = true,
-			.error = error, .address = gva };
+			.error = w.error, .address = gva };
 		return EMULATE_FAULT;
 	}
-	return unreachable_result(vcpu, ret);
+	/* The guest's tables are where there is no memory. */
+	return ret == -EFAULT ? EMULATE_UNSUPPORTED : result(vcpu, ret);
 }
 
-static bool op_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
+bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
 {
 	const struct fonda_memslot *slot = fonda_vcpu_slot(vcpu_of(c), gpa >> PAGE_SHIFT);
 
 	return slot && !(write && (slot->flags & KVM_MEM_READONLY));
 }
 
+/* The exit is filled in: @answer is where the @len bytes at @source go, if any. */
+static int ask(struct fonda_vcpu *vcpu, void *source, void *answer, int len)
+{
+	vcpu->io.asked = true;
+	vcpu->io.source = source;
+	vcpu->io.answer = answer;
+	vcpu->io.answer_len = len;
+	return EMULATE_NEED_USER;
+}
+
 /*
- * An access that goes past memory: the one that exited is known to, so that
- * the slots need not be searched again. (Of a read-modify-write instruction on
- * read-only memory only the write exited.)
+ * The access that exited is known to go past memory, so that the slots need not
+ * be searched again. (Of a read-modify-write instruction on read-only memory only
+ * the write exited.)
  */
-static bool is_mmio(struct emulate_ctxt *c, gpa_t gpa, bool write)
+int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write)
 {
-	const struct fonda_io *io = &vcpu_of(c)->io;
-
-	return (gpa == io->gpa && write == (io->access == FONDA_ACCESS_WRITE)) ||
-	       !op_is_ram(c, gpa, write);
-}
-
-/* The result of an access to memory in the engine's terms. */
-static int memory_result(struct fonda_vcpu *vcpu, int ret)
-{
-	if (likely(!ret))
-		return EMULATE_OK;
-	vcpu->io.error = ret;
-	return ret == -EAGAIN || ret == -EINTR ? EMULATE_NEED_SLEEP : EMULATE_UNSUPPORTED;
-}
-
-static int ask_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, int len, bool write)
-{
+	struct fonda_vcpu *vcpu = vcpu_of(c);
 	struct kvm_run *run = vcpu->run;
 
+	if ((gpa != vcpu->io.gpa || write != (vcpu->io.access == FONDA_ACCESS_WRITE)) &&
+	    fonda_emulate_is_ram(c, gpa, write))
+		return result(vcpu, write ? fonda_write_guest(vcpu, gpa, data, len) :
+					    fonda_read_guest(vcpu, gpa, data, len));
+	if (unlikely(len > 8)) {
+		/* The slot was deleted while user space had the instruction. */
+		if (!write)
+			memset(data, 0xff, len);
+		return EMULATE_OK;
+	}
+	if (!fonda_io_access(vcpu, FONDA_BUS_MMIO, gpa, len, data, write))
+		return EMULATE_OK;
 	run->exit_reason = KVM_EXIT_MMIO;
 	run->mmio.phys_addr = gpa;
 	run->mmio.len = len;
 	run->mmio.is_write = write;
-	vcpu->io.asked = true;
-	return EMULATE_NEED_USER;
+	if (write)
+		memcpy(run->mmio.data, data, len);
+	return ask(vcpu, run->mmio.data, write ? NULL : data, len);
 }
 
-static int op_read(struct emulate_ctxt *c, gpa_t gpa, void *data, int len)
+/* Data is, or will be, in the page for it, which is user space's to scribble on. */
+static int ask_port(struct fonda_vcpu *vcpu, bool in, u16 port, int size, int count)
 {
-	struct fonda_vcpu *vcpu = vcpu_of(c);
-
-	if (!is_mmio(c, gpa, false))
-		return memory_result(vcpu, fonda_read_guest(vcpu, gpa, data, len));
-	if (unlikely(len > 8)) {
-		/* The slot was deleted while user space had the instruction. */
-		memset(data, 0xff, len);
-		return EMULATE_OK;
-	}
-	if (!fonda_io_read(vcpu, FONDA_BUS_MMIO, gpa, len, data))
-		return EMULATE_OK;
-	vcpu->io.answer = data;
-	vcpu->io.answer_len = len;
-	return ask_mmio(vcpu, gpa, len, false);
-}
-
-static int op_write(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len)
-{
-	struct fonda_vcpu *vcpu = vcpu_of(c);
-
-	if (!is_mmio(c, gpa, true))
-		return memory_result(vcpu, fonda_write_guest(vcpu, gpa, data, len));
-	if (unlikely(len > 8))
-		return EMULATE_OK;
-	if (!fonda_io_write(vcpu, FONDA_BUS_MMIO, gpa, len, data) ||
-	    fonda_coalesced_write(vcpu, false, gpa, len, data))
-		return EMULATE_OK;
-	memcpy(vcpu->run->mmio.data, data, len);
-	vcpu->io.answer = NULL;
-	return ask_mmio(vcpu, gpa, len, true);
-}
-
-/* One element; the page of data is user space's to scribble on. */
-static int port_element(struct fonda_vcpu *vcpu, bool in, u16 port, int size, u8 *data)
-{
-	u32 val = 0;
-	int ret;
-
-	if (in) {
-		ret = fonda_io_read(vcpu, FONDA_BUS_PIO, port, size, &val);
-		if (!ret)
-			memcpy(data, &val, size);
-		return ret;
-	}
-	memcpy(&val, data, size);
-	ret = fonda_io_write(vcpu, FONDA_BUS_PIO, port, size, &val);
-	return ret && !fonda_coalesced_write(vcpu, true, port, size, &val) ? ret : 0;
-}
-
-static int op_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
-{
-	struct fonda_vcpu *vcpu = vcpu_of(c);
 	struct kvm_run *run = vcpu->run;
-	int i;
 
-	for (i = 0; i < count; i++) {
-		if (port_element(vcpu, in, port, size, vcpu->pio_data + i * size))
-			break;
-	}
-	if (i) {
-		c->count = i;
-		return EMULATE_OK;
-	}
 	run->exit_reason = KVM_EXIT_IO;
 	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
 	run->io.size = size;
 	run->io.port = port;
 	run->io.count = count;
 	run->io.data_offset = FONDA_PIO_PAGE * PAGE_SIZE;
-	/* Data stays in that page, where the engine looks for it. */
-	vcpu->io.answer = NULL;
-	vcpu->io.asked = true;
-	return EMULATE_NEED_USER;
+	return ask(vcpu, vcpu->pio_data, NULL, size);
 }
 
-static const struct emulate_ops ops = {
-	.cpl		= op_cpl,
-	.segment	= op_segment,
-	.translate	= op_translate,
-	.is_ram		= op_is_ram,
-	.read		= op_read,
-	.write		= op_write,
-	.pio		= op_pio,
-};
+int fonda_emulate_port(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(c);
+	u32 val = 0;
+	int i;
+
+	for (i = 0; i < count; i++) {
+		void *element = vcpu->pio_data + i * size;
+
+		memcpy(&val, element, size);
+		if (fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &val, !in))
+			break;
+		if (in)
+			memcpy(element, &val, size);
+	}
+	if (!i)
+		return ask_port(vcpu, in, port, size, count);
+	c->count = i;
+	return EMULATE_OK;
+}
+
+/* Inside a section the processor has them. */
+int fonda_emulate_vector(struct emulate_ctxt *c, int reg, void *data, int len, bool write)
+{
+	struct fonda_vcpu *vcpu = vcpu_of(c);
+
+	if (vcpu->atomic)
+		return result(vcpu, -EAGAIN);
+	if (!fonda_fpu_vector(vcpu, reg, data, len, write))
+		return EMULATE_UNSUPPORTED;
+	return EMULATE_OK;
+}
 
 /* -- one instruction -------------------------------------------------------- */
 
 /*
  * KVM_EXIT_INTERNAL_ERROR with the bytes of the instruction, so that it is
- * found and added. A program of the guest must not end its machine: it gets an
- * #UD.
+ * found and added. A program of the guest must not end its machine, unless user
+ * space wants to know of that, too (KVM_CAP_EXIT_ON_EMULATION_FAILURE): it gets
+ * an #UD, as the kernel does if user space goes on.
  */
 static int fail(struct fonda_vcpu *vcpu)
 {
@@ -225,9 +194,10 @@ static int fail(struct fonda_vcpu *vcpu)
 
 	if (io->error)
 		return io->error;
-	if (op_cpl(&io->ctxt) == 3) {
+	if (!vcpu->vm->exit_on_emulation_failure) {
 		fonda_queue_exception(vcpu, X86_TRAP_UD);
-		return FONDA_RESUME_GUEST;
+		if (!at_cpl(vcpu, 0))
+			return FONDA_RESUME_GUEST;
 	}
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
@@ -285,13 +255,15 @@ static bool must_yield(struct fonda_vcpu *vcpu, int repetitions)
 	       fonda_immediate_exit(vcpu->run);
 }
 
-static __always_inline int finish_move(struct fonda_vcpu *vcpu)
+/* The end of a MOV, IN or OUT that is not the engine's. */
+static __always_inline int finish(struct fonda_vcpu *vcpu, const void *data)
 {
-	struct emulate_ctxt *c = &vcpu->io.ctxt;
+	const struct fonda_io *io = &vcpu->io;
 
-	if (!(c->insn.flags & EMUL_WRITE))
-		fonda_emulate_load(c, c->value);
-	return fonda_skip_insn(vcpu, c->insn.len);
+	if (io->reg_bytes)
+		fonda_load_gpr(vcpu->regs, io->reg, io->reg_bytes,
+			       *(const u64 *)data & (~0ULL >> (64 - 8 * io->answer_len)));
+	return fonda_skip_insn(vcpu, io->insn_len);
 }
 
 static int execute(struct fonda_vcpu *vcpu)
@@ -301,16 +273,16 @@ static int execute(struct fonda_vcpu *vcpu)
 	enum emulate_result r;
 	int n = 0;
 
+	c->rflags = vcpu->rflags;
 	do {
-		c->rflags = vcpu->rflags;
 		r = fonda_emulate(c);
 	} while (r == EMULATE_AGAIN && !must_yield(vcpu, ++n));
 
 	io->active = r == EMULATE_NEED_USER || r == EMULATE_NEED_SLEEP;
-	if (r == EMULATE_DONE) {
+	if (r == EMULATE_DONE || r == EMULATE_AGAIN)
 		vcpu->rflags = c->rflags;
+	if (r == EMULATE_DONE)
 		return fonda_skip_insn(vcpu, c->insn.len);
-	}
 	/* Each repetition is a step of its own. */
 	if (r == EMULATE_AGAIN)
 		return vcpu->rflags & X86_EFLAGS_TF ? fonda_skip_insn(vcpu, 0) :
@@ -330,7 +302,9 @@ static __always_inline int decode(struct fonda_vcpu *vcpu, const struct fonda_pa
 	nr = fonda_fetch_code(vcpu, p, rip, code);
 	if (unlikely(nr < 0)) {
 		io->code_len = 0;
-		return nr == -ENOENT ? EMULATE_RETRY : unreachable_result(vcpu, nr);
+		if (nr == -ENOENT)
+			return EMULATE_RETRY;
+		return nr == -EFAULT ? EMULATE_UNSUPPORTED : result(vcpu, nr);
 	}
 	/* The same bytes mean the same. */
 	if (likely(nr == io->code_len && bits == io->code_bits &&
@@ -348,16 +322,19 @@ static __always_inline int decode(struct fonda_vcpu *vcpu, const struct fonda_pa
 
 /*
  * Most of MMIO: a MOV whose operand is all where the processor has found it. At
- * the beginning of a page that may be the second half of one across pages.
+ * the beginning of a page that may be the second half of one across pages; with AC it
+ * may be unaligned.
  */
-static __always_inline bool is_plain_mov(const struct fonda_io *io, int bits)
+static __always_inline bool is_plain_mov(const struct fonda_vcpu *vcpu, int bits)
 {
+	const struct fonda_io *io = &vcpu->io;
 	const struct fonda_insn *insn = &io->ctxt.insn;
 	u32 access = insn->flags & EMUL_WRITE ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ;
 	u32 offset = offset_in_page(io->gpa);
 
 	if (!(insn->flags & EMUL_MOV) || access != io->access ||
-	    offset + insn->mem_bytes > PAGE_SIZE || io->gpa == FONDA_INVALID_GPA)
+	    offset + insn->mem_bytes > PAGE_SIZE || io->gpa == FONDA_INVALID_GPA ||
+	    vcpu->rflags & X86_EFLAGS_AC)
 		return false;
 	return offset || (bits == 64 && insn->seg < FONDA_SEG_FS &&
 			  !offset_in_page(fonda_emulate_address(&io->ctxt)));
@@ -366,18 +343,17 @@ static __always_inline bool is_plain_mov(const struct fonda_io *io, int bits)
 static __always_inline int move(struct fonda_vcpu *vcpu)
 {
 	struct fonda_io *io = &vcpu->io;
-	struct emulate_ctxt *c = &io->ctxt;
-	int r;
+	const struct fonda_insn *insn = &io->ctxt.insn;
+	bool write = insn->flags & EMUL_WRITE;
+	u64 val = write ? fonda_emulate_operand(&io->ctxt) : 0;
 
-	io->moving = true;
-	c->value = 0;
-	if (c->insn.flags & EMUL_WRITE) {
-		c->value = fonda_emulate_operand(c);
-		r = op_write(c, io->gpa, &c->value, c->insn.mem_bytes);
-	} else {
-		r = op_read(c, io->gpa, &c->value, c->insn.mem_bytes);
-	}
-	return r == EMULATE_OK ? finish_move(vcpu) : FONDA_EXIT_USER;
+	io->reg = insn->reg;
+	io->reg_bytes = write ? 0 : insn->op_bytes;
+	io->insn_len = insn->len;
+	io->answer_len = insn->mem_bytes;
+	if (fonda_emulate_access(&io->ctxt, io->gpa, &val, insn->mem_bytes, write))
+		return FONDA_EXIT_USER;
+	return finish(vcpu, &val);
 }
 
 /* What the engine wants to know of the vCPU. */
@@ -385,38 +361,43 @@ static void fill(struct fonda_vcpu *vcpu, const struct fonda_paging *p, int bits
 {
 	struct emulate_ctxt *c = &vcpu->io.ctxt;
 
-	c->ops = &ops;
 	c->mode = bits == 64 ? EMULATE_LONG : !(p->cr0 & X86_CR0_PE) ? EMULATE_REAL :
 		  vcpu->rflags & X86_EFLAGS_VM ? EMULATE_V86 : EMULATE_PROTECTED;
 	c->va_bits = p->cr4 & X86_CR4_LA57 ? 57 : 48;
+	c->check_alignment = vcpu->rflags & X86_EFLAGS_AC && p->cr0 & X86_CR0_AM &&
+			     at_cpl(vcpu, 3);
 	c->pio_data = vcpu->pio_data;
 	fonda_emulate_begin(c);
 }
 
 /*
  * @gpa, @access: what exited, or FONDA_INVALID_GPA when that was not the operand;
- * @flags: EMUL_* that the instruction must have.
+ * @port: EMUL_* of the port instruction that exited, with operands of @size; 0: none did.
  */
-static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, u32 flags)
+static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access,
+				   u32 port, int size)
 {
 	struct fonda_io *io = &vcpu->io;
+	const struct fonda_insn *insn = &io->ctxt.insn;
+	u32 port_flags = port ? EMUL_PORT | EMUL_READ | EMUL_WRITE : EMUL_PORT;
 	struct fonda_paging p;
 	gva_t rip;
 	int bits, r;
 
+	io->error = 0;
 	/* What had to sleep in the middle of an instruction goes on there. */
 	if (unlikely(io->active && io->rip == vcpu->rip))
 		return execute(vcpu);
 
+	io->active = false;
 	io->gpa = gpa;
 	io->access = access;
 	io->rip = vcpu->rip;
-	io->error = 0;
 	io->ctxt.gpr = vcpu->regs;
 	io->ctxt.rip = vcpu->rip;
 	bits = fonda_backend->get_code(vcpu, &p, &rip);
 	r = decode(vcpu, &p, rip, bits);
-	if (likely(r == EMULATE_OK && is_plain_mov(io, bits)))
+	if (likely(r == EMULATE_OK && is_plain_mov(vcpu, bits)))
 		return move(vcpu);
 
 	/* Code where there is no memory, if only its second half. */
@@ -425,44 +406,60 @@ static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 acces
 	if (r != EMULATE_OK)
 		return leave(vcpu, r);
 	/* Another processor has changed the code: execute what is there. */
-	if ((io->ctxt.insn.flags & flags) != flags)
+	if ((insn->flags & port_flags) != port || (port && insn->op_bytes != size))
 		return FONDA_RESUME_GUEST;
 	fill(vcpu, &p, bits);
-	io->moving = false;
 	return execute(vcpu);
 }
 
 int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 {
-	return emulate(vcpu, gpa, access, 0);
+	return emulate(vcpu, gpa, access, 0, 0);
 }
 
-int fonda_emulate_string_pio(struct fonda_vcpu *vcpu)
+int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size, bool in)
 {
-	return emulate(vcpu, FONDA_INVALID_GPA, FONDA_ACCESS_READ, EMUL_PORT);
+	return emulate(vcpu, FONDA_INVALID_GPA, FONDA_ACCESS_READ,
+		       EMUL_PORT | (in ? EMUL_WRITE : EMUL_READ), size);
+}
+
+int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len)
+{
+	struct fonda_io *io = &vcpu->io;
+	u64 data = in ? 0 : vcpu->regs[FONDA_RAX];
+
+	io->active = false;
+	io->rip = vcpu->rip;
+	io->reg = FONDA_RAX;
+	io->reg_bytes = in ? size : 0;
+	io->insn_len = insn_len;
+	io->answer_len = size;
+	if (!fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &data, !in))
+		return finish(vcpu, &data);
+	if (!in)
+		*(u32 *)vcpu->pio_data = data;
+	ask_port(vcpu, in, port, size, 1);
+	return FONDA_EXIT_USER;
 }
 
 int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 {
 	struct fonda_io *io = &vcpu->io;
 
-	if (vcpu->pio.pending)
-		return fonda_complete_pio(vcpu);
 	if (unlikely(vcpu->msr_exit.pending))
 		return fonda_complete_msr(vcpu);
 	if (likely(!io->asked))
 		return FONDA_RESUME_GUEST;
-
 	io->asked = false;
 	/* A reset or a debugger has put the guest elsewhere meanwhile. */
 	if (vcpu->rip != io->rip) {
 		io->active = false;
 		return FONDA_RESUME_GUEST;
 	}
+	if (likely(!io->active))
+		return finish(vcpu, io->source);
 	if (io->answer)
-		memcpy(io->answer, vcpu->run->mmio.data, io->answer_len);
-	if (likely(io->moving))
-		return finish_move(vcpu);
+		memcpy(io->answer, io->source, io->answer_len);
 	fonda_emulate_answered(&io->ctxt);
 	return execute(vcpu);
 }
@@ -471,6 +468,5 @@ void fonda_io_cancel(struct fonda_vcpu *vcpu)
 {
 	vcpu->io.active = false;
 	vcpu->io.asked = false;
-	vcpu->pio.pending = false;
 	vcpu->msr_exit.pending = false;
 }

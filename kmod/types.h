@@ -55,6 +55,5 @@ struct fonda_segment {
 #define FONDA_ACCESS_WRITE	(1u << 0)
 #define FONDA_ACCESS_FETCH	(1u << 1)
 #define FONDA_ACCESS_USER	(1u << 2)	/* CPL 3 */
-#define FONDA_ACCESS_IMPLICIT	(1u << 3)	/* descriptor tables, TSS: CPL 0 whatever CPL is */
 
 #endif

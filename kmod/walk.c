@@ -23,22 +23,18 @@ enum format { LEGACY, PAE, LONG };
 
 struct walk {
 	const struct fonda_paging *p;
+	struct fonda_walk *found;
 	enum format format;
 	int level;		/* of the entry: 1 is the last */
+	int index_bits;		/* of the address at each level */
 	int entry_bytes;
-	struct fonda_walk_path path;
 	u64 rights;		/* PTE_W, PTE_U, PTE_NX of all of them */
 };
-
-static int index_bits(const struct walk *w)
-{
-	return w->format == LEGACY ? 10 : 9;
-}
 
 /* The lowest bit of the address that the table of this level translates. */
 static int level_shift(const struct walk *w)
 {
-	return 12 + (w->level - 1) * index_bits(w);
+	return 12 + (w->level - 1) * w->index_bits;
 }
 
 /* The PDPTEs of PAE have no rights and no A bit, only an address. */
@@ -49,18 +45,11 @@ static bool is_pae_pdpte(const struct walk *w, int level)
 
 static bool is_leaf(const struct walk *w, u64 entry)
 {
-	if (w->level == 1)
-		return true;
-	if (!(entry & PTE_PS))
-		return false;
-	switch (w->format) {
-	case LEGACY:
+	if (w->level == 1 || !(entry & PTE_PS))
+		return w->level == 1;
+	if (w->format == LEGACY)
 		return w->p->cr4 & X86_CR4_PSE;
-	case PAE:
-		return w->level == 2;
-	default:
-		return w->level == 2 || (w->level == 3 && w->p->gb_pages);
-	}
+	return w->level == 2 || (w->format == LONG && w->level == 3 && w->p->gb_pages);
 }
 
 /* Bits of an entry that must be zero. */
@@ -96,33 +85,32 @@ static u64 reserved_bits(const struct walk *w, bool leaf)
 
 static bool allowed(const struct walk *w, u32 access)
 {
-	bool user = (access & (FONDA_ACCESS_USER | FONDA_ACCESS_IMPLICIT)) == FONDA_ACCESS_USER;
-	bool user_page = w->rights & PTE_U;
+	bool user = access & FONDA_ACCESS_USER, user_page = w->rights & PTE_U;
 	u64 cr4 = w->p->cr4;
 
 	if (user && !user_page)
 		return false;
 	if (access & FONDA_ACCESS_FETCH)
 		return !(w->rights & PTE_NX) && (user || !user_page || !(cr4 & X86_CR4_SMEP));
-	if (!user && user_page && (cr4 & X86_CR4_SMAP) &&
-	    ((access & FONDA_ACCESS_IMPLICIT) || !(w->p->rflags & X86_EFLAGS_AC)))
+	if (!user && user_page && (cr4 & X86_CR4_SMAP) && !(w->p->rflags & X86_EFLAGS_AC))
 		return false;
 	if ((access & FONDA_ACCESS_WRITE) && !(w->rights & PTE_W))
 		return !user && !(w->p->cr0 & X86_CR0_WP);
 	return true;
 }
 
-static u32 error_code(const struct walk *w, u32 access, u32 error)
+static int page_fault(const struct walk *w, u32 access, u32 error)
 {
+	bool nx = w->format != LEGACY && (w->p->efer & FONDA_EFER_NXE);
+
 	if (access & FONDA_ACCESS_WRITE)
 		error |= FONDA_PF_WRITE;
-	if ((access & (FONDA_ACCESS_USER | FONDA_ACCESS_IMPLICIT)) == FONDA_ACCESS_USER)
+	if (access & FONDA_ACCESS_USER)
 		error |= FONDA_PF_USER;
-	if ((access & FONDA_ACCESS_FETCH) &&
-	    ((w->p->cr4 & X86_CR4_SMEP) ||
-	     (w->format != LEGACY && (w->p->efer & FONDA_EFER_NXE))))
+	if ((access & FONDA_ACCESS_FETCH) && (nx || (w->p->cr4 & X86_CR4_SMEP)))
 		error |= FONDA_PF_FETCH;
-	return error;
+	w->found->error = error;
+	return FONDA_WALK_FAULT;
 }
 
 static gpa_t leaf_address(const struct walk *w, u64 entry, gva_t gva)
@@ -138,70 +126,45 @@ static gpa_t leaf_address(const struct walk *w, u64 entry, gva_t gva)
 /* Accessed in every entry that has it, dirty in the last one. */
 static int set_accessed(struct fonda_vcpu *vcpu, const struct walk *w, bool write)
 {
-	const struct fonda_walk_path *path = &w->path;
-	int i, ret, level = w->level + path->nr - 1;
+	const struct fonda_walk *found = w->found;
+	int i, ret, level = w->level + found->nr - 1;
 
-	for (i = 0; i < path->nr; i++, level--) {
-		u64 bits = PTE_A;
+	for (i = 0; i < found->nr; i++, level--) {
+		u64 bits = write && i == found->nr - 1 ? PTE_A | PTE_D : PTE_A;
 
-		if (write && i == path->nr - 1)
-			bits |= PTE_D;
-		if (is_pae_pdpte(w, level) || (path->entry[i] & bits) == bits)
+		if (is_pae_pdpte(w, level) || (found->entry[i] & bits) == bits)
 			continue;
-		ret = fonda_walk_cmpxchg(vcpu, path->where[i], path->entry[i],
-					 path->entry[i] | bits, w->entry_bytes);
+		ret = fonda_walk_cmpxchg(vcpu, found->where[i], found->entry[i],
+					 found->entry[i] | bits, w->entry_bytes);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-static void begin(struct walk *w, const struct fonda_paging *p)
-{
-	w->p = p;
-	w->path.nr = 0;
-	w->rights = PTE_W | PTE_U;
-	w->entry_bytes = 8;
-	if (p->efer & FONDA_EFER_LMA) {
-		w->format = LONG;
-		w->level = p->cr4 & X86_CR4_LA57 ? 5 : 4;
-	} else if (p->cr4 & X86_CR4_PAE) {
-		w->format = PAE;
-		w->level = 3;
-	} else {
-		w->format = LEGACY;
-		w->level = 2;
-		w->entry_bytes = 4;
-	}
-}
-
 /* One walk; as fonda_walk(), or -ESTALE when the tables changed under it. */
-static int walk_once(struct fonda_vcpu *vcpu, struct walk *w, gva_t gva,
-		     u32 access, gpa_t *gpa, u32 *error)
+static int walk_once(struct fonda_vcpu *vcpu, struct walk *w, gva_t gva, u32 access)
 {
-	gpa_t table = w->p->cr3 & GENMASK_ULL(51, w->format == PAE ? 5 : 12);
-	struct fonda_walk_path *path = &w->path;
+	gpa_t table = w->p->cr3 & GENMASK_ULL(51, w->format == PAE ? 5 : 12), where;
 	u64 entry, index;
 	bool leaf;
 	int ret;
 
 	for (;; w->level--) {
-		index = gva >> level_shift(w) & ((1 << index_bits(w)) - 1);
-		path->where[path->nr] = table + index * w->entry_bytes;
+		index = gva >> level_shift(w) & ((1 << w->index_bits) - 1);
+		where = table + index * w->entry_bytes;
 		entry = 0;
-		ret = fonda_walk_read(vcpu, path->where[path->nr], &entry, w->entry_bytes);
+		ret = fonda_walk_read(vcpu, where, &entry, w->entry_bytes);
 		if (ret)
 			return ret;
-		path->entry[path->nr++] = entry;
+		w->found->where[w->found->nr] = where;
+		w->found->entry[w->found->nr++] = entry;
 
-		*error = error_code(w, access, 0);
 		if (!(entry & PTE_P))
-			return FONDA_WALK_FAULT;
+			return page_fault(w, access, 0);
 		leaf = is_leaf(w, entry);
-		if (entry & reserved_bits(w, leaf)) {
-			*error |= FONDA_PF_PRESENT | FONDA_PF_RSVD;
-			return FONDA_WALK_FAULT;
-		}
+		if (entry & reserved_bits(w, leaf))
+			return page_fault(w, access, FONDA_PF_PRESENT | FONDA_PF_RSVD);
 		if (!is_pae_pdpte(w, w->level)) {
 			w->rights &= entry | ~(PTE_W | PTE_U);
 			w->rights |= entry & PTE_NX;
@@ -211,39 +174,36 @@ static int walk_once(struct fonda_vcpu *vcpu, struct walk *w, gva_t gva,
 		table = entry & GENMASK_ULL(51, 12);
 	}
 
-	if (!allowed(w, access)) {
-		*error |= FONDA_PF_PRESENT;
-		return FONDA_WALK_FAULT;
-	}
-	*gpa = leaf_address(w, entry, gva);
+	if (!allowed(w, access))
+		return page_fault(w, access, FONDA_PF_PRESENT);
+	w->found->gpa = leaf_address(w, entry, gva);
 	return set_accessed(vcpu, w, access & FONDA_ACCESS_WRITE);
 }
 
-int fonda_walk_path(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
-		    u32 access, gpa_t *gpa, u32 *error, struct fonda_walk_path *path)
+int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+	       u32 access, struct fonda_walk *found)
 {
-	struct walk w = { .path.nr = 0 };
+	bool lma = p->efer & FONDA_EFER_LMA, pae = p->cr4 & X86_CR4_PAE;
 	int i, ret = 0;
 
-	if (!(p->efer & FONDA_EFER_LMA))
+	if (!lma)
 		gva = (u32)gva;
-	*gpa = gva;
+	found->gpa = gva;
+	found->nr = 0;
 	for (i = 0; p->cr0 & X86_CR0_PG; i++) {
-		begin(&w, p);
-		ret = walk_once(vcpu, &w, gva, access, gpa, error);
+		struct walk w = {
+			.p = p, .found = found, .rights = PTE_W | PTE_U,
+			.format = lma ? LONG : pae ? PAE : LEGACY,
+			.level = lma ? (p->cr4 & X86_CR4_LA57 ? 5 : 4) : pae ? 3 : 2,
+			.index_bits = lma || pae ? 9 : 10, .entry_bytes = lma || pae ? 8 : 4,
+		};
+
+		found->nr = 0;
+		ret = walk_once(vcpu, &w, gva, access);
 		if (ret != -ESTALE)
 			break;
 		if (i == MAX_RESTARTS)
 			return -EAGAIN;
 	}
-	*path = w.path;
 	return ret;
-}
-
-int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
-	       u32 access, gpa_t *gpa, u32 *error)
-{
-	struct fonda_walk_path path;
-
-	return fonda_walk_path(vcpu, p, gva, access, gpa, error, &path);
 }

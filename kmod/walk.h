@@ -2,7 +2,7 @@
 /*
  * The guest's own page tables: from a linear address to a guest physical one,
  * as the processor would find it. Pure; what it reads goes through the two
- * functions at the end, which mmio.c (and a unit test) defines.
+ * functions at the end, which fetch.c (and a unit test) defines.
  */
 #ifndef FONDA_WALK_H
 #define FONDA_WALK_H
@@ -16,7 +16,7 @@
 #define FONDA_EFER_LMA	(1u << 10)
 #define FONDA_EFER_NXE	(1u << 11)
 
-/* The registers that a translation depends on. */
+/* What a translation depends on: registers, and what CPUID says. */
 struct fonda_paging {
 	u64 cr0, cr3, cr4, efer;
 	u64 rflags;		/* AC suspends SMAP */
@@ -33,26 +33,28 @@ struct fonda_paging {
 
 #define FONDA_WALK_FAULT	1
 
-/*
- * Translate @gva for @access (FONDA_ACCESS_*), checking every right and setting
- * accessed and dirty bits. 0; FONDA_WALK_FAULT: the guest gets a #PF with
- * *@error; -EAGAIN: another processor keeps changing the tables, or a table
- * must not be touched in this context; -EINTR; -EFAULT: a table is not in memory.
- * Protection keys and supervisor shadow stacks are not offered to guests.
- */
-int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
-	       u32 access, gpa_t *gpa, u32 *error);
-
-/* The entries that a walk has passed, root first, as it found them. */
-struct fonda_walk_path {
+/* What a walk finds: and the entries that it has passed, root first. */
+struct fonda_walk {
+	gpa_t gpa;
+	u32 error;		/* of the #PF */
 	int nr;
 	gpa_t where[5];
 	u64 entry[5];
 };
 
-/* The same, and tells the way. */
-int fonda_walk_path(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
-		    u32 access, gpa_t *gpa, u32 *error, struct fonda_walk_path *path);
+/*
+ * Translate @gva for @access (FONDA_ACCESS_*), checking every right and setting
+ * accessed and dirty bits. 0; FONDA_WALK_FAULT: the guest gets a #PF; -EAGAIN:
+ * another processor keeps changing the tables, or a table must not be touched in
+ * this context; -EINTR; -EFAULT: a table is not in memory. Protection keys and
+ * supervisor shadow stacks are not offered to guests.
+ */
+int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+	       u32 access, struct fonda_walk *w);
+
+/* fetch.c: the same for the vCPU as it is; fills in what CPUID says. */
+int fonda_walk_guest(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t gva,
+		     u32 access, struct fonda_walk *w);
 
 /* @len is 4 or 8. 0, -EAGAIN, -EINTR or -EFAULT as above. */
 int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len);

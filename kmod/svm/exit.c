@@ -29,8 +29,7 @@ int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
 
 	*p = (struct fonda_paging){
 		.cr0 = vmcb->cr0, .cr3 = vmcb->cr3, .cr4 = vmcb->cr4, .efer = vmcb->efer,
-		.rflags = vmcb->rflags, .phys_bits = vcpu->cpuid.phys_bits,
-		.gb_pages = fonda_guest_has(vcpu, X86_FEATURE_GBPAGES),
+		.rflags = vmcb->rflags,
 	};
 	*rip = vmcb->rip;
 	if (in_64bit_code(vmcb))
@@ -156,12 +155,12 @@ static int exit_io(struct fonda_vcpu *vcpu)
 {
 	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
 	u32 info = vmcb->exit_info_1;
+	int size = (info >> IOIO_SIZE_SHIFT) & 7;
 
 	/* Permission was checked by the processor before the intercept. */
 	if (info & IOIO_STRING)
-		return fonda_emulate_string_pio(vcpu);
-	return fonda_pio(vcpu, info >> 16, (info >> IOIO_SIZE_SHIFT) & 7,
-			 info & IOIO_IN, vmcb->exit_info_2 - vmcb->rip);
+		return fonda_emulate_string_pio(vcpu, size, info & IOIO_IN);
+	return fonda_pio(vcpu, info >> 16, size, info & IOIO_IN, vmcb->exit_info_2 - vmcb->rip);
 }
 
 static int exit_hlt(struct fonda_vcpu *vcpu)

@@ -4,6 +4,7 @@
  * instructions of the supported set run natively and through the emulator and
  * must leave the same registers, flags and memory.
  */
+#include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,18 +18,31 @@
 struct native_regs {
 	unsigned long gpr[16];		/* SP is not loaded */
 	unsigned long rflags;
+	u8 vector[16][32];		/* only with AVX */
 };
 
 /* Load all registers, call the code at native_code, and store them again. */
 void native_run(struct native_regs *regs);
 void *native_code;
+bool native_avx;
 
 __asm__(
 	".text\n"
+	".macro vectors to_regs\n"
+	".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
+	".if \\to_regs\n"
+	"	vmovdqu 136 + 32 * \\n(%rdi), %ymm\\n\n"
+	".else\n"
+	"	vmovdqu %ymm\\n, 136 + 32 * \\n(%rdi)\n"
+	".endif\n"
+	".endr\n"
+	".endm\n"
 	"native_run:\n"
 	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
 	"	push %rdi\n"
-	"	push 128(%rdi); popfq\n"
+	"	cmpb $0, native_avx(%rip); je 1f\n"
+	"	vectors 1\n"
+	"1:	push 128(%rdi); popfq\n"
 	"	mov 0(%rdi), %rax; mov 8(%rdi), %rcx; mov 16(%rdi), %rdx\n"
 	"	mov 24(%rdi), %rbx; mov 40(%rdi), %rbp; mov 48(%rdi), %rsi\n"
 	"	mov 64(%rdi), %r8; mov 72(%rdi), %r9; mov 80(%rdi), %r10\n"
@@ -47,43 +61,51 @@ __asm__(
 	"	mov %r14, 112(%rdi); mov %r15, 120(%rdi)\n"
 	"	cld\n"
 	"	pop %rdi\n"
+	"	cmpb $0, native_avx(%rip); je 1f\n"
+	"	vectors 0\n"
+	"	vzeroupper\n"
+	"1:\n"
 	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
 	"	ret\n");
 
 /* -- a machine whose linear and physical addresses are the host's ----------- */
 
-static void host_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
+void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
 {
 	*s = (struct fonda_segment){ 0 };
 }
 
-static int host_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
+int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
 {
 	*gpa = gva;
 	return EMULATE_OK;
 }
 
-static bool host_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
+bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
 {
 	return true;
 }
 
-static int host_read(struct emulate_ctxt *c, gpa_t gpa, void *data, int len)
+int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write)
 {
-	memcpy(data, (void *)(uintptr_t)gpa, (size_t)len);
+	void *host = (void *)(uintptr_t)gpa;
+
+	memcpy(write ? host : data, write ? data : host, (size_t)len);
 	return EMULATE_OK;
 }
 
-static int host_write(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len)
+int fonda_emulate_port(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
 {
-	memcpy((void *)(uintptr_t)gpa, data, (size_t)len);
-	return EMULATE_OK;
+	return EMULATE_UNSUPPORTED;
 }
 
-static const struct emulate_ops host_ops = {
-	.segment = host_segment, .translate = host_translate, .is_ram = host_is_ram,
-	.read = host_read, .write = host_write,
-};
+int fonda_emulate_vector(struct emulate_ctxt *c, int reg, void *data, int len, bool write)
+{
+	u8 *vector = ((struct native_regs *)c->gpr)->vector[reg];
+
+	memcpy(write ? vector : data, write ? data : vector, (size_t)len);
+	return EMULATE_OK;
+}
 
 /* Low enough that instructions with 32-bit addresses reach it. */
 struct arena {
@@ -165,17 +187,31 @@ static int put_modrm(struct rng *r, struct native_case *t, int n, u8 reg, u64 ta
 	return n + put(t->code + n, (u64)disp, mod == 1 ? 1 : mod == 2 ? 4 : 0);
 }
 
+static bool native_movbe(void)
+{
+	u32 eax, ebx, ecx = 0, edx;
+
+	return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & bit_MOVBE;
+}
+
 /* False: not a case that can be had (an address out of reach). */
 static bool make_case(struct rng *r, const struct arena *a, struct native_case *t)
 {
 	const struct form *f = &forms[rng_below(r, sizeof(forms) / sizeof(forms[0]))];
-	bool op16 = !rng_below(r, 4), ad32 = !rng_below(r, 4), rex = rng_below(r, 2);
+	bool op16 = !rng_below(r, 4) && !f->bare && !f->vector;
+	bool ad32 = !rng_below(r, 4), rex = rng_below(r, 2), vex = f->vector && rng_below(r, 2);
 	u8 rex_byte = rex ? (u8)(0x40 | rng_below(r, 16)) : 0, reg;
 	u64 target = (uintptr_t)a->data + 4096 + rng_below(r, 4096);
 	int n = 0, i, at, bytes;
 
 	memset(t, 0, sizeof(*t));
 	t->form = f;
+	if (f->align)
+		target &= -(u64)f->align;
+	if ((f->vector && !native_avx) || ((f->opcode & 0xffe) == 0x2f0 && !native_movbe()))
+		return false;
+	for (i = 0; f->vector && i < (int)sizeof(t->regs.vector); i += 8)
+		put((u8 *)t->regs.vector + i, rng_next(r), 8);
 	for (i = 0; i < 16; i++)
 		t->regs.gpr[i] = rng_next(r) >> rng_below(r, 64);
 	t->regs.rflags = X86_EFLAGS_FIXED | X86_EFLAGS_IF | (rng_next(r) & STATUS);
@@ -190,17 +226,31 @@ static bool make_case(struct rng *r, const struct arena *a, struct native_case *
 		t->code[n++] = 0xf0;
 	if (f->string && rng_below(r, 2))
 		t->code[n++] = rng_below(r, 2) ? 0xf2 : 0xf3;
-	if (rex)
+	if (f->prefix && !vex)
+		t->code[n++] = f->prefix;
+	if (vex) {
+		/* c4; inverted R, X, B and the map; W, no register, L and the prefix. */
+		u8 pp = f->prefix == 0x66 ? 1 : f->prefix == 0xf3 ? 2 : f->prefix == 0xf2 ? 3 : 0;
+
+		t->code[n++] = 0xc4;
+		t->code[n++] = (u8)((~rex_byte & 7u) << 5 | (f->opcode >> 8));
+		t->code[n++] = (u8)((rex_byte & 8) << 4 | 0x78 | pp |
+				    (form_has_ymm(f) ? rng_below(r, 2) << 2 : 0));
+	} else if (rex) {
 		t->code[n++] = rex_byte;
-	if (f->opcode > 0xff)
+	}
+	if (f->opcode > 0xff && !vex)
 		t->code[n++] = 0x0f;
+	if (f->opcode > 0x1ff && !vex)
+		t->code[n++] = 0x38;
 	t->code[n++] = (u8)f->opcode;
 	bytes = rex_byte & 8 ? 8 : op16 ? 2 : 4;
 
 	if (f->string) {
 		t->regs.gpr[CX] = rng_below(r, 40);
 		t->regs.gpr[SI] = (uintptr_t)a->data + 4096 + rng_below(r, 4096);
-		t->regs.gpr[DI] = target;
+		/* Now and then all that is compared is equal. */
+		t->regs.gpr[DI] = rng_below(r, 4) ? target : t->regs.gpr[SI];
 		t->len = n;
 		return true;
 	}
@@ -214,10 +264,12 @@ static bool make_case(struct rng *r, const struct arena *a, struct native_case *
 		do
 			reg = (u8)rng_below(r, 8);
 		while (!(f->groups >> reg & 1));
-	} else if (reg == SP && (rex || f->opcode > 0xff || (f->opcode & 1))) {
+	} else if (reg == SP && !f->vector && (rex || f->opcode > 0xff || (f->opcode & 1))) {
 		/* The stack pointer, not AH. */
 		return false;
 	}
+	if (f->bits)
+		t->regs.gpr[reg] = rng_next(r) % 0x10000 - 0x8000;
 	at = n;
 	n = put_modrm(r, t, n, reg, target, rex_byte, ad32);
 	if (f->imm) {
@@ -235,7 +287,7 @@ static void emulate_native(const struct arena *a, struct native_case *t,
 			   enum emulate_result *result)
 {
 	struct emulate_ctxt c = {
-		.ops = &host_ops, .gpr = t->regs.gpr, .rip = (uintptr_t)a->code,
+		.gpr = t->regs.gpr, .rip = (uintptr_t)a->code,
 		.rflags = t->regs.rflags, .mode = EMULATE_LONG, .va_bits = 48,
 	};
 
@@ -266,9 +318,31 @@ static u64 target_offset(const struct arena *a, const struct native_case *t)
 		ea += (uintptr_t)a->code + insn.len;
 	if (insn.index < 16)
 		ea += t->regs.gpr[insn.index] << insn.scale;
+	if (t->form->bits) {
+		u64 val = t->regs.gpr[insn.reg];
+		s64 bit = insn.op_bytes == 2 ? (s16)val : insn.op_bytes == 4 ? (s32)val : (s64)val;
+
+		/* Operands below or above: the quotient, rounded down. */
+		ea += (u64)((bit >> (insn.op_bytes == 2 ? 4 : insn.op_bytes == 4 ? 5 : 6)) *
+			    insn.op_bytes);
+	}
 	if (insn.ad_bytes == 4)
 		ea = (u32)ea;
 	return ea - (uintptr_t)a->data;
+}
+
+/* For CMPXCHG to meet what it expects, if no register is in both parts. */
+static void expect_equal(const struct arena *a, struct native_case *t, const u8 *data)
+{
+	u64 at = target_offset(a, t);
+	struct native_regs before = t->regs;
+	int bytes = t->code[0] == 0x48 || t->code[1] == 0x48 ? 8 : 4;
+
+	memcpy(&t->regs.gpr[AX], data + at, (size_t)bytes);
+	if (t->form->opcode == 0x1c7)
+		memcpy(&t->regs.gpr[DX], data + at + bytes, (size_t)bytes);
+	if (target_offset(a, t) != at)
+		t->regs = before;
 }
 
 static void show(const struct native_case *t)
@@ -288,6 +362,7 @@ TEST_TIMEOUT(results_and_flags_are_those_of_the_processor, 300)
 	static u8 before[sizeof(a->data)], after[sizeof(a->data)];
 	int i, ran = 0, failed = 0, regs_differ;
 
+	native_avx = __builtin_cpu_supports("avx");
 	for (i = 0; i < 400000 && failed < 10; i++) {
 		struct native_case t, native;
 		enum emulate_result result;
@@ -296,10 +371,13 @@ TEST_TIMEOUT(results_and_flags_are_those_of_the_processor, 300)
 		if (!make_case(&r, a, &t))
 			continue;
 		/* The address must lie within the data. */
-		if (target_offset(a, &t) - 8 > sizeof(a->data) - 24)
+		if (target_offset(a, &t) - 8 > sizeof(a->data) - 48)
 			continue;
 		for (k = 0; k < sizeof(before); k += 8)
 			put(before + k, rng_next(&r), 8);
+		if ((t.form->opcode & 0xffe) == 0x1b0 || t.form->opcode == 0x1c7)
+			if (rng_below(&r, 2))
+				expect_equal(a, &t, before);
 		ran++;
 
 		native = t;
@@ -312,7 +390,9 @@ TEST_TIMEOUT(results_and_flags_are_those_of_the_processor, 300)
 		memcpy(a->data, before, sizeof(before));
 		emulate_native(a, &t, &result);
 		native.regs.gpr[SP] = t.regs.gpr[SP];
-		regs_differ = memcmp(native.regs.gpr, t.regs.gpr, sizeof(t.regs.gpr));
+		regs_differ = memcmp(native.regs.gpr, t.regs.gpr, sizeof(t.regs.gpr)) ||
+			      (t.form->vector && memcmp(native.regs.vector, t.regs.vector,
+							sizeof(t.regs.vector)));
 		if (result == EMULATE_DONE && !regs_differ &&
 		    !((native.regs.rflags ^ t.regs.rflags) & STATUS & ~t.form->undefined) &&
 		    !memcmp(after, a->data, sizeof(after)))
@@ -322,6 +402,10 @@ TEST_TIMEOUT(results_and_flags_are_those_of_the_processor, 300)
 		show(&t);
 		if (result != EMULATE_DONE)
 			tap_diag("  result %d", result);
+		for (k = 0; t.form->vector && k < 16; k++) {
+			if (memcmp(native.regs.vector[k], t.regs.vector[k], 32))
+				tap_diag("  vector register %u", k);
+		}
 		for (k = 0; k < 16; k++) {
 			if (native.regs.gpr[k] != t.regs.gpr[k])
 				tap_diag("  register %u: %#lx, and %#lx natively", k,

@@ -29,9 +29,9 @@ struct small {
 	unsigned long gpr[16];
 	struct fonda_segment seg[FONDA_NR_SEGS];
 	int bits;
-	unsigned int cpl;
 	u8 mem[MEM_SIZE];
 	u8 pio[4096];
+	u8 vector[16][32];
 	struct event log[64];
 	int nr_events;
 	bool user;		/* devices and ports are user space's */
@@ -54,17 +54,12 @@ static void note(struct small *s, char kind, u64 addr, u32 len, u64 data)
 	s->log[s->nr_events++] = (struct event){ kind, addr, len, data };
 }
 
-static void small_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
+void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
 {
 	*s = small_of(c)->seg[seg];
 }
 
-static unsigned int small_cpl(struct emulate_ctxt *c)
-{
-	return small_of(c)->cpl;
-}
-
-static int small_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
+int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
 {
 	if (gva >= UNMAPPED) {
 		c->fault = (struct emulate_fault){
@@ -76,7 +71,7 @@ static int small_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t 
 	return EMULATE_OK;
 }
 
-static bool small_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
+bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
 {
 	return gpa < MEM_SIZE;
 }
@@ -87,49 +82,50 @@ static bool must_sleep(struct small *s)
 	return s->slept;
 }
 
-static int small_read(struct emulate_ctxt *c, gpa_t gpa, void *data, int len)
+int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write)
 {
 	struct small *s = small_of(c);
-	u64 val;
+	u64 val = s->next;
 
 	EXPECT_LE((gpa & 4095) + (u64)len, 4096);
 	if (gpa < MEM_SIZE) {
 		if (must_sleep(s))
 			return EMULATE_NEED_SLEEP;
-		memcpy(data, s->mem + gpa, (size_t)len);
+		memcpy(write ? s->mem + gpa : data, write ? data : s->mem + gpa, (size_t)len);
 		return EMULATE_OK;
 	}
 	EXPECT_LE(len, 8);
-	val = s->next++;
-	note(s, 'r', gpa, (u32)len, val);
+	if (write) {
+		val = 0;
+		memcpy(&val, data, (size_t)len);
+	} else {
+		s->next++;
+	}
+	note(s, write ? 'w' : 'r', gpa, (u32)len, val);
 	if (s->user) {
-		s->answer = data;
+		s->answer = write ? NULL : data;
 		s->answer_len = (u32)len;
 		return EMULATE_NEED_USER;
 	}
-	memcpy(data, &val, (size_t)len);
+	if (!write)
+		memcpy(data, &val, (size_t)len);
 	return EMULATE_OK;
 }
 
-static int small_write(struct emulate_ctxt *c, gpa_t gpa, const void *data, int len)
+int fonda_emulate_vector(struct emulate_ctxt *c, int reg, void *data, int len, bool write)
 {
 	struct small *s = small_of(c);
-	u64 val = 0;
 
-	EXPECT_LE((gpa & 4095) + (u64)len, 4096);
-	if (gpa < MEM_SIZE) {
-		if (must_sleep(s))
-			return EMULATE_NEED_SLEEP;
-		memcpy(s->mem + gpa, data, (size_t)len);
-		return EMULATE_OK;
-	}
-	EXPECT_LE(len, 8);
-	memcpy(&val, data, (size_t)len);
-	note(s, 'w', gpa, (u32)len, val);
-	return s->user ? EMULATE_NEED_USER : EMULATE_OK;
+	if (must_sleep(s))
+		return EMULATE_NEED_SLEEP;
+	if (!write)
+		memcpy(data, s->vector[reg], (size_t)len);
+	else
+		memcpy(s->vector[reg], data, (size_t)len);
+	return EMULATE_OK;
 }
 
-static int small_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
+int fonda_emulate_port(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
 {
 	struct small *s = small_of(c);
 	int i;
@@ -143,13 +139,7 @@ static int small_pio(struct emulate_ctxt *c, bool in, u16 port, int size, int co
 	return s->user ? EMULATE_NEED_USER : EMULATE_OK;
 }
 
-static const struct emulate_ops small_ops = {
-	.cpl = small_cpl, .segment = small_segment, .translate = small_translate,
-	.is_ram = small_is_ram,
-	.read = small_read, .write = small_write, .pio = small_pio,
-};
-
-/* Flat segments of @bits, CPL 0. */
+/* Flat segments of @bits. */
 static struct small *small_create(int bits)
 {
 	struct small *s = calloc(1, sizeof(*s));
@@ -165,7 +155,7 @@ static struct small *small_create(int bits)
 				(bits == 32 ? FONDA_SEG_DB : 0) };
 	s->seg[FONDA_SEG_CS].attr |= 8;
 	s->c = (struct emulate_ctxt){
-		.ops = &small_ops, .gpr = s->gpr, .rip = 0x1000,
+		.gpr = s->gpr, .rip = 0x1000,
 		.rflags = X86_EFLAGS_FIXED, .va_bits = 48, .pio_data = s->pio,
 		.mode = bits == 64 ? EMULATE_LONG : bits == 32 ? EMULATE_PROTECTED :
 			EMULATE_REAL };
@@ -241,6 +231,8 @@ static int put_form(u8 *code, const struct form *f, int bits, int bytes, bool ad
 		code[n++] = 0x67;
 	if (f->opcode > 0xff)
 		code[n++] = 0x0f;
+	if (f->opcode > 0x1ff)
+		code[n++] = 0x38;
 	code[n++] = (u8)f->opcode;
 	if (f->string)
 		return n;
@@ -296,7 +288,10 @@ TEST(all_forms_mean_the_same_in_16_and_32_bit_code)
 	for (f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
 		const struct form *form = &forms[f];
 
-		if (form->opcode == 0x63)	/* ARPL there */
+		/*
+		 * ARPL there; what has one size; addresses that wrap.
+		 */
+		if (form->opcode == 0x63 || form->vector || form->bare || form->bits)
 			continue;
 		/* Each prefix with each mode, operand size and address size. */
 		for (v = 0; v < 16 * sizeof(prefixes); v++) {
@@ -305,7 +300,9 @@ TEST(all_forms_mean_the_same_in_16_and_32_bit_code)
 			u8 prefix = prefixes[v / 16], reg = (u8)rng_below(&r, 8), code[32];
 			u32 imm = (u32)rng_next(&r), addr = 0x2000 + rng_below(&r, 0x1000);
 
-			if (prefix == 0xf0 && !form->lock)
+			/* CRC32 with f2. */
+			if ((prefix == 0xf0 && !form->lock) ||
+			    (form->opcode > 0x1ff && (prefix & 0xfe) == 0xf2))
 				prefix = 0;
 			while (form->groups && !(form->groups >> reg & 1))
 				reg = (u8)rng_below(&r, 8);
@@ -485,15 +482,21 @@ TEST(other_instructions_are_refused)
 
 	EXPECT_EQ(LOAD(s, "\xff\x33"), EMULATE_UNSUPPORTED);		/* push */
 	EXPECT_EQ(LOAD(s, "\x8f\x03"), EMULATE_UNSUPPORTED);		/* pop */
-	EXPECT_EQ(LOAD(s, "\x0f\x11\x03"), EMULATE_UNSUPPORTED);	/* movups */
-	EXPECT_EQ(LOAD(s, "\xc5\xf8\x11\x03"), EMULATE_UNSUPPORTED);	/* vmovups */
+	EXPECT_EQ(LOAD(s, "\x0f\x6f\x03"), EMULATE_UNSUPPORTED);	/* movq, MMX */
+	EXPECT_EQ(LOAD(s, "\x0f\x58\x03"), EMULATE_UNSUPPORTED);	/* addps */
+	EXPECT_EQ(LOAD(s, "\xc5\xe8\x11\x03"), EMULATE_UNSUPPORTED);	/* vvvv is used */
+	EXPECT_EQ(LOAD(s, "\x66\xc5\xf8\x11\x03"), EMULATE_UNSUPPORTED);
+	EXPECT_EQ(LOAD(s, "\xc5\xfd\x7e\x03"), EMULATE_UNSUPPORTED);	/* vmovd, VEX.L */
 	EXPECT_EQ(LOAD(s, "\x89\xc3"), EMULATE_UNSUPPORTED);		/* no memory */
 	EXPECT_EQ(LOAD(s, "\xf7\x33"), EMULATE_UNSUPPORTED);		/* div */
-	EXPECT_EQ(LOAD(s, "\xff\x03"), EMULATE_UNSUPPORTED);		/* inc */
-	EXPECT_EQ(LOAD(s, "\x0f\xab\x03"), EMULATE_UNSUPPORTED);	/* bts */
-	EXPECT_EQ(LOAD(s, "\x0f\xb1\x0b"), EMULATE_UNSUPPORTED);	/* cmpxchg */
+	EXPECT_EQ(LOAD(s, "\xff\x13"), EMULATE_UNSUPPORTED);		/* call */
+	EXPECT_EQ(LOAD(s, "\x0f\xba\x03\x01"), EMULATE_UNSUPPORTED);
+	EXPECT_EQ(LOAD(s, "\x0f\xc7\x33"), EMULATE_UNSUPPORTED);		/* vmptrld */
+	EXPECT_EQ(LOAD(s, "\x66\x0f\xc3\x03"), EMULATE_UNSUPPORTED);	/* movnti */
+	EXPECT_EQ(LOAD(s, "\xf2\x0f\x38\xf0\x03"), EMULATE_UNSUPPORTED);	/* crc32 */
 	s->bits = 32;
 	EXPECT_EQ(LOAD(s, "\x63\x03"), EMULATE_UNSUPPORTED);		/* arpl */
+	EXPECT_EQ(LOAD(s, "\xc5\x03"), EMULATE_UNSUPPORTED);		/* lds */
 	free(s);
 }
 
@@ -855,77 +858,6 @@ TEST(string_operands_do_not_wrap_in_a_batch)
 	free(s);
 }
 
-TEST(port_permission_is_checked)
-{
-	struct small *s = small_create(32);
-	struct fonda_segment *tr = &s->seg[FONDA_SEG_TR];
-
-	*tr = (struct fonda_segment){
-		.base = 0x8000, .limit = 0x68 + 0x40, .attr = FONDA_SEG_P | 0xb };
-	s->mem[0x8066] = 0x68;			/* offset of the bitmap */
-	s->gpr[DX] = 0x1f0;
-	s->gpr[SI] = 0x2000;
-
-	/* CPL 0 and IOPL 3 need no bitmap. */
-	s->mem[0x8068 + 0x3e] = 0xff;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
-	s->cpl = 3;
-	s->c.rflags |= X86_EFLAGS_IOPL;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
-	/* V86 mode has the bitmap whatever IOPL is. */
-	s->nr_events = 0;
-	s->c.mode = EMULATE_V86;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
-	expect_fault(s, 13, true);
-	s->c.mode = EMULATE_PROTECTED;
-	s->c.rflags &= ~X86_EFLAGS_IOPL;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
-	expect_fault(s, 13, true);
-
-	/* One bit a port: all that the access covers. */
-	s->mem[0x8068 + 0x3e] = 0xfe;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
-	s->nr_events = 0;
-	EXPECT_EQ(STEP(s, "\x66\x6f"), EMULATE_FAULT);
-	s->mem[0x8068 + 0x3e] = 0xf0;
-	EXPECT_EQ(STEP(s, "\x6f"), EMULATE_DONE);
-	s->nr_events = 0;
-	/* Across a byte of the bitmap. */
-	s->gpr[DX] = 0x1f7;
-	s->mem[0x8068 + 0x3e] = 0x7f;
-	s->mem[0x8068 + 0x3f] = 1;
-	EXPECT_EQ(STEP(s, "\x66\x6f"), EMULATE_FAULT);
-	expect_fault(s, 13, true);
-	s->mem[0x8068 + 0x3f] = 0xfe;
-	EXPECT_EQ(STEP(s, "\x66\x6f"), EMULATE_DONE);
-	s->nr_events = 0;
-
-	/* Two bytes are read, and both must be within the limit. */
-	s->gpr[DX] = 0x1f0;
-	s->mem[0x8068 + 0x3e] = 0;
-	tr->limit = 0x68 + 0x3e;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
-	expect_fault(s, 13, true);
-	tr->limit = 0x68 + 0x3f;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_DONE);
-	s->nr_events = 0;
-
-	/* Beyond the limit, a TSS without a bitmap, none at all. */
-	s->gpr[DX] = 0x3f8;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
-	s->gpr[DX] = 0x1f0;
-	tr->attr = FONDA_SEG_P | 3;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
-	tr->attr = 0xb;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
-	/* The processor's own read of the bitmap may fault. */
-	tr->attr = FONDA_SEG_P | 0xb;
-	tr->base = UNMAPPED;
-	EXPECT_EQ(STEP(s, "\x6e"), EMULATE_FAULT);
-	expect_fault(s, 14, true);
-	free(s);
-}
-
 /* -- anything --------------------------------------------------------------- */
 
 /*
@@ -950,7 +882,7 @@ TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
 			code[rng_below(&r, 3)] = (u8)(0x80 + rng_below(&r, 0x30));
 		s->bits = modes[rng_below(&r, 3)];
 		s->c.mode = s->bits == 64 ? EMULATE_LONG : rng_below(&r, 3);
-		s->cpl = rng_below(&r, 2) ? 3 : 0;
+		s->c.check_alignment = rng_below(&r, 2);
 		s->user = rng_below(&r, 2);
 		s->sleepy = rng_below(&r, 2);
 		s->port_limit = (int)rng_below(&r, 3);

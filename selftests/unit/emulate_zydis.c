@@ -14,6 +14,16 @@
 
 #define ROUNDS	700000		/* instructions of each mode and decoder */
 
+/* What the executor would want of a machine. */
+#define NEVER(_type, _name, ...)	_type _name(__VA_ARGS__) { __builtin_trap(); }
+
+NEVER(void, fonda_emulate_segment, struct emulate_ctxt *, enum fonda_seg, struct fonda_segment *)
+NEVER(int, fonda_emulate_translate, struct emulate_ctxt *, gva_t, u32, gpa_t *)
+NEVER(bool, fonda_emulate_is_ram, struct emulate_ctxt *, gpa_t, bool)
+NEVER(int, fonda_emulate_access, struct emulate_ctxt *, gpa_t, void *, int, bool)
+NEVER(int, fonda_emulate_port, struct emulate_ctxt *, bool, u16, int, int)
+NEVER(int, fonda_emulate_vector, struct emulate_ctxt *, int, void *, int, bool)
+
 struct machine {
 	ZydisDecoder decoder;
 	int bits;
@@ -88,14 +98,54 @@ static void generate(struct rng *r, u8 *code, const u16 *opcodes, int nr)
 		code[n++] = 0x38;
 	if (n < 16)
 		code[n++] = (u8)op;
+	/* VEX mostly as moves have it, before one of their opcodes. */
+	if ((op & ~1u) == 0xc4 && n + 3 < 16) {
+		static const u8 moves[] = {
+			0x10, 0x11, 0x28, 0x29, 0x2a, 0x2b, 0x58, 0x6e, 0x6f, 0x7e, 0x7f,
+			0xd6, 0xe7, 0xf0,
+		};
+
+		if (op == 0xc4) {
+			code[n] = (u8)((code[n] & 0xe0) | (rng_below(r, 4) ? 1 + rng_below(r, 2) :
+							   code[n] & 0x1f));
+			n++;
+		}
+		if (rng_below(r, 4))
+			code[n] |= 0x78;
+		code[n + 1] = moves[rng_below(r, sizeof(moves))];
+	}
 }
 
 static bool is_string(const ZydisDecodedInstruction *insn)
 {
 	switch (insn->opcode) {
 	case 0x6c ... 0x6f:
-	case 0xa4: case 0xa5: case 0xaa ... 0xad:
+	case 0xa4 ... 0xa7: case 0xaa ... 0xaf:
 		return insn->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT;
+	default:
+		return false;
+	}
+}
+
+static const ZydisDecodedOperand *other_operand(const struct reference *ref);
+
+/* Of the vector moves those with XMM or YMM registers, not MMX. */
+static bool is_vector_move(const struct reference *ref)
+{
+	const ZydisDecodedOperand *op = other_operand(ref);
+	ZydisRegisterClass class;
+
+	if (!op || op->type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return false;
+	class = ZydisRegisterGetClass(op->reg.value);
+	if (class != ZYDIS_REGCLASS_XMM && class != ZYDIS_REGCLASS_YMM)
+		return false;
+	switch (ref->insn.mnemonic) {
+#define MOVES(X) case ZYDIS_MNEMONIC_##X: case ZYDIS_MNEMONIC_V##X:
+	MOVES(MOVUPS) MOVES(MOVUPD) MOVES(MOVSS) MOVES(MOVSD) MOVES(MOVAPS) MOVES(MOVAPD)
+	MOVES(MOVNTPS) MOVES(MOVNTPD) MOVES(MOVD) MOVES(MOVQ) MOVES(MOVDQA) MOVES(MOVDQU)
+	MOVES(MOVNTDQ) MOVES(MOVNTDQA) MOVES(LDDQU)
+		return true;
 	default:
 		return false;
 	}
@@ -107,6 +157,8 @@ static bool promised(const struct reference *ref)
 	const ZydisDecodedInstruction *insn = &ref->insn;
 	int reg = insn->raw.modrm.reg;
 
+	if (is_vector_move(ref))
+		return insn->raw.modrm.mod != 3;
 	if (insn->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
 		return false;
 	if (is_string(insn))
@@ -116,9 +168,20 @@ static bool promised(const struct reference *ref)
 		return true;
 	if (!(insn->attributes & ZYDIS_ATTRIB_HAS_MODRM) || insn->raw.modrm.mod == 3)
 		return false;
+	switch (insn->mnemonic) {
+	case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_CMPXCHG: case ZYDIS_MNEMONIC_CMPXCHG8B:
+	case ZYDIS_MNEMONIC_CMPXCHG16B: case ZYDIS_MNEMONIC_XADD: case ZYDIS_MNEMONIC_MOVBE:
+	case ZYDIS_MNEMONIC_MOVNTI: case ZYDIS_MNEMONIC_NOT: case ZYDIS_MNEMONIC_NEG:
+	case ZYDIS_MNEMONIC_INC: case ZYDIS_MNEMONIC_DEC:
+		return true;
+	default:
+		break;
+	}
 	if (insn->opcode_map == ZYDIS_OPCODE_MAP_0F)
 		return insn->opcode == 0xb6 || insn->opcode == 0xb7 ||
-		       insn->opcode == 0xbe || insn->opcode == 0xbf;
+		       insn->opcode == 0xbe || insn->opcode == 0xbf ||
+		       (insn->opcode & 0xf0) == 0x40 || (insn->opcode & 0xf0) == 0x90;
 	if (insn->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
 		return false;
 	switch (insn->opcode) {
@@ -142,9 +205,10 @@ static const ZydisDecodedOperand *memory_operand(const struct reference *ref)
 	const ZydisDecodedOperand *found = NULL;
 	int i;
 
-	/* Of the two of MOVS the source is the second. */
+	/* Of the two of MOVS the source is the second, of CMPS the first. */
 	for (i = 0; i < ref->insn.operand_count; i++) {
-		if (ref->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+		if (ref->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    !(found && (ref->insn.opcode & 0xfe) == 0xa6))
 			found = &ref->ops[i];
 	}
 	return found;
@@ -219,7 +283,7 @@ static const char *compare_memory(const struct fonda_insn *insn, const struct re
 static const char *compare_other(const struct fonda_insn *insn, const struct reference *ref)
 {
 	const ZydisDecodedOperand *op = other_operand(ref);
-	u64 mask = ~0ULL >> (64 - 8 * insn->op_bytes);
+	u64 mask = insn->op_bytes >= 8 ? ~0ULL : ~(~0ULL << 8 * insn->op_bytes);
 	bool high;
 
 	if ((insn->flags & EMUL_STRING) || !op)
@@ -228,13 +292,16 @@ static const char *compare_other(const struct fonda_insn *insn, const struct ref
 		return ((op->imm.value.u ^ insn->imm) & mask &
 			(~0ULL >> (64 - ref->insn.raw.imm[0].size))) ? "immediate" : NULL;
 
+	if (is_vector_move(ref))
+		return ZydisRegisterGetId(op->reg.value) == insn->reg ? NULL : "register";
 	if (op->size != insn->op_bytes * 8)
 		return "size of the register";
 	high = op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH;
-	if (high != (insn->op_bytes == 1 && !insn->rex && insn->reg >= 4 && insn->reg < 8))
+	if (high != (insn->reg >= FONDA_REG_HIGH))
 		return "high byte register";
 	if (high)
-		return op->reg.value - ZYDIS_REGISTER_AH + 4 == insn->reg ? NULL : "register";
+		return op->reg.value - ZYDIS_REGISTER_AH + FONDA_REG_HIGH == insn->reg ? NULL :
+			"register";
 	if (op->reg.value >= ZYDIS_REGISTER_SPL && op->reg.value <= ZYDIS_REGISTER_R15B)
 		return op->reg.value - ZYDIS_REGISTER_SPL + 4 == insn->reg ? NULL : "register";
 	return ZydisRegisterGetId(op->reg.value) == insn->reg ? NULL : "register";
@@ -274,7 +341,10 @@ static void differential(int bits)
 		0x39, 0x3a, 0x3b, 0x63, 0x6c, 0x6d, 0x6e, 0x6f, 0x80, 0x81, 0x83,
 		0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0xa0, 0xa1, 0xa2,
 		0xa3, 0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xc6, 0xc7, 0xf6, 0xf7,
-		0xfe, 0x1ab, 0x1b1, 0x1b6, 0x1b7, 0x1be, 0x1bf,
+		0xa6, 0xa7, 0xae, 0xaf, 0xfe, 0xff, 0x145, 0x192, 0x1a3, 0x1ab, 0x1b0, 0x1b1,
+		0x1b3, 0x1b6, 0x1b7, 0x1ba, 0x1bb, 0x1be, 0x1bf, 0x1c0, 0x1c1, 0x1c3, 0x1c7,
+		0x10f0, 0x10f1, 0x102a, 0x110, 0x111, 0x128, 0x129, 0x12b, 0x16e, 0x16f, 0x17e,
+		0x17f, 0x1d6, 0x1e7, 0x1f0, 0xc4, 0xc4, 0xc5, 0xc5,
 	};
 	struct machine m = machine(bits);
 	struct rng r = rng_create(0x9e3779b97f4a7c15ULL + (u64)bits);

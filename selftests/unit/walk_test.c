@@ -140,9 +140,12 @@ static void set_entry(const struct tables *t, int i, u64 val)
 
 static int walk(const struct tables *t, u32 access, gpa_t *gpa, u32 *error)
 {
-	*gpa = 0xbad;
-	*error = 0xbad;
-	return fonda_walk(NULL, &t->p, t->gva, access, gpa, error);
+	struct fonda_walk w = { .gpa = 0xbad, .error = 0xbad };
+	int ret = fonda_walk(NULL, &t->p, t->gva, access, &w);
+
+	*gpa = w.gpa;
+	*error = w.error;
+	return ret;
 }
 
 static void expect_gpa(const struct tables *t, gpa_t want)
@@ -287,8 +290,7 @@ TEST(reserved_bits_fault)
 static bool model_allows(u64 rights, u32 access, const struct fonda_paging *p)
 {
 	bool user_page = rights & U, writable = rights & W, ac = p->rflags & X86_EFLAGS_AC;
-	bool implicit = access & FONDA_ACCESS_IMPLICIT;
-	bool supervisor = implicit || !(access & FONDA_ACCESS_USER);
+	bool supervisor = !(access & FONDA_ACCESS_USER);
 
 	if (access & FONDA_ACCESS_FETCH) {
 		if (rights & NX)
@@ -298,7 +300,7 @@ static bool model_allows(u64 rights, u32 access, const struct fonda_paging *p)
 		return user_page;
 	}
 	if (supervisor) {
-		if (user_page && (p->cr4 & X86_CR4_SMAP) && (implicit || !ac))
+		if (user_page && (p->cr4 & X86_CR4_SMAP) && !ac)
 			return false;
 		if (!(access & FONDA_ACCESS_WRITE))
 			return true;
@@ -314,9 +316,7 @@ TEST(rights_are_those_of_the_manual)
 	static const u32 accesses[] = {
 		FONDA_ACCESS_READ, FONDA_ACCESS_WRITE, FONDA_ACCESS_FETCH,
 		FONDA_ACCESS_USER, FONDA_ACCESS_WRITE | FONDA_ACCESS_USER,
-		FONDA_ACCESS_FETCH | FONDA_ACCESS_USER, FONDA_ACCESS_IMPLICIT,
-		FONDA_ACCESS_IMPLICIT | FONDA_ACCESS_USER,
-		FONDA_ACCESS_WRITE | FONDA_ACCESS_IMPLICIT,
+		FONDA_ACCESS_FETCH | FONDA_ACCESS_USER,
 	};
 	unsigned int mask, a, checked = 0;
 
@@ -345,8 +345,7 @@ TEST(rights_are_those_of_the_manual)
 				continue;
 			want |= accesses[a] & FONDA_ACCESS_WRITE ? FONDA_PF_WRITE : 0;
 			want |= accesses[a] & FONDA_ACCESS_FETCH ? FONDA_PF_FETCH : 0;
-			if ((accesses[a] & FONDA_ACCESS_USER) &&
-			    !(accesses[a] & FONDA_ACCESS_IMPLICIT))
+			if (accesses[a] & FONDA_ACCESS_USER)
 				want |= FONDA_PF_USER;
 			EXPECT_EQ(error, want);
 		}
@@ -433,10 +432,8 @@ TEST(errors_of_memory_are_passed_on)
 
 TEST(a_walk_tells_its_way)
 {
-	struct fonda_walk_path path;
+	struct fonda_walk w;
 	enum kind kind;
-	gpa_t gpa;
-	u32 error;
 	int i;
 
 	for (kind = LEGACY; kind < NR_KINDS; kind++) {
@@ -445,12 +442,11 @@ TEST(a_walk_tells_its_way)
 
 		for (i = 0; i < t.nr; i++)
 			before[i] = entry(&t, i);
-		EXPECT_EQ(fonda_walk_path(NULL, &t.p, t.gva, FONDA_ACCESS_WRITE, &gpa,
-					  &error, &path), 0);
-		ASSERT_EQ(path.nr, t.nr);
+		EXPECT_EQ(fonda_walk(NULL, &t.p, t.gva, FONDA_ACCESS_WRITE, &w), 0);
+		ASSERT_EQ(w.nr, t.nr);
 		for (i = 0; i < t.nr; i++) {
-			EXPECT_EQ(path.where[i], table_of(&t, i) + t.index[i] * (u32)t.len);
-			EXPECT_EQ(path.entry[i], before[i]);
+			EXPECT_EQ(w.where[i], table_of(&t, i) + t.index[i] * (u32)t.len);
+			EXPECT_EQ(w.entry[i], before[i]);
 		}
 	}
 }
