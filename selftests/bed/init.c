@@ -46,7 +46,7 @@ static struct {
 	char *nonce;
 	char *module;		/* fonda.ko, or NULL */
 	char *module_args;
-	bool kvm;
+	char *kvm_module;	/* kvm_amd or kvm_intel */
 	bool keep_going;
 	struct job jobs[MAX_JOBS];
 	size_t nr_jobs;
@@ -212,13 +212,15 @@ static void mount_all(void)
 
 	for (i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
 		mkdir(mounts[i].dir, 0755);
-		if (mount(mounts[i].type, mounts[i].dir, mounts[i].type, 0, NULL))
+		/* A small kernel lacks some of them; who needs one will say so. */
+		if (mount(mounts[i].type, mounts[i].dir, mounts[i].type, 0, NULL) &&
+		    errno != ENODEV && errno != ENOENT)
 			failure(&totals, "cannot mount %s on %s: %s",
 				mounts[i].type, mounts[i].dir, strerror(errno));
 	}
 }
 
-/* Bytes come out as they went in. */
+/* Bytes come out as they went in, and at a speed that an emulator may obey. */
 static void set_raw(int fd)
 {
 	struct termios tio;
@@ -226,6 +228,7 @@ static void set_raw(int fd)
 	if (tcgetattr(fd, &tio))
 		return;
 	cfmakeraw(&tio);
+	cfsetspeed(&tio, B115200);
 	tcsetattr(fd, TCSANOW, &tio);
 }
 
@@ -255,8 +258,8 @@ static void read_config(void)
 			conf.module = value;
 		else if (!strcmp(line, "module_args"))
 			conf.module_args = value;
-		else if (!strcmp(line, "kvm"))
-			conf.kvm = atoi(value);
+		else if (!strcmp(line, "kvm_module"))
+			conf.kvm_module = value;
 		else if (!strcmp(line, "keep_going"))
 			conf.keep_going = atoi(value);
 		else if (!strcmp(line, "env"))
@@ -335,8 +338,8 @@ static bool remove_module(const char *name)
 
 static bool load_kvm(void)
 {
-	static const char *const argv[] = {
-		"/bin/busybox", "modprobe", "kvm_amd", NULL
+	const char *const argv[] = {
+		"/bin/busybox", "modprobe", conf.kvm_module, NULL
 	};
 
 	if (run_helper(argv) && !access("/dev/kvm", R_OK | W_OK))
@@ -347,7 +350,7 @@ static bool load_kvm(void)
 
 static bool unload_kvm(void)
 {
-	return remove_module("kvm_amd") && remove_module("kvm");
+	return remove_module(conf.kvm_module) && remove_module("kvm");
 }
 
 /* The parameter "devname" gives the device another name. */
