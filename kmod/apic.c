@@ -6,6 +6,7 @@
  */
 #include <linux/bitops.h>
 #include <linux/hrtimer.h>
+#include <linux/kvm_para.h>
 #include <asm/apicdef.h>
 #include <asm/msr-index.h>
 
@@ -66,13 +67,13 @@ u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
 
 /* -- lifetime --------------------------------------------------------------- */
 
-void fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp)
+void fonda_lapic_create(struct fonda_vcpu *vcpu)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 
 	vcpu->ext_irq = -1;
 	vcpu->in_kernel_apic = chip->mode != FONDA_IRQCHIP_NONE;
-	lapic_init(&vcpu->lapic, chip, vcpu->id, bsp);
+	lapic_init(&vcpu->lapic, chip, vcpu->id, vcpu->id == chip->bsp_id);
 	hrtimer_setup(&vcpu->lapic.timer, lapic_timer_fn, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_ABS_PINNED_HARD);
 }
@@ -163,8 +164,41 @@ int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 }
 
 /*
+ * Paravirtual EOI. While the guest's word says 1 it may clear that instead of
+ * writing to EOI. It is set with an interrupt whose end concerns nobody else,
+ * before an entry, and taken back at the exit after it: whatever comes meanwhile
+ * makes the vCPU exit.
+ */
+static noinline void offer_pv_eoi(struct fonda_vcpu *vcpu, u8 vector)
+{
+	const u8 on = KVM_PV_EOI_ENABLED;
+
+	vcpu->lapic.pv_eoi_offered =
+		lapic_eoi_is_private(&vcpu->lapic, vector) &&
+		!fonda_write_guest(vcpu, vcpu->lapic.pv_eoi & ~KVM_MSR_ENABLED, &on, sizeof(on));
+}
+
+void fonda_settle_pv_eoi(struct fonda_vcpu *vcpu)
+{
+	struct fonda_lapic *apic = &vcpu->lapic;
+	gpa_t gpa = apic->pv_eoi & ~KVM_MSR_ENABLED;
+	const u8 off = KVM_PV_EOI_DISABLED;
+	u8 word;
+	int ret;
+
+	ret = fonda_read_guest(vcpu, gpa, &word, sizeof(word));
+	if (!ret && word & KVM_PV_EOI_MASK)
+		ret = fonda_write_guest(vcpu, gpa, &off, sizeof(off));
+	else if (!ret)
+		lapic_eoi(apic);
+	apic->pv_eoi_offered = ret == -EAGAIN;
+	if (unlikely(apic->pv_eoi_offered))
+		fonda_request(vcpu, FONDA_REQ_PV_EOI);
+}
+
+/*
  * Once the highest vector is offered, or held back by one in service, all others
- * have to wait for an EOI: end_of_interrupt() has irq_pending set again. The task
+ * have to wait for an EOI: lapic_eoi() has irq_pending set again. The task
  * priority may change without that.
  */
 int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
@@ -186,6 +220,8 @@ int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 		vector = lapic_offer(apic, tpr_blocked);
 	if (unlikely(*tpr_blocked))
 		WRITE_ONCE(vcpu->irq_pending, true);
+	if (vector >= 0 && apic->pv_eoi & KVM_MSR_ENABLED)
+		offer_pv_eoi(vcpu, vector);
 	return vector;
 }
 
@@ -214,12 +250,53 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
 		settle_extint(vcpu, vector, taken);
 	else
 		lapic_settle(&vcpu->lapic, vector, taken);
+	if (unlikely(vcpu->lapic.pv_eoi_offered))
+		fonda_settle_pv_eoi(vcpu);
 }
 
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
 {
 	return vcpu->ext_irq < 0 && vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
 	       (!vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic));
+}
+
+/* -- hypercalls ------------------------------------------------------------- */
+
+/* An IPI to each bit of RBX and RCX, counted from the APIC id in RDX; ICR in RSI. */
+long fonda_hc_send_ipi(struct fonda_vcpu *vcpu, bool long_mode)
+{
+	unsigned long low = vcpu->regs[FONDA_RBX], high = vcpu->regs[FONDA_RCX];
+	unsigned long bits[2] = { low, high }, i;
+	u32 icr = vcpu->regs[FONDA_RSI], first = vcpu->regs[FONDA_RDX];
+	u32 mode = icr & APIC_DM_FIXED_MASK;
+	long count = 0;
+
+	if (!long_mode) {
+		bits[0] = (u32)low | high << 32;
+		bits[1] = 0;
+	}
+	if (!vcpu->in_kernel_apic || icr & ~(APIC_VECTOR_MASK | APIC_INT_ASSERT | APIC_DM_NMI) ||
+	    (mode != APIC_DM_FIXED && mode != APIC_DM_NMI))
+		return -KVM_EINVAL;
+	for_each_set_bit(i, bits, 128)
+		if (first + i < FONDA_MAX_VCPU_ID)	/* not a broadcast */
+			count += max(fonda_irq_deliver(vcpu->lapic.chip, first + i, icr), 0);
+	return count;
+}
+
+/* End the HLT of that processor, or the next one that it executes. */
+long fonda_hc_kick_cpu(struct fonda_vcpu *vcpu, u32 apic_id)
+{
+	struct fonda_vcpu *target;
+	int i;
+
+	fonda_for_each_vcpu(i, target, vcpu->vm) {
+		if (target->lapic.id != apic_id)
+			continue;
+		WRITE_ONCE(target->pv_unhalted, true);
+		fonda_vcpu_kick(target);
+	}
+	return 0;
 }
 
 /* -- MSRs ------------------------------------------------------------------- */

@@ -98,6 +98,7 @@ static void set_offset(struct fonda_vcpu *vcpu, u64 offset)
 {
 	WRITE_ONCE(vcpu->clock.tsc_offset, offset);
 	fonda_backend->update_controls(vcpu);
+	lapic_tsc_changed(&vcpu->lapic);
 	/* Whether the clocks of all vCPUs agree may have changed. */
 	fonda_vm_kick_all(vcpu->vm, FONDA_REQ_CLOCK, false);
 }

@@ -45,7 +45,6 @@
 #include "state.h"
 
 #define FONDA_MAX_VCPUS		256
-#define FONDA_BSP_ID		0	/* the boot processor's */
 #define FONDA_MAX_BUS_DEVS	1000
 
 /* kvm_run, the port data, the coalesced ring: one page each. */
@@ -78,6 +77,7 @@ enum fonda_request {
 	FONDA_REQ_STEAL_TIME,	/* account stolen time in the guest's page */
 	FONDA_REQ_TRIPLE_FAULT,	/* leave with KVM_EXIT_SHUTDOWN */
 	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
+	FONDA_REQ_PV_EOI,	/* has the guest left out an EOI? */
 	FONDA_REQ_UNLOAD,	/* leave the section: slots or filters changed */
 	FONDA_REQ_DIRTY_FULL,	/* leave with KVM_EXIT_DIRTY_RING_FULL */
 	FONDA_REQ_CONTROLS,	/* the TSC offset has changed: update_controls */
@@ -246,6 +246,7 @@ struct fonda_vcpu {
 	u8 nmi_pending;			/* (m) 0..2 */
 	bool nmi_injected;		/* (m) delivery was cut short */
 	int mp_state;			/* (m) KVM_MP_STATE_* */
+	bool pv_unhalted;		/* (a) KVM_HC_KICK_CPU: ends the next HLT */
 	int ext_irq;			/* (m) vector from KVM_INTERRUPT, or -1 */
 
 	struct mutex mutex;

@@ -193,8 +193,7 @@ static const u16 plain_caps[] = {
 	KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_MULTI_ADDRESS_SPACE, KVM_CAP_SREGS2,
 	KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER, KVM_CAP_MSR_PLATFORM_INFO,
 	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXT_EMUL_CPUID, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
-	KVM_CAP_ENABLE_CAP,
-	KVM_CAP_EXIT_ON_EMULATION_FAILURE,
+	KVM_CAP_ENABLE_CAP, KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_CAP_SET_BOOT_CPU_ID,
 };
 
 /* Those with another one that never changes. */
@@ -266,6 +265,7 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
 	E(KVM_SET_NR_MMU_PAGES,		FIO_VAL,   vm, vm_set_nr_mmu_pages),
 	E(KVM_CREATE_IRQCHIP,		FIO_VAL,   vm, fonda_vm_create_irqchip),
+	E(KVM_SET_BOOT_CPU_ID,		FIO_VAL,   vm, fonda_vm_set_boot_cpu_id),
 	E(KVM_GET_IRQCHIP,		FIO_INOUT, vm, fonda_vm_get_irqchip),
 	E(KVM_SET_IRQCHIP,		FIO_IN,    vm, fonda_vm_set_irqchip),
 	E(KVM_CREATE_PIT2,		FIO_IN,    vm, fonda_vm_create_pit2),

@@ -234,6 +234,15 @@ long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
 	return ret;
 }
 
+long fonda_vm_set_boot_cpu_id(struct fonda_vm *vm, void *arg)
+{
+	guard(mutex)(&vm->lock);
+	if (vm->nr_vcpus)
+		return -EBUSY;
+	vm->irqchip.bsp_id = (unsigned long)arg;
+	return 0;
+}
+
 int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;

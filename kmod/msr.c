@@ -207,6 +207,7 @@ static const struct msr_desc msrs[] = {
 	  IN(clock.system_time), .set = fonda_set_system_time },
 	{ ONE(MSR_KVM_STEAL_TIME), FIELD, OTHER, PV(STEAL_TIME), SAVED, IN(clock.steal_msr),
 	  .set = fonda_set_steal_time },
+	{ ONE(MSR_KVM_PV_EOI_EN), FIELD, BITS, PV(PV_EOI), SAVED, IN(lapic.pv_eoi), ~2ull },
 	{ ONE(MSR_EFER), REG, OTHER, ANY, 0, FONDA_REG_EFER, .set = set_efer },
 	{ ONE(MSR_STAR), REG, BITS, HAS(SYSCALL), SAVED, FONDA_REG_STAR, ALL },
 	{ MSR_LSTAR, MSR_CSTAR, REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_LSTAR },

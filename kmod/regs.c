@@ -347,6 +347,7 @@ long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg)
 {
 	struct kvm_mp_state *state = arg;
 
+	fonda_accept_apic_events(vcpu);
 	state->mp_state = vcpu->mp_state;
 	return 0;
 }

@@ -156,15 +156,25 @@ int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 	return FONDA_RESUME_GUEST;
 }
 
+static bool has_pv(struct fonda_vcpu *vcpu, u32 feature)
+{
+	return !vcpu->cpuid.enforce_pv || fonda_guest_has(vcpu, feature);
+}
+
 int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cpl)
 {
 	unsigned long mask = in_64bit_mode ? ~0ul : ~0u;
+	unsigned long nr = vcpu->regs[FONDA_RAX] & mask;
 	long ret = -KVM_ENOSYS;
 
 	if (cpl)
 		ret = -KVM_EPERM;
-	else if ((vcpu->regs[FONDA_RAX] & mask) == KVM_HC_VAPIC_POLL_IRQ)
+	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
 		ret = 0;
+	else if (nr == KVM_HC_SEND_IPI && has_pv(vcpu, FONDA_PV_FEATURE(PV_SEND_IPI)))
+		ret = fonda_hc_send_ipi(vcpu, in_64bit_mode);
+	else if (nr == KVM_HC_KICK_CPU && has_pv(vcpu, FONDA_PV_FEATURE(PV_UNHALT)))
+		ret = fonda_hc_kick_cpu(vcpu, vcpu->regs[FONDA_RCX]);
 	vcpu->regs[FONDA_RAX] = ret & mask;
 	return fonda_skip_insn(vcpu, len);
 }
@@ -176,7 +186,7 @@ static bool halt_is_over(struct fonda_vcpu *vcpu)
 {
 	bool unused;
 
-	return READ_ONCE(vcpu->event_pending) ||
+	return READ_ONCE(vcpu->event_pending) || READ_ONCE(vcpu->pv_unhalted) ||
 	       (READ_ONCE(vcpu->irq_pending) && (vcpu->rflags & X86_EFLAGS_IF) &&
 		fonda_irq_peek(vcpu, &unused) >= 0);
 }
@@ -198,8 +208,10 @@ int fonda_vcpu_halt(struct fonda_vcpu *vcpu)
 {
 	if (!vcpu->in_kernel_apic)
 		return exit_with(vcpu, KVM_EXIT_HLT);
-	if (halt_is_over(vcpu))
+	if (halt_is_over(vcpu)) {
+		vcpu->pv_unhalted = false;
 		return FONDA_RESUME_GUEST;
+	}
 	vcpu->mp_state = KVM_MP_STATE_HALTED;
 	return FONDA_LEAVE_SECTION;
 }
@@ -360,6 +372,8 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 		fonda_accept_apic_events(vcpu);
 	if (take_request(vcpu, FONDA_REQ_CONTROLS))
 		fonda_backend->update_controls(vcpu);
+	if (take_request(vcpu, FONDA_REQ_PV_EOI))
+		fonda_settle_pv_eoi(vcpu);
 	if (take_request(vcpu, FONDA_REQ_IOAPIC_EOI)) {
 		vcpu->run->eoi.vector = vcpu->lapic.eoi_vector;
 		return exit_with(vcpu, KVM_EXIT_IOAPIC_EOI);
@@ -421,8 +435,10 @@ static int run_loop(struct fonda_vcpu *vcpu)
 			fonda_slots_leave(vcpu);
 			block(vcpu);
 			fonda_slots_enter(vcpu);
-			if (vcpu->mp_state == KVM_MP_STATE_HALTED && halt_is_over(vcpu))
+			if (vcpu->mp_state == KVM_MP_STATE_HALTED && halt_is_over(vcpu)) {
+				vcpu->pv_unhalted = false;
 				vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+			}
 			continue;
 		}
 
@@ -646,9 +662,9 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	ret = fonda_state_vcpu_init(vcpu) ?: fonda_dirty_ring_init(vcpu);
 	if (ret)
 		goto out;
-	fonda_lapic_create(vcpu, id == FONDA_BSP_ID);
+	fonda_lapic_create(vcpu);
 	fonda_vcpu_reset(vcpu, false);
-	vcpu->mp_state = !vcpu->in_kernel_apic || id == FONDA_BSP_ID ?
+	vcpu->mp_state = !vcpu->in_kernel_apic || lapic_is_bsp(&vcpu->lapic) ?
 			 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	return vcpu;
 

@@ -140,6 +140,8 @@ struct fonda_lapic {
 	/* The other registers by offset / 16; (v), but LVTs are read by anyone. */
 	u32 regs[KVM_APIC_REG_SIZE / 16];
 
+	u64 pv_eoi;			/* (v) MSR_KVM_PV_EOI_EN as written */
+	bool pv_eoi_offered;		/* (v) its word says that EOI may be left out */
 	u64 tsc_deadline;		/* (v), read by the timer; 0: none */
 	u64 timer_tsc;			/* (a) the timer's expiry is this deadline's */
 	u64 start_ns;			/* (v) when the count was loaded */
@@ -185,6 +187,10 @@ int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
  */
 int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked);
 void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken);
+/* What a write to EOI does. */
+void lapic_eoi(struct fonda_lapic *apic);
+/* Nothing is in service or waits, and the end of @vector concerns nobody else. */
+bool lapic_eoi_is_private(const struct fonda_lapic *apic, u8 vector);
 enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer);
 /* Will LINT0 pass on what an 8259A asks for? */
 bool lapic_accepts_extint(struct fonda_lapic *apic);
@@ -234,6 +240,7 @@ struct fonda_routes {
 struct fonda_irqchip {
 	raw_spinlock_t lock;		/* PIC, IOAPIC, PIT state, by_id */
 	int mode;			/* (l) enum fonda_irqchip_mode; read by anyone */
+	u32 bsp_id;			/* (l) vCPU id of the boot processor */
 	bool x2apic_format;		/* (l) KVM_X2APIC_API_USE_32BIT_IDS */
 	bool x2apic_no_broadcast_quirk;	/* (l) */
 	struct fonda_routes __rcu *routes;
@@ -338,7 +345,7 @@ void fonda_irq_fini(struct fonda_vm *vm);	/* no vCPU is left */
  * ext_irq. Needs vcpu->vm and id; under vm->lock. The APIC can be addressed
  * from fonda_lapic_publish() on, which is called with the vCPU in vm->vcpus.
  */
-void fonda_lapic_create(struct fonda_vcpu *vcpu, bool bsp);
+void fonda_lapic_create(struct fonda_vcpu *vcpu);
 void fonda_lapic_publish(struct fonda_vcpu *vcpu);
 void fonda_lapic_destroy(struct fonda_vcpu *vcpu);
 /* Power-up or INIT. */
@@ -360,6 +367,14 @@ int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked);
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu);
 /* The vCPU obeys the INIT and SIPI that have arrived. In its thread. */
 void fonda_accept_apic_events(struct fonda_vcpu *vcpu);
+/*
+ * FONDA_REQ_PV_EOI, after an exit from a guest that may leave out EOIs: has it?
+ * Raises the request when it must be asked where it may sleep.
+ */
+void fonda_settle_pv_eoi(struct fonda_vcpu *vcpu);
+/* Hypercalls; what they return to the guest. */
+long fonda_hc_send_ipi(struct fonda_vcpu *vcpu, bool long_mode);
+long fonda_hc_kick_cpu(struct fonda_vcpu *vcpu, u32 apic_id);
 
 /*
  * IA32_APIC_BASE, 0x800-0x8ff and IA32_TSC_DEADLINE: 0, or 1: #GP. Never sleep.
@@ -380,7 +395,8 @@ typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg);
 fonda_vm_handler fonda_vm_create_irqchip, fonda_vm_get_irqchip, fonda_vm_set_irqchip,
 		 fonda_vm_create_pit2, fonda_vm_get_pit2, fonda_vm_set_pit2,
 		 fonda_vm_reinject_control, fonda_vm_irq_line, fonda_vm_set_gsi_routing,
-		 fonda_vm_signal_msi, fonda_vm_irqfd, fonda_vm_ioeventfd;
+		 fonda_vm_signal_msi, fonda_vm_irqfd, fonda_vm_ioeventfd,
+		 fonda_vm_set_boot_cpu_id;
 fonda_vcpu_handler fonda_vcpu_get_lapic, fonda_vcpu_set_lapic, fonda_vcpu_interrupt;
 
 /* eventfd.c: vm->eventfds. */

@@ -64,18 +64,24 @@ static u32 *reg_at(struct fonda_lapic *apic, u32 reg)
 	}
 }
 
+static __always_inline bool any_vector(const unsigned long *bits)
+{
+	return READ_ONCE(bits[0]) | READ_ONCE(bits[1]) | READ_ONCE(bits[2]) | READ_ONCE(bits[3]);
+}
+
 /* Highest of 256 bits that is set, or -1. */
 static __always_inline int highest_vector(const unsigned long *bits)
 {
-	int i;
+	unsigned long word;
 
-	for (i = 256 / BITS_PER_LONG - 1; i >= 0; i--) {
-		unsigned long word = READ_ONCE(bits[i]);
-
-		if (word)
-			return i * BITS_PER_LONG + __fls(word);
-	}
-	return -1;
+	if ((word = READ_ONCE(bits[3])))
+		return 192 + __fls(word);
+	if ((word = READ_ONCE(bits[2])))
+		return 128 + __fls(word);
+	if ((word = READ_ONCE(bits[1])))
+		return 64 + __fls(word);
+	word = READ_ONCE(bits[0]);
+	return word ? __fls(word) : -1;
 }
 
 /* "Task and Processor Priorities" */
@@ -130,16 +136,22 @@ void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken)
 	}
 }
 
-static void end_of_interrupt(struct fonda_lapic *apic)
+bool lapic_eoi_is_private(const struct fonda_lapic *apic, u8 vector)
+{
+	return apic->isr_top < 0 && !any_vector(apic->irr) &&
+	       !test_bit(vector, apic->tmr) && !test_bit(vector, apic->chip->eoi_vectors);
+}
+
+void lapic_eoi(struct fonda_lapic *apic)
 {
 	int vector = apic->isr_top;
 
 	if (unlikely(vector < 0))
 		return;
 	__clear_bit(vector, apic->isr);
-	apic->isr_top = highest_vector(apic->isr);
+	apic->isr_top = likely(!any_vector(apic->isr)) ? -1 : highest_vector(apic->isr);
 	/* What this one held back. */
-	if (highest_vector(apic->irr) >= 0)
+	if (any_vector(apic->irr))
 		lapic_recheck(apic);
 
 	/* "Signaling Interrupt Servicing Completion" */
@@ -503,7 +515,7 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 		set_reg(apic, reg, val & 0xff);
 		break;
 	case APIC_EOI:
-		end_of_interrupt(apic);
+		lapic_eoi(apic);
 		break;
 	case APIC_SPIV:
 		set_reg(apic, reg, val & svr_bits(apic));
@@ -672,7 +684,7 @@ int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val)
 	case MSR_X2(APIC_EOI):
 		if (val)
 			return 1;
-		end_of_interrupt(apic);
+		lapic_eoi(apic);
 		return 0;
 	case MSR_X2(APIC_ICR):
 		if (val & ICR_RESERVED)

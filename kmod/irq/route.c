@@ -294,6 +294,18 @@ static __always_inline int send_msi(struct fonda_irqchip *chip,
 	return line == FONDA_LINE_LOW ? -1 : fonda_msi_deliver(chip, address, e->u.msi.data);
 }
 
+/* The pins of a GSI whose first entry is @e; chip->lock is held. */
+static __always_inline int drive(struct fonda_irqchip *chip, struct fonda_routes *routes,
+				 int source, const struct kvm_irq_routing_entry *e,
+				 enum fonda_line line)
+{
+	int ret = set_pins(chip, routes, source, e, line != FONDA_LINE_LOW);
+
+	if (line == FONDA_LINE_PULSE)
+		set_pins(chip, routes, source, e, false);
+	return ret;
+}
+
 int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
 {
 	struct kvm_irq_routing_entry *e;
@@ -303,13 +315,10 @@ int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum f
 	rcu_read_lock_sched();
 	routes = rcu_dereference_sched(chip->routes);
 	e = first_route(routes, gsi);
-	if (e && e->type == KVM_IRQ_ROUTING_MSI) {
+	if (e && e->type == KVM_IRQ_ROUTING_MSI)
 		ret = send_msi(chip, e, line);
-	} else if (e) {
-		ret = set_pins(chip, routes, source, e, line != FONDA_LINE_LOW);
-		if (line == FONDA_LINE_PULSE)
-			set_pins(chip, routes, source, e, false);
-	}
+	else if (e)
+		ret = drive(chip, routes, source, e, line);
 	rcu_read_unlock_sched();
 	return ret;
 }
@@ -331,7 +340,7 @@ int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_li
 		ret = line == FONDA_LINE_LOW;
 	} else if (e) {
 		raw_spin_lock_irqsave(&chip->lock, flags);
-		ret = fonda_gsi_set_locked(chip, source, gsi, line);
+		ret = drive(chip, routes, source, e, line);
 		raw_spin_unlock_irqrestore(&chip->lock, flags);
 	}
 	rcu_read_unlock_sched();

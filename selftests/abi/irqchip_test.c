@@ -331,3 +331,24 @@ TEST_TIMEOUT(routes_change_while_interrupts_flow, 60)
 	tvm_stop(&t, 0);
 	tvm_fini(&t);
 }
+
+/* Any vCPU can be the one that starts by itself. */
+TEST(boot_cpu_id)
+{
+	struct kvm_mp_state mp;
+	struct tvm t;
+
+	tvm_init_bare(&t, TVM_IRQCHIP);
+	EXPECT_EQ(ioctl(t.fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_BOOT_CPU_ID), 1);
+	EXPECT_OK(ioctl(t.fd, KVM_SET_BOOT_CPU_ID, 1));
+	tvm_add_vcpu(&t, TVM_WAIT_SIPI);
+	tvm_add_vcpu(&t, TVM_WAIT_SIPI);
+	EXPECT_ERRNO(ioctl(t.fd, KVM_SET_BOOT_CPU_ID, 0), EBUSY);
+	EXPECT_OK(ioctl(t.vcpu[0].fd, KVM_GET_MP_STATE, &mp));
+	EXPECT_EQ(mp.mp_state, KVM_MP_STATE_UNINITIALIZED);
+	EXPECT_OK(ioctl(t.vcpu[1].fd, KVM_GET_MP_STATE, &mp));
+	EXPECT_EQ(mp.mp_state, KVM_MP_STATE_RUNNABLE);
+	EXPECT_EQ(tvm_sregs(&t, 0).apic_base & 0x100, 0);
+	EXPECT_EQ(tvm_sregs(&t, 1).apic_base & 0x100, 0x100);
+	tvm_fini(&t);
+}

@@ -299,6 +299,34 @@ TEST(mp_state_follows_init_and_sipi)
 	tvm_fini(&t);
 }
 
+/* INIT and SIPI reach a vCPU that nobody runs; its state is the one after them. */
+GUEST(guest_sends_events)
+{
+	guest_x2apic = true;
+	apic_enable();
+	apic_icr(1, APIC_ASSERT | APIC_LEVEL | APIC_DM_INIT);
+	GUEST_SYNC(1);
+	apic_icr(1, APIC_ASSERT | APIC_DM_SIPI | 0x09);
+	GUEST_SYNC(2);
+}
+
+TEST(mp_state_has_taken_what_waits)
+{
+	struct kvm_mp_state mp;
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_sends_events, TVM_IRQCHIP | TVM_WAIT_SIPI, 2);
+	EXPECT_EQ(tvm_go(&t), 1);
+	EXPECT_OK(ioctl(t.vcpu[1].fd, KVM_GET_MP_STATE, &mp));
+	EXPECT_EQ(mp.mp_state, KVM_MP_STATE_INIT_RECEIVED);
+	EXPECT_EQ(tvm_go(&t), 2);
+	EXPECT_OK(ioctl(t.vcpu[1].fd, KVM_GET_MP_STATE, &mp));
+	EXPECT_EQ(mp.mp_state, KVM_MP_STATE_RUNNABLE);
+	EXPECT_EQ(tvm_sregs(&t, 1).cs.base, 0x9000);
+	EXPECT_EQ(tvm_regs(&t, 1).rip, 0);
+	tvm_fini(&t);
+}
+
 /* HLT ends by an IPI, by an NMI even with IF = 0, and not by a masked one. */
 static volatile uint32_t halts;
 

@@ -799,6 +799,61 @@ TEST(timer_deadline)
 	world_fini();
 }
 
+TEST(a_deadline_that_is_put_off_leaves_the_timer)
+{
+	struct fonda_lapic *apic = &world.apic[0];
+
+	start(1);
+	world.tsc_epoch_ns = unit_now_ns;
+	apic_set(0, APIC_LVTT, DEADLINE | 0x51);
+	lapic_set_deadline(apic, 1000);
+	lapic_set_deadline(apic, 3000);
+	EXPECT_EQ(apic->timer.expires, world.tsc_epoch_ns + 1000);
+	world_advance(2999);
+	EXPECT_EQ(apic_take(0), -1);
+	EXPECT_EQ(lapic_get_deadline(apic), 3000);
+	world_advance(1);
+	EXPECT_EQ(apic_take(0), 0x51);
+	eoi(0);
+	/* Earlier it has to move; and disarmed it is. */
+	lapic_set_deadline(apic, 9000);
+	lapic_set_deadline(apic, 5000);
+	world_advance(2000);
+	EXPECT_EQ(apic_take(0), 0x51);
+	eoi(0);
+	lapic_set_deadline(apic, 6000);
+	lapic_set_deadline(apic, 8000);
+	lapic_set_deadline(apic, 0);
+	world_advance(10000);
+	EXPECT_EQ(apic_take(0), -1);
+	world_fini();
+}
+
+TEST(a_deadline_follows_the_tsc)
+{
+	struct fonda_lapic *apic = &world.apic[0];
+
+	start(1);
+	world.tsc_epoch_ns = unit_now_ns;
+	apic_set(0, APIC_LVTT, DEADLINE | 0x51);
+	lapic_set_deadline(apic, 5000);
+	/* The guest's TSC goes ahead by 3000, then beyond the deadline. */
+	world.tsc_epoch_ns -= 3000;
+	lapic_tsc_changed(apic);
+	EXPECT_EQ(lapic_get_deadline(apic), 5000);
+	world_advance(1999);
+	EXPECT_EQ(apic_take(0), -1);
+	world_advance(1);
+	EXPECT_EQ(apic_take(0), 0x51);
+	eoi(0);
+	lapic_set_deadline(apic, 100000);
+	world.tsc_epoch_ns -= 200000;
+	lapic_tsc_changed(apic);
+	EXPECT_EQ(apic_take(0), 0x51);
+	EXPECT_EQ(lapic_get_deadline(apic), 0);
+	world_fini();
+}
+
 TEST(timer_deadline_read_as_zero_has_interrupted)
 {
 	struct fonda_lapic *apic = &world.apic[0];
