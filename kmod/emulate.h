@@ -65,7 +65,7 @@ struct fonda_insn {
 /* Parts of fonda_insn.flags that callers may ask for. */
 #define EMUL_OP_MASK	0x1f
 #define EMUL_READ	(1u << 5)	/* reads its memory operand */
-#define EMUL_WRITE	(1u << 6)	/* writes it; of a string: has one at ES:rDI */
+#define EMUL_WRITE	(1u << 6)	/* writes it; MOVS, CMPS: has one at ES:rDI */
 #define EMUL_STRING	(1u << 7)	/* MOVS STOS LODS CMPS SCAS INS OUTS */
 #define EMUL_PORT	(1u << 8)	/* INS OUTS */
 #define EMUL_MOV	(1u << 9)	/* MOV or MOVZX, which only reads or only writes it */
@@ -123,7 +123,7 @@ struct emulate_ctxt {
 	u8 done;		/* accesses finished */
 	u8 pos;			/* accesses met in this call */
 	u32 count;		/* elements of a string port instruction */
-	struct emulate_operand src, dst;
+	struct emulate_operand op[2];	/* MOVS and CMPS have two */
 	u64 data[4];		/* what was read */
 };
 

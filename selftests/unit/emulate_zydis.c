@@ -170,8 +170,8 @@ static bool promised(const struct reference *ref)
 		return false;
 	switch (insn->mnemonic) {
 	case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR:
-	case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_CMPXCHG: case ZYDIS_MNEMONIC_CMPXCHG8B:
-	case ZYDIS_MNEMONIC_CMPXCHG16B: case ZYDIS_MNEMONIC_XADD: case ZYDIS_MNEMONIC_MOVBE:
+	case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_CMPXCHG: case ZYDIS_MNEMONIC_XADD:
+	case ZYDIS_MNEMONIC_MOVBE:
 	case ZYDIS_MNEMONIC_MOVNTI: case ZYDIS_MNEMONIC_NOT: case ZYDIS_MNEMONIC_NEG:
 	case ZYDIS_MNEMONIC_INC: case ZYDIS_MNEMONIC_DEC:
 		return true;
@@ -252,11 +252,6 @@ static const char *compare_memory(const struct fonda_insn *insn, const struct re
 		return "size of the memory operand";
 	if (ref->insn.address_width != insn->ad_bytes * 8)
 		return "address size";
-	/* The only one of STOS and INS is ES:rDI, which has no field. */
-	if (insn->flags & EMUL_STRING)
-		return (insn->flags & EMUL_READ) &&
-		       segment_number(mem->mem.segment) != insn->seg ?
-		       "segment of the source" : NULL;
 	if (segment_number(mem->mem.segment) != insn->seg)
 		return "segment";
 	/* [SI] and the like: an index alone is a base for Zydis. */
