@@ -355,47 +355,28 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 	return insn->lock && !(flags & LOCKABLE) ? EMULATE_FAULT : EMULATE_OK;
 }
 
-struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits)
+bool fonda_decode_exit(struct fonda_exit_insn *i, const u8 *code, int nr, int bits,
+		       enum fonda_exit_op op)
 {
-	static const u8 two_bytes[256] = {
-		[0x08] = FONDA_OP_INVD, FONDA_OP_WBINVD,	/* and WBNOINVD, with f3 */
-		[0x21] = FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_CR, FONDA_OP_MOV_TO_DR,
-		[0x30] = FONDA_OP_WRMSR, [0x32] = FONDA_OP_RDMSR, [0xa2] = FONDA_OP_CPUID,
-	};
-	static const u8 after_0f01[256] = {
-		[0xc8] = FONDA_OP_MONITOR, FONDA_OP_MWAIT,
-		[0xd1] = FONDA_OP_XSETBV, [0xd9] = FONDA_OP_VMMCALL,
-		[0x30 ... 0x37] = FONDA_OP_LMSW, [0x70 ... 0x77] = FONDA_OP_LMSW,
-		[0xb0 ... 0xb7] = FONDA_OP_LMSW, [0xf0 ... 0xf7] = FONDA_OP_LMSW,
-	};
 	struct cursor c = { .code = code, .nr = min(nr, FONDA_INSN_MAX) };
-	struct fonda_exit_insn i = { 0 };
 	struct fonda_insn insn;
-	u8 b, modrm;
+	u32 found = next_opcode(&c, &insn, bits), modrm;
 
-	b = next_opcode(&c, &insn, bits);
-	if (b == 0xf4)
-		i.op = FONDA_OP_HLT;
-	else if (b == 0x90 && insn.rep == 0xf3)
-		i.op = FONDA_OP_PAUSE;
-	if (b == 0x0f) {
-		b = next(&c);
-		i.op = two_bytes[b];
-		if (b == 0x01 || (b & 0xfc) == 0x20) {
-			modrm = next(&c);
-			i.reg = (modrm >> 3 & 7) | (insn.rex & 4) << 1;
-			i.rm = (modrm & 7) | (insn.rex & 1) << 3;
-			if (b == 0x01)
-				i.op = after_0f01[modrm];
-			/* A MOV ignores the mod field: always a register. */
-			if (b == 0x01 && modrm < 0xc0)
-				decode_memory(&insn, &c, modrm, bits);
-		}
+	if (found == 0x90 && insn.rep == 0xf3)
+		found = FONDA_OP_PAUSE;
+	else if (found == 0x0f)
+		found |= next(&c) << 8;
+	if (found == 0x010f || found == FONDA_OP_MOV_TO_CR) {
+		modrm = next(&c);
+		i->rm = (modrm & 7) | (insn.rex & 1) << 3;
+		/* A MOV ignores the mod field: always a register. */
+		if (found == 0x010f && modrm < 0xc0)
+			decode_memory(&insn, &c, modrm, bits);
+		if (found == 0x010f)
+			found |= ((modrm & 0x38) == 0x30 ? 0x30 : modrm) << 16;
 	}
-	i.len = c.pos;
-	if (c.pos > c.nr)
-		i.op = FONDA_OP_UNKNOWN;
-	return i;
+	i->len = c.pos;
+	return found == op && c.pos <= c.nr;
 }
 
 static u64 size_mask(int bytes)
