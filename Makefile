@@ -59,8 +59,8 @@ check check-all: setup
 bench: build
 	$(MAKE) -C selftests/bench
 
-fuzz:
-	$(MAKE) -C selftests/unit fuzz
+fuzz: build programs
+	selftests/fuzz/run
 
 style:
 	@selftests/style.sh $(KDIR)

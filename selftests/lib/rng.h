@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Pseudo-random numbers that repeat from run to run (xorshift64*). */
-#ifndef UNIT_RNG_H
-#define UNIT_RNG_H
+#ifndef SELFTESTS_RNG_H
+#define SELFTESTS_RNG_H
 
 #include <stdint.h>
 #include <stdlib.h>
