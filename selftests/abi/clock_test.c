@@ -99,6 +99,8 @@ GUEST(guest_compares_tscs)
 {
 	uint32_t one, i;
 
+	/* Bochs does not take interrupts of the host from a guest that never allowed its own. */
+	sti();
 	__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
 	while (arrived < 2)
 		cpu_relax();
@@ -233,6 +235,7 @@ GUEST(guest_compares_kvmclocks)
 	struct pvclock *mine = &pages[guest_cpu()->id];
 	uint32_t i;
 
+	sti();
 	wrmsr(MSR_KVM_SYSTEM_TIME, (uintptr_t)mine | 1);
 	__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
 	while (arrived < 2)

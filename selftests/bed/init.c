@@ -7,7 +7,7 @@
  * The verdict goes to the second serial port, which nothing else uses, and
  * carries a nonce of this run. It is written last, when everything has passed
  * its checks: a machine that dies, hangs or powers off early has not written
- * it. Output goes to the console.
+ * it. The result of each job goes before it. Output goes to the console.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -447,6 +447,8 @@ static bool run_job(const struct job *job, const char *device)
 	say("%u passed, %u failed, %u skipped in %lld.%lld s", t.passed,
 	    t.failed, t.skipped, (now_ms() - start) / 1000,
 	    (now_ms() - start) / 100 % 10);
+	dprintf(verdict_fd, "job\t%s\t%s\t%u\t%u\t%u\t%lld\n", job->device, job->command,
+		t.passed, t.failed, t.skipped, (now_ms() - start) / 1000);
 	totals.passed += t.passed;
 	totals.failed += t.failed;
 	totals.skipped += t.skipped;

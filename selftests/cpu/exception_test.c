@@ -235,6 +235,8 @@ TEST(privileged_instructions_in_user_mode)
 {
 	struct tvm t;
 
+	if (tvm_in_bochs())
+		SKIP("emulator: in Bochs an I/O exit comes before the check of permission");
 	tvm_init(&t, &guest_goes_to_user_mode);
 	tvm_map(&t, HOLE + 0x1000, 0x90000, TVM_PTE_P | TVM_PTE_W);
 	EXPECT_EQ(tvm_go(&t), TVM_DONE);
@@ -411,8 +413,8 @@ TEST(single_step_over_intercepted_instructions)
 	EXPECT_EQ(G(&t, first_dr6) & 0x4000, 0x4000);
 	for (i = 0; i < sizeof(lengths); i++) {
 		want += lengths[i];
-		/* Linux 6.1 loses the step of an MMIO write. */
-		if (tvm_is_stock() && i == 6)
+		/* Linux 6.1 loses the step of an MMIO write on SVM. */
+		if (tvm_is_stock() && i == 6 && G(&t, steps)[seen] != want)
 			continue;
 		EXPECT_EQ(G(&t, steps)[seen++], want);
 	}

@@ -353,6 +353,8 @@ TEST(user_mode_io_without_permission_is_gp)
 {
 	struct tvm t;
 
+	if (tvm_in_bochs())
+		SKIP("emulator: in Bochs an I/O exit comes before the check of permission");
 	tvm_init(&t, &guest_user_io);
 	EXPECT_EQ(tvm_go(&t), TVM_DONE);
 	EXPECT_EQ(G(&t, user_vector), 13);

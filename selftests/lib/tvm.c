@@ -48,6 +48,13 @@ bool tvm_in_tcg(void)
 	return r.ebx == 0x54474354 && r.ecx == 0x43544743;	/* "TCGTCGTC" */
 }
 
+bool tvm_in_bochs(void)
+{
+	const char *emulator = getenv("BED_EMULATOR");
+
+	return emulator && !strcmp(emulator, "bochs");
+}
+
 int tvm_open(void)
 {
 	int dev = open(tvm_dev_path(), O_RDWR | O_CLOEXEC);

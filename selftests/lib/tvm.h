@@ -54,6 +54,8 @@ const char *tvm_dev_path(void);
 bool tvm_is_stock(void);
 /* True where the processor is QEMU's emulation, which does not check all. */
 bool tvm_in_tcg(void);
+/* True in the bed's other emulator. */
+bool tvm_in_bochs(void);
 int tvm_open(void);
 size_t tvm_run_size(int dev);
 /* The supported CPUID table; the caller frees it. */
