@@ -80,8 +80,8 @@ void fonda_lapic_create(struct fonda_vcpu *vcpu)
 
 void fonda_lapic_publish(struct fonda_vcpu *vcpu)
 {
-	if (vcpu->in_kernel_apic)
-		lapic_publish(&vcpu->lapic);
+	vcpu->lapic.published = true;
+	fonda_apic_map_update(&vcpu->lapic);
 }
 
 void fonda_lapic_destroy(struct fonda_vcpu *vcpu)
@@ -92,13 +92,11 @@ void fonda_lapic_destroy(struct fonda_vcpu *vcpu)
 
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
 {
-	struct fonda_lapic *apic = &vcpu->lapic;
+	u64 quirks = ~vcpu->vm->disabled_quirks;
 
-	if (!vcpu->in_kernel_apic)
-		return;
-	lapic_reset(apic, init);
-	if (lapic_is_bsp(apic) && !(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED))
-		lapic_open_lint0(apic);
+	if (vcpu->in_kernel_apic)
+		lapic_reset(&vcpu->lapic, init, lapic_is_bsp(&vcpu->lapic) &&
+						quirks & KVM_X86_QUIRK_LINT0_REENABLED);
 }
 
 /* "Processor Initialization State", "INIT and SIPI" */
@@ -217,11 +215,14 @@ int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 		return extint_vector(vcpu, pic_offer);
 	}
 	if (likely(vcpu->in_kernel_apic))
-		vector = lapic_offer(apic, tpr_blocked);
+		vector = lapic_peek(apic, tpr_blocked);
 	if (unlikely(*tpr_blocked))
 		WRITE_ONCE(vcpu->irq_pending, true);
-	if (vector >= 0 && apic->pv_eoi & KVM_MSR_ENABLED)
-		offer_pv_eoi(vcpu, vector);
+	if (vector >= 0) {
+		clear_bit(vector, apic->irr);
+		if (apic->pv_eoi & KVM_MSR_ENABLED)
+			offer_pv_eoi(vcpu, vector);
+	}
 	return vector;
 }
 

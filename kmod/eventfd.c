@@ -226,13 +226,13 @@ struct ioeventfd {
 	bool wildcard;			/* any data */
 };
 
-static int ioeventfd_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-			   const void *data)
+static int ioeventfd_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+			    void *data, bool write)
 {
 	struct ioeventfd *e = container_of(dev, struct ioeventfd, dev);
 	u64 val = 0;
 
-	if (addr != dev->base || (dev->len && dev->len != len))
+	if (!write || addr != dev->base || (dev->len && dev->len != len))
 		return -EOPNOTSUPP;
 	if (!e->wildcard) {
 		memcpy(&val, data, len);
@@ -242,8 +242,6 @@ static int ioeventfd_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gp
 	fonda_eventfd_signal(e->ctx);
 	return 0;
 }
-
-static const struct fonda_io_ops ioeventfd_ops = { .write = ioeventfd_write };
 
 static struct ioeventfd *ioeventfd_create(const struct kvm_ioeventfd *args)
 {
@@ -258,7 +256,7 @@ static struct ioeventfd *ioeventfd_create(const struct kvm_ioeventfd *args)
 		return ERR_PTR(-ENOMEM);
 	}
 	e->dev = (struct fonda_io_dev){
-		.ops = &ioeventfd_ops, .base = args->addr, .len = args->len };
+		.access = ioeventfd_access, .base = args->addr, .len = args->len };
 	e->ctx = ctx;
 	e->bus = args->flags & KVM_IOEVENTFD_FLAG_PIO ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
 	e->wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);

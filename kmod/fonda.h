@@ -135,20 +135,13 @@ struct fonda_vcpu_stats {
 
 /*
  * A port or MMIO range served in the kernel. Owned by whoever registers it;
- * read and write run under vm->srcu, or with preemption off inside it, so they
- * never sleep. 0: done; -EOPNOTSUPP: not mine after all (an ioeventfd whose
+ * access runs under vm->srcu, or with preemption off inside it, so it never
+ * sleeps. @data is left alone by a write. 0: done; -EOPNOTSUPP: not mine after all (an ioeventfd whose
  * datamatch misses), look on.
  */
-struct fonda_io_dev;
-struct fonda_io_ops {
-	int (*read)(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev,
-		    gpa_t addr, int len, void *data);
-	int (*write)(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev,
-		     gpa_t addr, int len, const void *data);
-};
-
 struct fonda_io_dev {
-	const struct fonda_io_ops *ops;
+	int (*access)(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+		      void *data, bool write);
 	gpa_t base;
 	u32 len;		/* bytes; 0: an ioeventfd of any length at base */
 };

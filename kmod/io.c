@@ -66,21 +66,15 @@ int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int 
 {
 	const struct fonda_io_bus *bus = srcu_dereference(vcpu->vm->buses[nr], &vcpu->vm->srcu);
 	struct fonda_io_dev *dev;
-	int i, ret;
+	int i;
 
 	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
-		return write ? lapic_write(&vcpu->lapic, addr & ~PAGE_MASK, len, data) :
-			       lapic_read(&vcpu->lapic, addr & ~PAGE_MASK, len, data);
+		return lapic_access(&vcpu->lapic, addr & ~PAGE_MASK, len, data, write);
 	for (i = bus_search(bus, addr + 1) - 1; i >= 0 && bus->range[i].reach > addr; i--) {
 		dev = bus->range[i].dev;
 		if (dev->base + (dev->len ?: len) < addr + len)
 			continue;
-		ret = -EOPNOTSUPP;
-		if (write && dev->ops->write)
-			ret = dev->ops->write(vcpu, dev, addr, len, data);
-		else if (!write && dev->ops->read)
-			ret = dev->ops->read(vcpu, dev, addr, len, data);
-		if (!ret)
+		if (!dev->access(vcpu, dev, addr, len, data, write))
 			return 0;
 	}
 	return -EOPNOTSUPP;
@@ -159,8 +153,8 @@ struct coalesced_zone {
 #define RING_ENTRIES \
 	((PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
-static int coalesced_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-			   const void *data)
+static int coalesced_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+			    void *data, bool write)
 {
 	struct coalesced_zone *zone = container_of(dev, struct coalesced_zone, dev);
 	struct kvm_coalesced_mmio_ring *ring = vcpu->vm->ring;
@@ -168,6 +162,8 @@ static int coalesced_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gp
 	int ret = -EOPNOTSUPP;
 	u32 last, next;
 
+	if (!write)
+		return ret;
 	spin_lock(&vcpu->vm->ring_lock);
 	/* The page is user space's to scribble on. */
 	last = READ_ONCE(ring->last);
@@ -190,7 +186,6 @@ static int coalesced_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gp
 
 long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
 {
-	static const struct fonda_io_ops ops = { .write = coalesced_write };
 	const struct kvm_coalesced_mmio_zone *req = arg;
 	struct coalesced_zone *zone;
 	int ret;
@@ -200,7 +195,8 @@ long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
 	zone = kzalloc(sizeof(*zone), GFP_KERNEL_ACCOUNT);
 	if (!zone)
 		return -ENOMEM;
-	zone->dev = (struct fonda_io_dev){ .ops = &ops, .base = req->addr, .len = req->size };
+	zone->dev = (struct fonda_io_dev){
+		.access = coalesced_access, .base = req->addr, .len = req->size };
 	zone->bus = req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
 	mutex_lock(&vm->slots_lock);
 	ret = fonda_io_register(vm, zone->bus, &zone->dev);

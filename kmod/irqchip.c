@@ -112,59 +112,27 @@ static const struct {
 /* The first of places[] that only KVM_CREATE_PIT2 takes; the last is optional. */
 #define FIRST_PIT_PLACE	4
 
-static bool is_pit(gpa_t port)
-{
-	return port == 0x61 || port - 0x40 < 4;
-}
-
-/* An access that reaches over the end is somebody else's. */
-static int chip_read(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-		     void *data)
+static int chip_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
+		       void *data, bool write)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	unsigned long flags;
-	u8 *bytes = data;
-	u64 val;
-	int i;
-
-	if (addr - dev->base + len > dev->len)
-		return -EOPNOTSUPP;
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	if (dev->base == FONDA_IOAPIC_BASE) {
-		val = ioapic_read(chip, addr - dev->base);
-		memcpy(data, &val, min_t(int, len, sizeof(val)));
-	} else {
-		for (i = 0; i < len; i++, addr++)
-			bytes[i] = is_pit(addr) ? pit_read(&chip->pit, addr) :
-						  pic_read(&chip->pic, addr);
-	}
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	return 0;
-}
-
-static int chip_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-		      const void *data)
-{
-	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-	const u8 *bytes = data;
+	u8 *byte = data, *end = byte + len;
 	unsigned long flags;
 	bool had_output;
-	u32 acked, val = 0;
-	int i;
+	u32 acked;
 
-	if (addr - dev->base + len > dev->len)
-		return -EOPNOTSUPP;
-	memcpy(&val, data, min_t(int, len, sizeof(val)));
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	had_output = chip->pic.output;
-	if (dev->base == FONDA_IOAPIC_BASE)
-		ioapic_write(chip, addr - dev->base, val);
-	else if (is_pit(addr))
-		for (i = 0; i < len; i++)
-			pit_write(&chip->pit, addr + i, bytes[i]);
-	else
-		for (i = 0; i < len; i++)
-			pic_write(&chip->pic, addr + i, bytes[i]);
+	if (dev->base == FONDA_IOAPIC_BASE) {
+		ioapic_access(chip, addr - dev->base, len, data, write);
+		byte = end;
+	}
+	for (; byte < end; byte++, addr++) {
+		if (addr == 0x61 || addr - 0x40 < 4)
+			pit_access(&chip->pit, addr, byte, write);
+		else
+			pic_access(&chip->pic, addr, byte, write);
+	}
 	acked = pic_take_acked(&chip->pic);
 	if (chip->pic.output && !had_output)
 		fonda_pic_output(chip);
@@ -173,8 +141,6 @@ static int chip_write(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t a
 	return 0;
 }
 
-static const struct fonda_io_ops chip_io_ops = { .read = chip_read, .write = chip_write };
-
 static int register_devs(struct fonda_vm *vm, int first, int end)
 {
 	int i, ret = 0;
@@ -182,7 +148,7 @@ static int register_devs(struct fonda_vm *vm, int first, int end)
 	guard(mutex)(&vm->slots_lock);
 	for (i = first; i < end && !ret; i++) {
 		vm->chip_devs[i] = (struct fonda_io_dev){
-			.ops = &chip_io_ops, .base = places[i].base, .len = places[i].len };
+			.access = chip_access, .base = places[i].base, .len = places[i].len };
 		ret = fonda_io_register(vm, places[i].bus, &vm->chip_devs[i]);
 	}
 	/* The last one has failed. */

@@ -152,15 +152,19 @@ static u32 read_window(struct fonda_irqchip *chip)
 	}
 }
 
-u32 ioapic_read(struct fonda_irqchip *chip, u32 offset)
+void ioapic_access(struct fonda_irqchip *chip, u32 offset, int len, void *data, bool write)
 {
-	if (offset == REG_SELECT)
-		return chip->ioapic.ioregsel;
-	return offset == REG_WINDOW ? read_window(chip) : 0;
-}
+	u64 val = 0;
 
-void ioapic_write(struct fonda_irqchip *chip, u32 offset, u32 val)
-{
+	if (!write) {
+		if (offset == REG_SELECT)
+			val = chip->ioapic.ioregsel;
+		else if (offset == REG_WINDOW)
+			val = read_window(chip);
+		memcpy(data, &val, len);
+		return;
+	}
+	memcpy(&val, data, len);
 	if (offset == REG_SELECT)
 		chip->ioapic.ioregsel = (u8)val;
 	else if (offset == REG_WINDOW)

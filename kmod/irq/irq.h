@@ -70,8 +70,7 @@ void pic_init(struct fonda_pic *pic);
 /* 1 delivered, 0 merged with one that waits, negative: masked. */
 int pic_set_line(struct fonda_pic *pic, unsigned int pin, bool high);
 /* Ports 20, 21, a0, a1, 4d0, 4d1. */
-u8 pic_read(struct fonda_pic *pic, u16 port);
-void pic_write(struct fonda_pic *pic, u16 port, u8 val);
+void pic_access(struct fonda_pic *pic, u16 port, u8 *val, bool write);
 /* The vector that an INTA cycle would give now. */
 u8 pic_peek(struct fonda_pic *pic);
 /*
@@ -104,8 +103,8 @@ struct fonda_pit {
 };
 
 void pit_init(struct fonda_pit *pit);
-u8 pit_read(struct fonda_pit *pit, u16 port);		/* 40-43, 61 */
-void pit_write(struct fonda_pit *pit, u16 port, u8 val);
+/* Ports 40-43, 61. */
+void pit_access(struct fonda_pit *pit, u16 port, u8 *val, bool write);
 /* The last tick's interrupt has been acknowledged. */
 void pit_acked(struct fonda_pit *pit);
 /* Forget what waits for an acknowledge: the guest has unmasked the pin. */
@@ -150,16 +149,13 @@ struct fonda_lapic {
 };
 
 void lapic_init(struct fonda_lapic *apic, struct fonda_irqchip *chip, u32 id, bool bsp);
-void lapic_publish(struct fonda_lapic *apic);
-void lapic_reset(struct fonda_lapic *apic, bool init);
-/* LINT0 passes ExtINT, as firmware sets it up on the first processor. */
-void lapic_open_lint0(struct fonda_lapic *apic);
+/* LINT0 passes ExtINT where @lint0, as firmware sets it up on the first processor. */
+void lapic_reset(struct fonda_lapic *apic, bool init, bool lint0);
 /*
  * MMIO at @offset into the page; always done, as hardware ignores or answers
  * zero for what is not there. The vCPU's own thread; may be atomic.
  */
-int lapic_read(struct fonda_lapic *apic, u32 offset, int len, void *data);
-int lapic_write(struct fonda_lapic *apic, u32 offset, int len, const void *data);
+int lapic_access(struct fonda_lapic *apic, u32 offset, int len, void *data, bool write);
 /* x2APIC registers, 0x800-0x8ff. 0, or 1: the guest gets #GP. */
 int lapic_read_x2(struct fonda_lapic *apic, u32 msr, u64 *val);
 int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val);
@@ -181,11 +177,10 @@ bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
  */
 int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
 /*
- * The same, and out of IRR; then, settled, into ISR or back. In between the
+ * One that was taken out of IRR is settled: into ISR, or back. In between the
  * processor may have taken it without our knowing yet, and one more of it is a
  * new interrupt.
  */
-int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked);
 void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken);
 /* What a write to EOI does. */
 void lapic_eoi(struct fonda_lapic *apic);
@@ -259,8 +254,7 @@ struct fonda_irqchip {
 void ioapic_init(struct fonda_irqchip *chip);
 /* Local APICs reached; 0 merged with one that waits; -1 masked. */
 int ioapic_set_line(struct fonda_irqchip *chip, unsigned int pin, bool high);
-u32 ioapic_read(struct fonda_irqchip *chip, u32 offset);
-void ioapic_write(struct fonda_irqchip *chip, u32 offset, u32 val);
+void ioapic_access(struct fonda_irqchip *chip, u32 offset, int len, void *data, bool write);
 /*
  * A local APIC has announced the end of @vector: which pins does that concern?
  * Whoever waits for their EOI is told before ioapic_eoi(), which makes those

@@ -11,6 +11,7 @@
 #include <linux/errno.h>
 #include <linux/kernel.h>
 #include <linux/ktime.h>
+#include <linux/nospec.h>
 #include <linux/string.h>
 
 #include "irq.h"
@@ -93,7 +94,7 @@ static u32 processor_priority(const struct fonda_lapic *apic)
 	return (tpr & 0xf0) >= isr ? tpr : isr;
 }
 
-static __always_inline int find_vector(struct fonda_lapic *apic, bool *tpr_blocked)
+int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked)
 {
 	int vector;
 
@@ -107,20 +108,6 @@ static __always_inline int find_vector(struct fonda_lapic *apic, bool *tpr_block
 		*tpr_blocked = true;
 		return -1;
 	}
-	return vector;
-}
-
-int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked)
-{
-	return find_vector(apic, tpr_blocked);
-}
-
-int lapic_offer(struct fonda_lapic *apic, bool *tpr_blocked)
-{
-	int vector = find_vector(apic, tpr_blocked);
-
-	if (vector >= 0)
-		clear_bit(vector, apic->irr);
 	return vector;
 }
 
@@ -451,127 +438,9 @@ static bool has_directed_eoi(const struct fonda_lapic *apic)
 	return apic->chip->mode == FONDA_IRQCHIP_SPLIT;
 }
 
-/* "Local Vector Table": which bits of @reg exist; 0: it is not one. */
-static u32 lvt_bits(u32 reg)
+static bool is_lvt(u32 reg)
 {
-	switch (reg) {
-	case APIC_LVTT:
-		return 0xff | APIC_LVT_MASKED | LVTT_MODE_MASK;
-	case APIC_LVTTHMR:
-	case APIC_LVTPC:
-		return 0x7ff | APIC_LVT_MASKED;
-	case APIC_LVT0:
-	case APIC_LVT1:
-		return 0xa7ff | APIC_LVT_MASKED;
-	case APIC_LVTERR:
-		return 0xff | APIC_LVT_MASKED;
-	default:
-		return 0;
-	}
-}
-
-static u32 svr_bits(struct fonda_lapic *apic)
-{
-	return SVR_WRITABLE | (has_directed_eoi(apic) ? APIC_SPIV_DIRECTED_EOI : 0);
-}
-
-static void write_lvt(struct fonda_lapic *apic, u32 reg, u32 val)
-{
-	u32 old = get_reg(apic, reg);
-
-	val &= lvt_bits(reg);
-	if (!apic->sw_enabled)
-		val |= APIC_LVT_MASKED;
-	if (reg == APIC_LVTT && (old ^ val) & APIC_LVT_TIMER_TSCDEADLINE) {
-		/* Entering and leaving deadline mode disarms the timer. */
-		timer_stop(apic);
-		set_reg(apic, APIC_TMICT, 0);
-	} else if (reg == APIC_LVTT && apic->armed && val & ~old & APIC_LVT_TIMER_PERIODIC) {
-		/* A one shot that is still counting goes on as periodic. */
-		apic->armed = current_count(apic);
-		WRITE_ONCE(apic->period_ns, max(apic->period_ns, fonda_timer_min_ns()));
-	}
-	set_reg(apic, reg, val);
-	if (reg == APIC_LVT0)
-		lapic_recheck(apic);
-}
-
-/* "Local APIC State After It Has Been Software Disabled" */
-static void mask_lvts(struct fonda_lapic *apic)
-{
-	u32 reg;
-
-	for (reg = APIC_LVTT; reg <= APIC_LVTERR; reg += 16)
-		set_reg(apic, reg, get_reg(apic, reg) | APIC_LVT_MASKED);
-}
-
-/* What both modes write alike. */
-static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
-{
-	u32 count;
-
-	switch (reg) {
-	case APIC_TASKPRI:
-		set_reg(apic, reg, val & 0xff);
-		break;
-	case APIC_EOI:
-		lapic_eoi(apic);
-		break;
-	case APIC_SPIV:
-		set_reg(apic, reg, val & svr_bits(apic));
-		WRITE_ONCE(apic->sw_enabled, val & APIC_SPIV_APIC_ENABLED);
-		if (!apic->sw_enabled)
-			mask_lvts(apic);
-		break;
-	case APIC_ESR:
-		/* A write makes visible what has gathered since the last one. */
-		set_reg(apic, reg, apic->esr);
-		WRITE_ONCE(apic->esr, 0);
-		break;
-	case APIC_TMICT:
-		if (deadline_mode(apic))
-			break;
-		set_reg(apic, reg, val);
-		timer_count(apic, val);
-		break;
-	case APIC_TDCR:
-		count = current_count(apic);
-		set_reg(apic, reg, val & APIC_TDR_DIV_1);
-		if (count)
-			timer_count(apic, count);
-		break;
-	default:
-		if (lvt_bits(reg))
-			write_lvt(apic, reg, val);
-		break;
-	}
-}
-
-static void write_xapic(struct fonda_lapic *apic, u32 reg, u32 val)
-{
-	switch (reg) {
-	case APIC_ID:
-		/* Ids above 255 do not fit here and are not the guest's to change. */
-		if (apic->id > 0xff)
-			break;
-		set_reg(apic, reg, val & 0xff000000);
-		fonda_apic_map_update(apic);
-		break;
-	case APIC_LDR:
-	case APIC_ICR2:
-		set_reg(apic, reg, val & 0xff000000);
-		break;
-	case APIC_DFR:
-		set_reg(apic, reg, val | 0x0fffffff);
-		break;
-	case APIC_ICR:
-		set_reg(apic, reg, val & ~APIC_ICR_BUSY);
-		send_ipi(apic, val, get_reg(apic, APIC_ICR2) >> 24);
-		break;
-	default:
-		write_reg(apic, reg, val);
-		break;
-	}
+	return reg - APIC_LVTT <= APIC_LVTERR - APIC_LVTT;
 }
 
 /* One bit a register, by offset / 16. */
@@ -585,6 +454,116 @@ static void write_xapic(struct fonda_lapic *apic, u32 reg, u32 val)
 	REG_BIT(APIC_TDCR))
 #define XAPIC_REGS (X2_READABLE | REG_BIT(APIC_ARBPRI) | REG_BIT(APIC_EOI) |		\
 	REG_BIT(APIC_RRR) | REG_BIT(APIC_DFR) | REG_BIT(APIC_ICR2))
+
+/* Those that an x2APIC-mode guest may write. EOI and ESR take 0 only. */
+#define X2_WRITABLE (REG_BIT(APIC_TASKPRI) | REG_BIT(APIC_EOI) | REG_BIT(APIC_SPIV) |	\
+	REG_BIT(APIC_ESR) | REG_BITS(APIC_LVTT, NR_LVTS) | REG_BIT(APIC_TMICT) |	\
+	REG_BIT(APIC_TDCR) | REG_BIT(APIC_SELF_IPI))
+
+/* Which bits of a register a guest can change; "Local Vector Table" and others. */
+static const u32 writable[REG_END / 16] = {
+	[APIC_ID / 16]		= 0xff000000,
+	[APIC_TASKPRI / 16]	= 0xff,
+	[APIC_LDR / 16]		= 0xff000000,
+	[APIC_DFR / 16]		= 0xf0000000,
+	[APIC_SPIV / 16]	= SVR_WRITABLE | APIC_SPIV_DIRECTED_EOI,
+	[APIC_ICR / 16]		= ~APIC_ICR_BUSY,
+	[APIC_ICR2 / 16]	= 0xff000000,
+	[APIC_LVTT / 16]	= 0xff | APIC_LVT_MASKED | LVTT_MODE_MASK,
+	[APIC_LVTTHMR / 16]	= 0x7ff | APIC_LVT_MASKED,
+	[APIC_LVTPC / 16]	= 0x7ff | APIC_LVT_MASKED,
+	[APIC_LVT0 / 16]	= 0xa7ff | APIC_LVT_MASKED,
+	[APIC_LVT1 / 16]	= 0xa7ff | APIC_LVT_MASKED,
+	[APIC_LVTERR / 16]	= 0xff | APIC_LVT_MASKED,
+	[APIC_TMICT / 16]	= ~0u,
+	[APIC_TDCR / 16]	= APIC_TDR_DIV_1,
+	[APIC_SELF_IPI / 16]	= 0xff,
+};
+
+static u32 writable_bits(const struct fonda_lapic *apic, u32 reg)
+{
+	u32 bits = writable[array_index_nospec(reg / 16, REG_END / 16)];
+
+	return reg == APIC_SPIV && !has_directed_eoi(apic) ? SVR_WRITABLE : bits;
+}
+
+static void write_lvtt(struct fonda_lapic *apic, u32 val)
+{
+	u32 old = get_reg(apic, APIC_LVTT);
+
+	if ((old ^ val) & APIC_LVT_TIMER_TSCDEADLINE) {
+		/* Entering and leaving deadline mode disarms the timer. */
+		timer_stop(apic);
+		set_reg(apic, APIC_TMICT, 0);
+	} else if (apic->armed && val & ~old & APIC_LVT_TIMER_PERIODIC) {
+		/* A one shot that is still counting goes on as periodic. */
+		apic->armed = current_count(apic);
+		WRITE_ONCE(apic->period_ns, max(apic->period_ns, fonda_timer_min_ns()));
+	}
+	set_reg(apic, APIC_LVTT, val);
+}
+
+/* "Local APIC State After It Has Been Software Disabled" */
+static void mask_lvts(struct fonda_lapic *apic)
+{
+	u32 reg;
+
+	for (reg = APIC_LVTT; reg <= APIC_LVTERR; reg += 16)
+		set_reg(apic, reg, get_reg(apic, reg) | APIC_LVT_MASKED);
+}
+
+static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
+{
+	u32 count = reg == APIC_TDCR ? current_count(apic) : 0;
+
+	val &= writable_bits(apic, reg);
+	if (is_lvt(reg) && !apic->sw_enabled)
+		val |= APIC_LVT_MASKED;
+	switch (reg) {
+	case APIC_EOI:
+		lapic_eoi(apic);
+		return;
+	case APIC_ESR:
+		/* A write makes visible what has gathered since the last one. */
+		set_reg(apic, reg, apic->esr);
+		WRITE_ONCE(apic->esr, 0);
+		return;
+	case APIC_LVTT:
+		write_lvtt(apic, val);
+		return;
+	case APIC_SELF_IPI:
+		send_ipi(apic, val | APIC_DEST_SELF, 0);
+		return;
+	}
+	/* Read-only; an id above 255, that does not fit; a timer in another mode. */
+	if (!writable[reg / 16] || (reg == APIC_ID && apic->id > 0xff) ||
+	    (reg == APIC_TMICT && deadline_mode(apic)))
+		return;
+	set_reg(apic, reg, reg == APIC_DFR ? val | 0x0fffffff : val);
+	switch (reg) {
+	case APIC_ID:
+		fonda_apic_map_update(apic);
+		break;
+	case APIC_ICR:
+		send_ipi(apic, val, get_reg(apic, APIC_ICR2) >> 24);
+		break;
+	case APIC_SPIV:
+		WRITE_ONCE(apic->sw_enabled, val & APIC_SPIV_APIC_ENABLED);
+		if (!apic->sw_enabled)
+			mask_lvts(apic);
+		break;
+	case APIC_LVT0:
+		lapic_recheck(apic);
+		break;
+	case APIC_TMICT:
+		timer_count(apic, val);
+		break;
+	case APIC_TDCR:
+		if (count)
+			timer_count(apic, count);
+		break;
+	}
+}
 
 static u32 read_reg(struct fonda_lapic *apic, u32 reg)
 {
@@ -600,34 +579,25 @@ static u32 read_reg(struct fonda_lapic *apic, u32 reg)
 	}
 }
 
-int lapic_read(struct fonda_lapic *apic, u32 offset, int len, void *data)
+int lapic_access(struct fonda_lapic *apic, u32 offset, int len, void *data, bool write)
 {
-	u32 reg = offset & 0xff0;
-	u32 val = 0;
+	u32 val = 0, reg = offset & 0xff0;
 
-	memset(data, 0, len);
+	if (!write)
+		memset(data, 0, len);
 	/* "Local APIC Register Address Map": 32 bits of every 128. */
-	if ((offset & 0xf) + len > 4)
+	offset &= 0xf;
+	if (write ? offset || len != 4 : offset + len > 4)
 		return 0;
-	if (reg < REG_END && XAPIC_REGS & REG_BIT(reg))
+	memcpy((u8 *)&val + offset, data, len);
+	if (reg >= REG_END || !(XAPIC_REGS & REG_BIT(reg)))
+		error(apic, APIC_ESR_ILLREGA);
+	else if (write)
+		write_reg(apic, reg, val);
+	else
 		val = read_reg(apic, reg);
-	else
-		error(apic, APIC_ESR_ILLREGA);
-	memcpy(data, (u8 *)&val + (offset & 0xf), len);
-	return 0;
-}
-
-int lapic_write(struct fonda_lapic *apic, u32 offset, int len, const void *data)
-{
-	u32 val;
-
-	if (offset & 0xf || len != 4)
-		return 0;
-	memcpy(&val, data, sizeof(val));
-	if (offset < REG_END && XAPIC_REGS & REG_BIT(offset))
-		write_xapic(apic, offset, val);
-	else
-		error(apic, APIC_ESR_ILLREGA);
+	if (!write)
+		memcpy(data, (u8 *)&val + offset, len);
 	return 0;
 }
 
@@ -643,36 +613,16 @@ int lapic_read_x2(struct fonda_lapic *apic, u32 msr, u64 *val)
 	return 0;
 }
 
-/* "x2APIC Register Address Space": which bits of @reg may be set; 0: none. */
-static u32 x2_writable(struct fonda_lapic *apic, u32 reg)
-{
-	switch (reg) {
-	case APIC_TASKPRI:
-	case APIC_SELF_IPI:
-		return 0xff;
-	case APIC_SPIV:
-		return svr_bits(apic);
-	case APIC_TMICT:
-		return ~0u;
-	case APIC_TDCR:
-		return APIC_TDR_DIV_1;
-	default:
-		/* Read-only bits may be written; Linux does so on its way down. */
-		return lvt_bits(reg) ? lvt_bits(reg) | LVT_READ_ONLY : 0;
-	}
-}
-
+/* "x2APIC Register Address Space" */
 static noinline int write_x2(struct fonda_lapic *apic, u32 reg, u64 val)
 {
-	u32 bits = x2_writable(apic, reg);
+	/* Read-only bits may be written; Linux does so on its way down. */
+	u64 free_bits = is_lvt(reg) ? LVT_READ_ONLY : 0;
 
-	/* ESR exists, and takes 0 only. */
-	if ((!bits && reg != APIC_ESR) || val & ~(u64)bits || reg >= REG_END)
+	if (reg >= REG_END || !(X2_WRITABLE & REG_BIT(reg)) ||
+	    val & ~(writable_bits(apic, reg) | free_bits))
 		return 1;
-	if (reg == APIC_SELF_IPI)
-		send_ipi(apic, val | APIC_DEST_SELF, 0);
-	else
-		write_reg(apic, reg, val);
+	write_reg(apic, reg, val);
 	return 0;
 }
 
@@ -680,22 +630,18 @@ int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val)
 {
 	if (unlikely(!apic->x2apic))
 		return 1;
-	switch (msr) {
-	case MSR_X2(APIC_EOI):
-		if (val)
-			return 1;
+	if (msr == MSR_X2(APIC_EOI) && !val) {
 		lapic_eoi(apic);
 		return 0;
-	case MSR_X2(APIC_ICR):
-		if (val & ICR_RESERVED)
-			return 1;
-		set_reg(apic, APIC_ICR, val & ~(u64)APIC_ICR_BUSY);
-		set_reg(apic, APIC_ICR2, val >> 32);
-		send_ipi(apic, val, val >> 32);
-		return 0;
-	default:
-		return write_x2(apic, (msr - MSR_X2_BASE) * 16, val);
 	}
+	if (msr != MSR_X2(APIC_ICR))
+		return write_x2(apic, (msr - MSR_X2_BASE) * 16, val);
+	if (val & ICR_RESERVED)
+		return 1;
+	set_reg(apic, APIC_ICR, val & ~(u64)APIC_ICR_BUSY);
+	set_reg(apic, APIC_ICR2, val >> 32);
+	send_ipi(apic, val, val >> 32);
+	return 0;
 }
 
 /* -- modes, reset, state of user space -------------------------------------- */
@@ -748,13 +694,7 @@ void lapic_init(struct fonda_lapic *apic, struct fonda_irqchip *chip, u32 id, bo
 	apic->base = BASE_DEFAULT | BASE_ENABLE | (bsp ? BASE_BSP : 0);
 }
 
-void lapic_publish(struct fonda_lapic *apic)
-{
-	apic->published = true;
-	fonda_apic_map_update(apic);
-}
-
-void lapic_reset(struct fonda_lapic *apic, bool init)
+void lapic_reset(struct fonda_lapic *apic, bool init, bool lint0)
 {
 	/* INIT leaves the mode and the id alone. */
 	if (!init) {
@@ -762,13 +702,10 @@ void lapic_reset(struct fonda_lapic *apic, bool init)
 		set_ids(apic);
 	}
 	reset_regs(apic);
-	fonda_apic_map_update(apic);
-}
-
-void lapic_open_lint0(struct fonda_lapic *apic)
-{
-	set_reg(apic, APIC_LVT0, APIC_DM_EXTINT);
+	if (lint0)
+		set_reg(apic, APIC_LVT0, APIC_DM_EXTINT);
 	lapic_recheck(apic);
+	fonda_apic_map_update(apic);
 }
 
 /* "x2APIC State Transitions" */

@@ -129,33 +129,28 @@ static void acknowledge(struct fonda_pic *pic, int nr, int line)
 	}
 }
 
-/* The line behind what an INTA cycle would give now, of 16; 7 and 15 if there is none. */
-static int asked(const struct fonda_pic *pic, bool *spurious)
+/* The line, of 16, that an INTA cycle would give now; 7 of a chip if there is none. */
+static int asked(const struct fonda_pic *pic)
 {
 	int line = requested(pic, 0), nr = line == CASCADE;
 
 	if (nr)
 		line = requested(pic, 1);
-	*spurious = line < 0;
 	return nr * 8 + (line < 0 ? 7 : line);
 }
 
 u8 pic_peek(struct fonda_pic *pic)
 {
-	bool spurious;
-	int line = asked(pic, &spurious);
+	int line = asked(pic);
 
 	return pic->chip[line / 8].irq_base | line % 8;
 }
 
 u8 pic_offer(struct fonda_pic *pic)
 {
-	bool spurious;
-	int line = asked(pic, &spurious);
-
-	pic->offered = spurious ? 0 : BIT(line);
+	pic->offered = BIT(asked(pic));
 	pic->again = 0;
-	return pic->chip[line / 8].irq_base | line % 8;
+	return pic_peek(pic);
 }
 
 void pic_settle(struct fonda_pic *pic, u8 vector, bool taken)
@@ -252,30 +247,6 @@ static void write_elcr(struct kvm_pic_state *s, u8 val)
 	s->irr = (s->irr & ~s->elcr) | (s->last_irr & s->elcr);
 }
 
-/* Ports a0, a1 and 4d1 are the slave's. */
-static int chip_of(u16 port)
-{
-	return port >= 0x4d0 ? port & 1 : port >= 0xa0;
-}
-
-void pic_write(struct fonda_pic *pic, u16 port, u8 val)
-{
-	int nr = chip_of(port);
-	struct kvm_pic_state *s = &pic->chip[nr];
-
-	if (port >= 0x4d0)
-		write_elcr(s, val);
-	else if (port & 1)
-		write_data(s, val);
-	else if (val & ICW1)
-		start_init(pic, nr, val);
-	else if (val & OCW3)
-		write_ocw3(s, val);
-	else
-		write_ocw2(pic, nr, val);
-	update(pic);
-}
-
 /* "Poll Command": the next read is an INTA cycle and gives the line. */
 static u8 poll(struct fonda_pic *pic, int nr)
 {
@@ -289,18 +260,35 @@ static u8 poll(struct fonda_pic *pic, int nr)
 	return BIT(7) | line;
 }
 
-u8 pic_read(struct fonda_pic *pic, u16 port)
+void pic_access(struct fonda_pic *pic, u16 port, u8 *val, bool write)
 {
-	int nr = chip_of(port);
+	/* Ports a0, a1 and 4d1 are the slave's. */
+	bool elcr = port >= 0x4d0;
+	int nr = elcr ? port & 1 : port >= 0xa0;
 	struct kvm_pic_state *s = &pic->chip[nr];
 
-	if (port >= 0x4d0)
-		return s->elcr;
-	if (s->poll)
-		return poll(pic, nr);
-	if (port & 1)
-		return s->imr;
-	return s->read_reg_select ? s->isr : s->irr;
+	if (!write) {
+		if (elcr)
+			*val = s->elcr;
+		else if (s->poll)
+			*val = poll(pic, nr);
+		else if (port & 1)
+			*val = s->imr;
+		else
+			*val = s->read_reg_select ? s->isr : s->irr;
+		return;
+	}
+	if (elcr)
+		write_elcr(s, *val);
+	else if (port & 1)
+		write_data(s, *val);
+	else if (*val & ICW1)
+		start_init(pic, nr, *val);
+	else if (*val & OCW3)
+		write_ocw3(s, *val);
+	else
+		write_ocw2(pic, nr, *val);
+	update(pic);
 }
 
 void pic_set_state(struct fonda_pic *pic, int nr, const struct kvm_pic_state *state)

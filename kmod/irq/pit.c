@@ -229,40 +229,18 @@ static void write_counter(struct fonda_pit *pit, int nr, u8 val)
 
 static u8 read_counter(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
 {
-	u16 val;
+	u8 state = c->count_latched ?: c->read_state;
+	u16 val = c->count_latched ? c->latched_count : counter(pit, c);
 
 	if (c->status_latched) {
 		c->status_latched = 0;
 		return c->status;
 	}
-
-	switch (c->count_latched) {
-	case RW_NONE:
-		break;
-	case RW_WORD:
-		c->count_latched = RW_MSB;
-		return c->latched_count;
-	case RW_LSB:
-		c->count_latched = RW_NONE;
-		return c->latched_count;
-	default:
-		c->count_latched = RW_NONE;
-		return c->latched_count >> 8;
-	}
-
-	val = counter(pit, c);
-	switch (c->read_state) {
-	case RW_WORD:
-		c->read_state = RW_WORD_MSB;
-		return val;
-	case RW_WORD_MSB:
-		c->read_state = RW_WORD;
-		return val >> 8;
-	case RW_MSB:
-		return val >> 8;
-	default:
-		return val;
-	}
+	if (c->count_latched)
+		c->count_latched = state == RW_WORD ? RW_MSB : RW_NONE;
+	else if (state == RW_WORD || state == RW_WORD_MSB)
+		c->read_state ^= RW_WORD ^ RW_WORD_MSB;
+	return state == RW_MSB || state == RW_WORD_MSB ? val >> 8 : val;
 }
 
 /* Port 61h: gate of channel 2 and speaker; reads add refresh and OUT 2. */
@@ -295,23 +273,22 @@ static u8 read_speaker(struct fonda_pit *pit)
 	return output(pit, c) << 5 | refresh << 4 | data << 1 | c->gate;
 }
 
-u8 pit_read(struct fonda_pit *pit, u16 port)
+void pit_access(struct fonda_pit *pit, u16 port, u8 *val, bool write)
 {
-	if (port == PORT_SPEAKER)
-		return read_speaker(pit);
-	if (port == PORT_CONTROL)
-		return 0;
-	return read_counter(pit, &pit->state.channels[port - PORT_COUNTER]);
-}
+	int nr = port - PORT_COUNTER;
 
-void pit_write(struct fonda_pit *pit, u16 port, u8 val)
-{
-	if (port == PORT_SPEAKER)
-		write_speaker(pit, val);
+	if (port == PORT_SPEAKER && write)
+		write_speaker(pit, *val);
+	else if (port == PORT_SPEAKER)
+		*val = read_speaker(pit);
+	else if (port == PORT_CONTROL && write)
+		write_control(pit, *val);
 	else if (port == PORT_CONTROL)
-		write_control(pit, val);
+		*val = 0;
+	else if (write)
+		write_counter(pit, nr, *val);
 	else
-		write_counter(pit, port - PORT_COUNTER, val);
+		*val = read_counter(pit, &pit->state.channels[nr]);
 }
 
 /* -- channel 0's interrupt -------------------------------------------------- */

@@ -136,8 +136,9 @@ void world_init_mode(int nr, int mode)
 		struct fonda_lapic *apic = &world.apic[i];
 
 		lapic_init(apic, &world.chip, i, i == 0);
-		lapic_reset(apic, false);
-		lapic_publish(apic);
+		lapic_reset(apic, false, false);
+		apic->published = true;
+		fonda_apic_map_update(apic);
 	}
 	memset(world.rechecks, 0, sizeof(world.rechecks));
 }
@@ -166,13 +167,13 @@ u32 apic_get(int nr, u32 reg)
 {
 	u32 val;
 
-	lapic_read(&world.apic[nr], reg, sizeof(val), &val);
+	lapic_access(&world.apic[nr], reg, sizeof(val), &val, false);
 	return val;
 }
 
 void apic_set(int nr, u32 reg, u32 val)
 {
-	lapic_write(&world.apic[nr], reg, sizeof(val), &val);
+	lapic_access(&world.apic[nr], reg, sizeof(val), &val, true);
 }
 
 void apic_enable(int nr)
@@ -180,10 +181,19 @@ void apic_enable(int nr)
 	apic_set(nr, APIC_SPIV, 0x1ff);
 }
 
-int apic_take(int nr)
+int apic_offer(int nr)
 {
 	bool tpr_blocked;
-	int vector = lapic_offer(&world.apic[nr], &tpr_blocked);
+	int vector = lapic_peek(&world.apic[nr], &tpr_blocked);
+
+	if (vector >= 0)
+		clear_bit(vector, world.apic[nr].irr);
+	return vector;
+}
+
+int apic_take(int nr)
+{
+	int vector = apic_offer(nr);
 
 	if (vector < 0)
 		return -1;

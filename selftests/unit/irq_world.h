@@ -55,12 +55,53 @@ u32 apic_get(int nr, u32 reg);
 void apic_set(int nr, u32 reg, u32 val);
 /* Software-enabled, with spurious vector 0xff. */
 void apic_enable(int nr);
-/* Take the highest vector that priorities allow; -1: there is none. */
+/* Offer, or take, the highest vector that priorities allow; -1: there is none. */
+int apic_offer(int nr);
 int apic_take(int nr);
 /* The highest vector in IRR; -1: none. */
 int apic_waits(int nr);
 /* Is @vector waiting, in service? */
 bool apic_irr(int nr, u8 vector);
 bool apic_isr(int nr, u8 vector);
+
+/* Ports of the PIC and the PIT, registers of the IOAPIC. */
+static inline u8 pic_read(struct fonda_pic *pic, u16 port)
+{
+	u8 val = 0;
+
+	pic_access(pic, port, &val, false);
+	return val;
+}
+
+static inline void pic_write(struct fonda_pic *pic, u16 port, u8 val)
+{
+	pic_access(pic, port, &val, true);
+}
+
+static inline u8 pit_read(struct fonda_pit *pit, u16 port)
+{
+	u8 val = 0;
+
+	pit_access(pit, port, &val, false);
+	return val;
+}
+
+static inline void pit_write(struct fonda_pit *pit, u16 port, u8 val)
+{
+	pit_access(pit, port, &val, true);
+}
+
+static inline u32 ioapic_read(struct fonda_irqchip *chip, u32 offset)
+{
+	u32 val = 0;
+
+	ioapic_access(chip, offset, sizeof(val), &val, false);
+	return val;
+}
+
+static inline void ioapic_write(struct fonda_irqchip *chip, u32 offset, u32 val)
+{
+	ioapic_access(chip, offset, sizeof(val), &val, true);
+}
 
 #endif

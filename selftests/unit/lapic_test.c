@@ -99,16 +99,16 @@ TEST(mmio_is_32_bits_of_every_128)
 
 	start(1);
 	apic_set(0, APIC_TASKPRI, 0x55);
-	lapic_read(&world.apic[0], APIC_TASKPRI, 1, &byte);
+	lapic_access(&world.apic[0], APIC_TASKPRI, 1, &byte, false);
 	EXPECT_EQ(byte, 0x55);
-	lapic_read(&world.apic[0], APIC_TASKPRI + 1, 1, &byte);
+	lapic_access(&world.apic[0], APIC_TASKPRI + 1, 1, &byte, false);
 	EXPECT_EQ(byte, 0);
-	lapic_read(&world.apic[0], APIC_TASKPRI, 8, &wide);
+	lapic_access(&world.apic[0], APIC_TASKPRI, 8, &wide, false);
 	EXPECT_EQ(wide, 0);
-	lapic_read(&world.apic[0], APIC_TASKPRI + 4, 4, &wide);
+	lapic_access(&world.apic[0], APIC_TASKPRI + 4, 4, &wide, false);
 	EXPECT_EQ((u32)wide, 0);
-	lapic_write(&world.apic[0], APIC_TASKPRI + 4, 4, &wide);
-	lapic_write(&world.apic[0], APIC_TASKPRI, 2, &wide);
+	lapic_access(&world.apic[0], APIC_TASKPRI + 4, 4, &wide, true);
+	lapic_access(&world.apic[0], APIC_TASKPRI, 2, &wide, true);
 	EXPECT_EQ(apic_get(0, APIC_TASKPRI), 0x55);
 	/* Read-only, and not there at all. */
 	apic_set(0, APIC_LVR, 0);
@@ -277,7 +277,7 @@ TEST(what_holds_back)
 	ipi(0, 0, SELF | 0x4f);
 	apic_set(0, APIC_TASKPRI, 0x50);
 	tpr_blocked = false;
-	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), -1);
+	EXPECT_EQ(lapic_peek(apic, &tpr_blocked), -1);
 	EXPECT_FALSE(tpr_blocked);
 	EXPECT_TRUE(apic_irr(0, 0x4f));
 	/* Its end is the moment to look again. */
@@ -295,11 +295,10 @@ TEST(what_holds_back)
 TEST(one_more_while_the_first_is_offered)
 {
 	struct fonda_lapic *apic = &world.apic[0];
-	bool tpr_blocked;
 
 	start(1);
 	ipi(0, 0, SELF | 0x41);
-	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), 0x41);
+	EXPECT_EQ(apic_offer(0), 0x41);
 	/* The guest may be in its handler already: this is another interrupt. */
 	ipi(0, 0, SELF | 0x41);
 	EXPECT_EQ(world.raises[0], 2);
@@ -310,7 +309,7 @@ TEST(one_more_while_the_first_is_offered)
 	eoi(0);
 	/* It was not: they are one. */
 	ipi(0, 0, SELF | 0x42);
-	EXPECT_EQ(lapic_offer(apic, &tpr_blocked), 0x42);
+	EXPECT_EQ(apic_offer(0), 0x42);
 	ipi(0, 0, SELF | 0x42);
 	lapic_settle(apic, 0x42, false);
 	EXPECT_GT(world.rechecks[0], 0);
@@ -422,7 +421,7 @@ TEST(init_resets_all_but_id_and_mode)
 	ipi(0, 7, 0x61);
 	ipi(0, 7, 0x62);
 	EXPECT_EQ(apic_take(1), 0x62);
-	lapic_reset(apic, true);
+	lapic_reset(apic, true, false);
 	EXPECT_EQ(apic_get(1, APIC_ID), 0x07000000);
 	EXPECT_EQ(apic_get(1, APIC_TASKPRI), 0);
 	EXPECT_EQ(apic_get(1, APIC_LVTERR), MASKED);
@@ -433,7 +432,7 @@ TEST(init_resets_all_but_id_and_mode)
 	ipi(0, 7, 0x500);
 	EXPECT_EQ(apic->events, FONDA_LAPIC_INIT);
 	/* Power-up takes the id back as well. */
-	lapic_reset(apic, false);
+	lapic_reset(apic, false, false);
 	EXPECT_EQ(apic_get(1, APIC_ID), 0x01000000);
 	ipi(0, 1, 0x400);
 	EXPECT_EQ(world.nmis[1], 1);
@@ -441,10 +440,10 @@ TEST(init_resets_all_but_id_and_mode)
 
 	/* x2APIC mode outlives an INIT, with its ids. */
 	start_x2(2);
-	lapic_reset(apic, true);
+	lapic_reset(apic, true, false);
 	EXPECT_EQ(x2_get(1, APIC_ID), 1);
 	EXPECT_EQ(x2_get(1, APIC_LDR), 2);
-	lapic_reset(apic, false);
+	lapic_reset(apic, false, false);
 	EXPECT_FALSE(apic->x2apic);
 	EXPECT_EQ(apic_get(1, APIC_LDR), 0);
 	world_fini();
@@ -519,7 +518,7 @@ TEST(extint)
 {
 	world_init(2);
 	EXPECT_FALSE(lapic_accepts_extint(&world.apic[0]));
-	lapic_open_lint0(&world.apic[0]);
+	lapic_reset(&world.apic[0], false, true);
 	EXPECT_TRUE(lapic_accepts_extint(&world.apic[0]));
 	EXPECT_EQ(world.rechecks[0], 1);
 	apic_enable(0);

@@ -2,7 +2,7 @@
 /* The 8259A pair, by the sections of Intel's data sheet. */
 #include <string.h>
 
-#include "irq/irq.h"
+#include "irq_world.h"
 #include "tap.h"
 
 static struct fonda_pic pic;
