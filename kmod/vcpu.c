@@ -542,17 +542,19 @@ static int run_locked(struct fonda_vcpu *vcpu)
 
 long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg)
 {
-	sigset_t saved;
 	int ret;
 
 	if (arg)
 		return -EINVAL;
 	remember_thread(vcpu);
-	if (unlikely(vcpu->sigmask_set))
-		sigprocmask(SIG_SETMASK, &vcpu->sigmask, &saved);
+	if (likely(!vcpu->sigmask_set))
+		return run_locked(vcpu);
+	/* Where a sender finds that the mask is temporary: else a signal whose
+	 * default is to end the process does so at once. */
+	sigprocmask(SIG_SETMASK, &vcpu->sigmask, &current->real_blocked);
 	ret = run_locked(vcpu);
-	if (unlikely(vcpu->sigmask_set))
-		sigprocmask(SIG_SETMASK, &saved, NULL);
+	sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+	sigemptyset(&current->real_blocked);
 	return ret;
 }
 

@@ -203,6 +203,40 @@ TEST(signal_mask)
 	tvm_fini(&t);
 }
 
+static void *send_usr2(void *arg)
+{
+	struct tvm *t = arg;
+
+	TVM_AWAIT(*(volatile uint64_t *)&G(t, beat) > 100);
+	/* There is one thread besides: the one in KVM_RUN. */
+	EXPECT_EQ(kill(getpid(), SIGUSR2), 0);
+	return NULL;
+}
+
+/* Nobody handles it, so it would end the process if its sender found it let in. */
+TEST(a_signal_that_the_mask_lets_in_is_not_fatal)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t set;
+	} __attribute__((packed)) mask = { .head.len = 8 };
+	struct timespec now = { 0 };
+	pthread_t sender;
+	sigset_t usr2;
+	struct tvm t;
+
+	tvm_init(&t, &guest_beats);
+	sigemptyset(&usr2);
+	sigaddset(&usr2, SIGUSR2);
+	ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &usr2, NULL), 0);
+	EXPECT_OK(ioctl(t.cpu, KVM_SET_SIGNAL_MASK, &mask));
+	ASSERT_EQ(pthread_create(&sender, NULL, send_usr2, &t), 0);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_RUN, 0), EINTR);
+	EXPECT_EQ(sigtimedwait(&usr2, NULL, &now), SIGUSR2);
+	ASSERT_EQ(pthread_join(sender, NULL), 0);
+	tvm_fini(&t);
+}
+
 /* An empty IDT: the first exception ends in a triple fault. */
 GUEST64(guest_triple_faults, "push $0; push $0; lidt (%rsp)\n" "ud2");
 
