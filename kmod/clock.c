@@ -160,34 +160,17 @@ int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host)
 	return 0;
 }
 
-/* There is no scaling: only what nobody can tell from the machine's own. */
-static long check_tsc_khz(unsigned long khz)
-{
-	u32 tolerance = tsc_khz / 4000;
-
-	if (khz && (khz < tsc_khz - tolerance || khz > tsc_khz + tolerance))
-		return -EINVAL;
-	return 0;
-}
-
-long fonda_vm_get_tsc_khz(struct fonda_vm *vm, void *arg)
-{
-	return tsc_khz;
-}
-
-long fonda_vm_set_tsc_khz(struct fonda_vm *vm, void *arg)
-{
-	return check_tsc_khz((unsigned long)arg);
-}
-
 long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
 {
 	return tsc_khz;
 }
 
+/* There is no scaling: only what nobody can tell from the machine's own. */
 long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
 {
-	return check_tsc_khz((unsigned long)arg);
+	unsigned long khz = (unsigned long)arg ?: tsc_khz, tolerance = tsc_khz / 4000;
+
+	return khz - (tsc_khz - tolerance) > 2 * tolerance ? -EINVAL : 0;
 }
 
 /* KVM_VCPU_TSC_CTRL with KVM_VCPU_TSC_OFFSET is the only attribute. */
@@ -297,9 +280,9 @@ void fonda_clock_update(struct fonda_vcpu *vcpu)
 	struct fonda_moment m;
 	gpa_t gpa;
 
-	if (!(vcpu->clock.system_time & KVM_MSR_ENABLED))
+	if (!(vcpu->clock.system_msr & KVM_MSR_ENABLED))
 		return;
-	gpa = vcpu->clock.system_time & ~(u64)KVM_MSR_ENABLED;
+	gpa = vcpu->clock.system_msr & ~(u64)KVM_MSR_ENABLED;
 	/* The version goes on from what is there; so does an unread flag. */
 	if (fonda_read_guest(vcpu, gpa, &info, sizeof(info)))
 		return;
@@ -323,7 +306,7 @@ void fonda_clock_update(struct fonda_vcpu *vcpu)
 
 int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
-	vcpu->clock.system_time = val;
+	vcpu->clock.system_msr = val;
 	fonda_request(vcpu, FONDA_REQ_CLOCK);
 	return 0;
 }
@@ -395,7 +378,7 @@ long fonda_vm_set_clock(struct fonda_vm *vm, void *arg)
 /* The VM was stopped: the guest's watchdogs shall not mind. */
 long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg)
 {
-	if (!(vcpu->clock.system_time & KVM_MSR_ENABLED))
+	if (!(vcpu->clock.system_msr & KVM_MSR_ENABLED))
 		return -EINVAL;
 	vcpu->clock.guest_stopped = true;
 	fonda_request(vcpu, FONDA_REQ_CLOCK);
@@ -410,7 +393,38 @@ int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val, bool host)
 		return 1;
 	vcpu->clock.steal_msr = val;
 	vcpu->clock.steal_task = NULL;
+	/* What a restored guest has there may be from before. */
+	vcpu->clock.preempted = val & KVM_MSR_ENABLED;
+	fonda_request(vcpu, FONDA_REQ_STEAL_TIME);
 	return 0;
+}
+
+static gpa_t preempted_gpa(const struct fonda_vcpu_clock *c)
+{
+	return (c->steal_msr & KVM_STEAL_VALID_BITS) + offsetof(struct kvm_steal_time, preempted);
+}
+
+void fonda_steal_time_preempted(struct fonda_vcpu *vcpu)
+{
+	struct fonda_vcpu_clock *c = &vcpu->clock;
+	const u8 flag = KVM_VCPU_PREEMPTED;
+
+	if (c->steal_msr & KVM_MSR_ENABLED && !c->preempted)
+		c->preempted = !fonda_write_guest(vcpu, preempted_gpa(c), &flag, sizeof(flag));
+}
+
+/* From here on other vCPUs send IPIs again; what they asked for until now is done. */
+static void end_preemption(struct fonda_vcpu *vcpu)
+{
+	gpa_t gpa = preempted_gpa(&vcpu->clock);
+	const u8 none = 0;
+
+	vcpu->clock.preempted = false;
+	/* Not just our own flag: KVM_VCPU_FLUSH_TLB is there, or was until the page went. */
+	if (fonda_cmpxchg_guest(vcpu, gpa, sizeof(none), KVM_VCPU_PREEMPTED, none)) {
+		fonda_write_guest(vcpu, gpa, &none, sizeof(none));
+		fonda_request(vcpu, FONDA_REQ_TLB_FLUSH);
+	}
 }
 
 void fonda_steal_time_update(struct fonda_vcpu *vcpu)
@@ -438,6 +452,8 @@ void fonda_clock_check(struct fonda_vcpu *vcpu)
 {
 	const struct fonda_vcpu_clock *c = &vcpu->clock;
 
+	if (unlikely(c->preempted))
+		end_preemption(vcpu);
 	if (c->steal_msr & KVM_MSR_ENABLED &&
 	    (c->steal_task != current || c->steal_seen_ns != fonda_run_delay_ns()))
 		fonda_request(vcpu, FONDA_REQ_STEAL_TIME);

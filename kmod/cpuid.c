@@ -16,37 +16,33 @@
 #include "backend.h"
 
 /* Leaves of which no more is offered: the last of each range. */
-#define LAST_BASIC		0xd
-#define LAST_EXTENDED_AMD	0x80000021
-#define LAST_EXTENDED_INTEL	0x80000008
+#define LAST_BASIC	0xdu
+static const u32 last_extended[] = { 0x80000008, 0x80000021 };	/* Intel, AMD */
+
 /* Programs of the rust-vmm family have room for no more. */
-#define MAX_OFFERED		80
+#define MAX_OFFERED	80
 
 #define F(name)	X86_FEATURE_##name
 
 /* Features that the guest's instructions use without fonda's help. */
 static const u16 passed_through[] = {
-	F(FPU), F(VME), F(DE), F(PSE), F(TSC), F(MSR), F(PAE), F(CX8), F(SEP), F(PGE),
-	F(CMOV), F(PSE36), F(CLFLUSH), F(MMX), F(FXSR), F(XMM), F(XMM2),
-	F(XMM3), F(PCLMULQDQ), F(SSSE3), F(FMA), F(CX16), F(PCID), F(XMM4_1), F(XMM4_2),
-	F(MOVBE), F(POPCNT), F(AES), F(XSAVE), F(AVX), F(F16C), F(RDRAND),
-	F(FSGSBASE), F(BMI1), F(HLE), F(AVX2), F(FDP_EXCPTN_ONLY), F(SMEP), F(BMI2),
-	F(ERMS), F(INVPCID), F(RTM), F(ZERO_FCS_FDS), F(AVX512F), F(AVX512DQ), F(RDSEED),
-	F(ADX), F(SMAP), F(AVX512IFMA), F(CLFLUSHOPT), F(CLWB),
-	F(AVX512CD), F(SHA_NI), F(AVX512BW), F(AVX512VL),
-	F(AVX512VBMI), F(UMIP), F(AVX512_VBMI2), F(GFNI), F(VAES), F(VPCLMULQDQ),
-	F(AVX512_VNNI), F(AVX512_BITALG), F(AVX512_VPOPCNTDQ), F(LA57), F(RDPID),
+	F(FPU), F(VME), F(DE), F(PSE), F(TSC), F(MSR), F(PAE), F(CX8), F(SEP), F(PGE), F(CMOV),
+	F(PSE36), F(CLFLUSH), F(MMX), F(FXSR), F(XMM), F(XMM2), F(XMM3), F(PCLMULQDQ), F(SSSE3),
+	F(FMA), F(CX16), F(PCID), F(XMM4_1), F(XMM4_2), F(MOVBE), F(POPCNT), F(AES), F(XSAVE),
+	F(AVX), F(F16C), F(RDRAND), F(FSGSBASE), F(BMI1), F(HLE), F(AVX2), F(FDP_EXCPTN_ONLY),
+	F(SMEP), F(BMI2), F(ERMS), F(INVPCID), F(RTM), F(ZERO_FCS_FDS), F(AVX512F), F(AVX512DQ),
+	F(RDSEED), F(ADX), F(SMAP), F(AVX512IFMA), F(CLFLUSHOPT), F(CLWB), F(AVX512CD), F(SHA_NI),
+	F(AVX512BW), F(AVX512VL), F(AVX512VBMI), F(UMIP), F(AVX512_VBMI2), F(GFNI), F(VAES),
+	F(VPCLMULQDQ), F(AVX512_VNNI), F(AVX512_BITALG), F(AVX512_VPOPCNTDQ), F(LA57), F(RDPID),
 	F(CLDEMOTE), F(MOVDIRI), F(MOVDIR64B), F(FSRM), F(AVX512_VP2INTERSECT), F(MD_CLEAR),
-	F(SERIALIZE), F(TSXLDTRK), F(AVX512_FP16), F(AVX_VNNI), F(AVX512_BF16),
-	F(XSAVEOPT), F(XSAVEC), F(XGETBV1),
-	F(SYSCALL), F(NX), F(MMXEXT), F(FXSR_OPT), F(GBPAGES), F(RDTSCP), F(LM),
-	F(3DNOWEXT), F(3DNOW),
-	F(LAHF_LM), F(CR8_LEGACY), F(ABM), F(SSE4A), F(MISALIGNSSE), F(3DNOWPREFETCH),
-	F(XOP), F(FMA4), F(TBM), F(TOPOEXT),
-	F(CLZERO), F(XSAVEERPTR), F(WBNOINVD), F(AMD_SSB_NO), F(AMD_STIBP_ALWAYS_ON), F(BTC_NO),
+	F(SERIALIZE), F(TSXLDTRK), F(AVX512_FP16), F(AVX_VNNI), F(AVX512_BF16), F(XSAVEOPT),
+	F(XSAVEC), F(XGETBV1), F(SYSCALL), F(NX), F(MMXEXT), F(FXSR_OPT), F(GBPAGES), F(RDTSCP),
+	F(LM), F(3DNOWEXT), F(3DNOW), F(LAHF_LM), F(CR8_LEGACY), F(ABM), F(SSE4A), F(MISALIGNSSE),
+	F(3DNOWPREFETCH), F(XOP), F(FMA4), F(TBM), F(TOPOEXT), F(CLZERO), F(XSAVEERPTR),
+	F(WBNOINVD), F(AMD_SSB_NO), F(AMD_STIBP_ALWAYS_ON), F(BTC_NO),
 	/* With an MSR, which msr.c has. */
-	F(OSVW), F(AMD_IBPB), F(AMD_IBRS), F(AMD_STIBP), F(AMD_SSBD), F(SPEC_CTRL),
-	F(INTEL_STIBP), F(SPEC_CTRL_SSBD), F(FLUSH_L1D), F(ARCH_CAPABILITIES),
+	F(OSVW), F(AMD_IBPB), F(AMD_IBRS), F(AMD_STIBP), F(AMD_SSBD), F(SPEC_CTRL), F(INTEL_STIBP),
+	F(SPEC_CTRL_SSBD), F(FLUSH_L1D), F(ARCH_CAPABILITIES),
 };
 
 /* What fonda itself makes, whatever this machine has. */
@@ -57,6 +53,7 @@ static const u16 emulated[] = {
 	FONDA_PV_FEATURE(CLOCKSOURCE2), FONDA_PV_FEATURE(STEAL_TIME),
 	FONDA_PV_FEATURE(CLOCKSOURCE_STABLE_BIT), FONDA_PV_FEATURE(PV_EOI),
 	FONDA_PV_FEATURE(PV_UNHALT), FONDA_PV_FEATURE(PV_SEND_IPI),
+	FONDA_PV_FEATURE(PV_TLB_FLUSH),
 };
 
 /* The kernel keeps features in words; these are registers of CPUID. */
@@ -68,17 +65,11 @@ struct feature_word {
 };
 
 static const struct feature_word feature_words[] = {
-	{ CPUID_1_EDX,		3, 0, 1 },
-	{ CPUID_1_ECX,		2, 0, 1 },
-	{ CPUID_7_0_EBX,	1, 0, 7 },
-	{ CPUID_7_ECX,		2, 0, 7 },
-	{ CPUID_7_EDX,		3, 0, 7 },
-	{ CPUID_7_1_EAX,	0, 1, 7 },
-	{ CPUID_D_1_EAX,	0, 1, 0xd },
-	{ CPUID_8000_0001_EDX,	3, 0, 0x80000001 },
-	{ CPUID_8000_0001_ECX,	2, 0, 0x80000001 },
-	{ CPUID_8000_0008_EBX,	1, 0, 0x80000008 },
-	{ FONDA_PV_WORD,	0, 0, KVM_CPUID_FEATURES },
+	{ CPUID_1_EDX, 3, 0, 1 }, { CPUID_1_ECX, 2, 0, 1 },
+	{ CPUID_7_0_EBX, 1, 0, 7 }, { CPUID_7_ECX, 2, 0, 7 }, { CPUID_7_EDX, 3, 0, 7 },
+	{ CPUID_7_1_EAX, 0, 1, 7 }, { CPUID_D_1_EAX, 0, 1, 0xd },
+	{ CPUID_8000_0001_EDX, 3, 0, 0x80000001 }, { CPUID_8000_0001_ECX, 2, 0, 0x80000001 },
+	{ CPUID_8000_0008_EBX, 1, 0, 0x80000008 }, { FONDA_PV_WORD, 0, 0, KVM_CPUID_FEATURES },
 };
 
 /* Offered features, by the kernel's words. Written once. */
@@ -138,10 +129,9 @@ static u32 last_leaf(u32 leaf)
 {
 	if (leaf >> 28 == 4)
 		return KVM_CPUID_FEATURES;
-	return leaf & BIT(31) ?
-	       min_t(u32, cpuid_eax(0x80000000), vendor() == AMD ? LAST_EXTENDED_AMD :
-								   LAST_EXTENDED_INTEL) :
-	       min_t(u32, cpuid_eax(0), LAST_BASIC);
+	if (leaf & BIT(31))
+		return min(cpuid_eax(0x80000000), last_extended[vendor() == AMD]);
+	return min(cpuid_eax(0), LAST_BASIC);
 }
 
 static void read_cpuid(u32 leaf, u32 subleaf, u32 regs[4])
@@ -189,6 +179,8 @@ void __init fonda_state_init(void)
 	for (i = 0; i < ARRAY_SIZE(emulated); i++)
 		offered[emulated[i] / 32] |= BIT(emulated[i] % 32);
 	derive(offered);
+	if (vendor() == AMD)
+		offered[FONDA_OWN_WORD] |= BIT(FONDA_HAS_AMD_RULES % 32);
 
 	fonda_fpu_setup();
 	fonda_clock_setup();
@@ -196,11 +188,6 @@ void __init fonda_state_init(void)
 }
 
 /* -- what is offered -------------------------------------------------------- */
-
-struct offer {
-	struct kvm_cpuid_entry2 *entries;
-	int nr;
-};
 
 /* Is there a subleaf @i after @last? */
 static bool has_subleaf(const struct leaf *l, u32 i, const struct kvm_cpuid_entry2 *last)
@@ -263,17 +250,17 @@ static void compute(struct kvm_cpuid_entry2 *e)
 	}
 }
 
-static struct kvm_cpuid_entry2 *offer_subleaf(struct offer *offer, const struct leaf *l,
+static struct kvm_cpuid_entry2 *offer_subleaf(struct kvm_cpuid2 *offer, const struct leaf *l,
 					      u32 leaf, u32 subleaf)
 {
-	struct kvm_cpuid_entry2 *e = &offer->entries[offer->nr];
+	struct kvm_cpuid_entry2 *e = &offer->entries[offer->nent];
 	u32 *regs = &e->eax;
 	int i;
 
 	/* The rules above are bounded by less than that. */
-	if (WARN_ON_ONCE(offer->nr == MAX_OFFERED))
+	if (WARN_ON_ONCE(offer->nent == MAX_OFFERED))
 		return e - 1;
-	offer->nr++;
+	offer->nent++;
 	e->function = leaf;
 	e->index = subleaf;
 	e->flags = l->flags & INDEXED ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
@@ -287,7 +274,7 @@ static struct kvm_cpuid_entry2 *offer_subleaf(struct offer *offer, const struct 
 	return e;
 }
 
-static void offer_leaves(struct offer *offer)
+static void offer_leaves(struct kvm_cpuid2 *offer)
 {
 	const struct leaf *l;
 	u32 leaf, i;
@@ -322,15 +309,15 @@ static long give_entries(struct kvm_cpuid2 __user *ulist,
 
 long fonda_dev_get_supported_cpuid(void *arg)
 {
-	struct offer offer = { };
+	struct kvm_cpuid2 *offer;
 	long ret;
 
-	offer.entries = kcalloc(MAX_OFFERED, sizeof(*offer.entries), GFP_KERNEL_ACCOUNT);
-	if (!offer.entries)
+	offer = kzalloc(struct_size(offer, entries, MAX_OFFERED), GFP_KERNEL_ACCOUNT);
+	if (!offer)
 		return -ENOMEM;
-	offer_leaves(&offer);
-	ret = give_entries((void __user *)arg, offer.entries, offer.nr);
-	kfree(offer.entries);
+	offer_leaves(offer);
+	ret = give_entries((void __user *)arg, offer->entries, offer->nent);
+	kfree(offer);
 	return ret;
 }
 
@@ -422,8 +409,19 @@ static void patch(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 		e->ecx &= ~BIT(X86_FEATURE_OSXSAVE % 32);
 		if (fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_OSXSAVE)
 			e->ecx |= BIT(X86_FEATURE_OSXSAVE % 32);
+		/* "IA32_MISC_ENABLE", ENABLE MONITOR FSM */
+		if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) {
+			e->ecx &= ~BIT(F(MWAIT) % 32);
+			if (vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT)
+				e->ecx |= BIT(F(MWAIT) % 32);
+		}
 		if (vcpu->in_kernel_apic && !vcpu->lapic.enabled)
 			e->edx &= ~BIT(X86_FEATURE_APIC % 32);
+		break;
+	case KVM_CPUID_FEATURES:
+		/* A vCPU whose HLT does not exit is never kicked out of it. */
+		if (vcpu->vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
+			e->eax &= ~BIT(KVM_FEATURE_PV_UNHALT);
 		break;
 	case 0xd:
 		if (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == 0)
@@ -454,49 +452,29 @@ static struct kvm_cpuid_entry2 *find_beyond(struct fonda_vcpu *vcpu, u32 leaf, u
 	return find(c, guest_reg(c, 0, 0, 0), subleaf);
 }
 
-/*
- * "Extended Topology Enumeration": ECX echoes the subleaf and EDX has the
- * x2APIC id even in levels that do not exist.
- */
-static void fill_topology(const struct fonda_cpuid *c, u32 leaf, u32 *ecx, u32 *edx)
-{
-	const struct kvm_cpuid_entry2 *e = find(c, leaf, 1);
-	u32 level = *ecx & 0xff;
-
-	*ecx = e ? level : 0;
-	*edx = e ? e->edx : 0;
-}
-
 void fonda_cpuid(struct fonda_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)
 {
-	struct fonda_cpuid *c = &vcpu->cpuid;
-	struct kvm_cpuid_entry2 *e, patched;
-	u32 leaf = *eax;
+	const struct kvm_cpuid_entry2 *e = find(&vcpu->cpuid, *eax, *ecx);
+	struct kvm_cpuid_entry2 answer = { };
 
-	e = find(c, leaf, *ecx);
-	if (unlikely(!e)) {
-		*eax = 0;
-		*ebx = 0;
-		if (leaf == 0xb || leaf == 0x1f) {
-			fill_topology(c, leaf, ecx, edx);
-			return;
-		}
-		e = find_beyond(vcpu, leaf, *ecx);
-		if (!e) {
-			*ecx = 0;
-			*edx = 0;
-			return;
-		}
+	if (unlikely(!e))
+		e = find_beyond(vcpu, *eax, *ecx);
+	if (likely(e)) {
+		answer = *e;
+		patch(vcpu, &answer);
+	} else if (*eax == 0xb || *eax == 0x1f) {
+		/*
+		 * "Extended Topology Enumeration": ECX echoes the subleaf and EDX
+		 * has the x2APIC id even in levels that do not exist.
+		 */
+		e = find(&vcpu->cpuid, *eax, 1);
+		answer.ecx = e ? *ecx & 0xff : 0;
+		answer.edx = e ? e->edx : 0;
 	}
-	if (e->function == 1 || e->function == 0xd) {
-		patched = *e;
-		e = &patched;
-		patch(vcpu, e);
-	}
-	*eax = e->eax;
-	*ebx = e->ebx;
-	*ecx = e->ecx;
-	*edx = e->edx;
+	*eax = answer.eax;
+	*ebx = answer.ebx;
+	*ecx = answer.ecx;
+	*edx = answer.edx;
 }
 
 u32 fonda_cpuid_signature(struct fonda_vcpu *vcpu)
@@ -559,31 +537,27 @@ out_free:
 /* From a list of KVM_SET_CPUID2, or an @old one: that has no subleaves. */
 static long set_list(struct fonda_vcpu *vcpu, struct kvm_cpuid2 __user *ulist, bool old)
 {
-	const struct kvm_cpuid_entry __user *uold = (void __user *)ulist->entries;
-	struct kvm_cpuid_entry2 *entries = NULL;
-	struct kvm_cpuid_entry e;
-	bool failed = false;
+	const u32 size = old ? sizeof(struct kvm_cpuid_entry) : sizeof(struct kvm_cpuid_entry2);
+	struct kvm_cpuid_entry2 *entries;
 	u32 nr, i;
 
 	if (get_user(nr, &ulist->nent))
 		return -EFAULT;
 	if (nr > FONDA_MAX_CPUID_ENTRIES)
 		return -E2BIG;
-	if (nr) {
-		entries = kvcalloc(nr, sizeof(*entries), GFP_KERNEL_ACCOUNT);
-		if (!entries)
-			return -ENOMEM;
-	}
-	if (!old)
-		failed = copy_from_user(entries, ulist->entries, nr * sizeof(*entries));
-	for (i = 0; old && !failed && i < nr; i++) {
-		failed = copy_from_user(&e, &uold[i], sizeof(e));
-		entries[i] = (struct kvm_cpuid_entry2){ .function = e.function,
-			.eax = e.eax, .ebx = e.ebx, .ecx = e.ecx, .edx = e.edx };
-	}
-	if (failed) {
+	entries = nr ? kvcalloc(nr, sizeof(*entries), GFP_KERNEL_ACCOUNT) : NULL;
+	if (nr && !entries)
+		return -ENOMEM;
+	if (copy_from_user(entries, ulist->entries, nr * size)) {
 		kvfree(entries);
 		return -EFAULT;
+	}
+	/* Where they were copied to, from the last to the first: old ones are shorter. */
+	for (i = nr; old && i-- > 0; ) {
+		struct kvm_cpuid_entry e = ((struct kvm_cpuid_entry *)entries)[i];
+
+		entries[i] = (struct kvm_cpuid_entry2){ .function = e.function,
+			.eax = e.eax, .ebx = e.ebx, .ecx = e.ecx, .edx = e.edx };
 	}
 	return set_entries(vcpu, entries, nr);
 }

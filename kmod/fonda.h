@@ -192,6 +192,7 @@ struct fonda_vm {
 	/* Capabilities that KVM_ENABLE_CAP switched on. (l) */
 	u64 user_msr_mask;		/* KVM_MSR_EXIT_REASON_* */
 	u64 disabled_quirks;
+	u64 disabled_exits;		/* KVM_X86_DISABLE_EXITS_* */
 	u32 max_vcpu_id;		/* 0: FONDA_MAX_VCPU_ID */
 	bool hide_platform_info;
 	bool exception_payload;

@@ -17,6 +17,7 @@
 
 u64 fonda_xcr0_supported __ro_after_init;
 u64 fonda_host_xcr0 __ro_after_init;
+u64 fonda_host_xss __ro_after_init;
 u32 fonda_xsave_size __ro_after_init;
 
 /* Components that a guest may have, as far as the machine has them. */
@@ -56,6 +57,8 @@ void __init fonda_fpu_setup(void)
 
 	fonda_host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 	fonda_xcr0_supported = fonda_host_xcr0 & XCR0_OFFERED;
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrq(MSR_IA32_XSS, fonda_host_xss);
 	for (i = 2; i <= MAX_COMPONENT; i++) {
 		if (!(fonda_xcr0_supported & BIT_ULL(i)))
 			continue;
@@ -151,18 +154,17 @@ int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
 	return 0;
 }
 
+/* From the control word to the data pointer struct kvm_fpu is FXSAVE's image. */
+#define FX_CONTROL_BYTES	offsetof(struct fxregs_state, mxcsr)
+static_assert(offsetof(struct kvm_fpu, xmm) - offsetof(struct kvm_fpu, fcw) == FX_CONTROL_BYTES);
+
 long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg)
 {
 	const struct fxregs_state *fx = &expand(vcpu)->i387;
 	struct kvm_fpu *fpu = arg;
 
 	memcpy(fpu->fpr, fx->st_space, sizeof(fpu->fpr));
-	fpu->fcw = fx->cwd;
-	fpu->fsw = fx->swd;
-	fpu->ftwx = fx->twd;
-	fpu->last_opcode = fx->fop;
-	fpu->last_ip = fx->rip;
-	fpu->last_dp = fx->rdp;
+	memcpy(arg + offsetof(struct kvm_fpu, fcw), fx, FX_CONTROL_BYTES);
 	memcpy(fpu->xmm, fx->xmm_space, sizeof(fpu->xmm));
 	fpu->mxcsr = fx->mxcsr;
 	return 0;
@@ -176,12 +178,8 @@ long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg)
 	const struct kvm_fpu *fpu = arg;
 
 	memcpy(fx->st_space, fpu->fpr, sizeof(fpu->fpr));
-	fx->cwd = fpu->fcw;
-	fx->swd = fpu->fsw;
-	fx->twd = fpu->ftwx;
-	fx->fop = fpu->last_opcode;
-	fx->rip = fpu->last_ip;
-	fx->rdp = fpu->last_dp;
+	memcpy((void *)fx, arg + offsetof(struct kvm_fpu, fcw), FX_CONTROL_BYTES);
+	fx->twd &= 0xff;
 	memcpy(fx->xmm_space, fpu->xmm, sizeof(fpu->xmm));
 	area->header.xfeatures |= XFEATURE_MASK_FPSSE;
 	return 0;

@@ -106,6 +106,8 @@ static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg)
 #define FONDA_USER_MSR	(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
 			 KVM_MSR_EXIT_REASON_FILTER)
 
+#define FONDA_DISABLE_EXITS	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE)
+
 static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *cap)
 {
 	u64 arg = cap->args[0];
@@ -140,6 +142,11 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 		return 0;
 	case KVM_CAP_MSR_PLATFORM_INFO:
 		WRITE_ONCE(vm->hide_platform_info, !arg);
+		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		if (vm->nr_vcpus || arg & ~(u64)FONDA_DISABLE_EXITS)
+			return -EINVAL;
+		vm->disabled_exits |= arg;
 		return 0;
 	case KVM_CAP_MAX_VCPU_ID:
 		if (vm->nr_vcpus || arg > FONDA_MAX_VCPU_ID ||
@@ -209,6 +216,7 @@ static const struct { u16 cap; u32 answer; } valued_caps[] = {
 	{ KVM_CAP_DISABLE_QUIRKS2, FONDA_QUIRKS },
 	{ KVM_CAP_DIRTY_LOG_RING, FONDA_DIRTY_RING_BYTES },
 	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, FONDA_DIRTY_RING_BYTES },
+	{ KVM_CAP_X86_DISABLE_EXITS, FONDA_DISABLE_EXITS },
 	{ KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
@@ -282,8 +290,6 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_UNREGISTER_COALESCED_MMIO, FIO_IN,   vm, fonda_vm_unregister_coalesced_mmio),
 	E(KVM_GET_CLOCK,		FIO_OUT,   vm, fonda_vm_get_clock),
 	E(KVM_SET_CLOCK,		FIO_IN,    vm, fonda_vm_set_clock),
-	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_set_tsc_khz),
-	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vm, fonda_vm_get_tsc_khz),
 	E(KVM_X86_SET_MSR_FILTER,	FIO_IN,    vm, fonda_vm_x86_set_msr_filter),
 };
 

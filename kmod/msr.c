@@ -95,10 +95,16 @@ struct msr_desc {
 #define ALL		(~0ull)
 #define WORD		0xffffffffull
 #define IN(m)		offsetof(struct fonda_vcpu, m)
+#define M(m)		IN(msrs.m)
+#define CLOCK(m)	IN(clock.m)
+#define R(reg)		FONDA_REG_##reg
 #define HAS(f)		X86_FEATURE_##f
 #define PV(f)		FONDA_PV_FEATURE(f)
 #define AMD		FONDA_HAS_AMD_RULES
-#define ONE(msr)	msr, msr
+#define ONE(name)	MSR_##name, MSR_##name
+/* One with a function to write it. */
+#define CALL(name, kept, feature, where, set) \
+	ONE(name), kept, OTHER, feature, SAVED, where, 0, 0, set
 
 static u64 *field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i)
 {
@@ -152,87 +158,79 @@ static int set_mcg_ctl(struct fonda_vcpu *vcpu, u64 val, bool host)
 
 /* Sorted. */
 static const struct msr_desc msrs[] = {
-	{ ONE(MSR_IA32_TSC), TSC, OTHER, ANY, SAVED, .set = fonda_set_tsc },
-	{ ONE(MSR_KVM_WALL_CLOCK), WALL_CLOCK, OTHER, PV(CLOCKSOURCE), SAVED,
-	  .set = fonda_set_wall_clock },
-	{ ONE(MSR_KVM_SYSTEM_TIME), FIELD, OTHER, PV(CLOCKSOURCE), SAVED, IN(clock.system_time),
-	  .set = fonda_set_system_time },
-	{ ONE(MSR_IA32_PLATFORM_ID), VALUE, READONLY, ANY },
-	{ ONE(MSR_IA32_APICBASE), LAPIC, OTHER, ANY },
-	{ ONE(MSR_IA32_EBL_CR_POWERON), VALUE, READONLY, ANY },
+	{ CALL(IA32_TSC, TSC, ANY, 0, fonda_set_tsc) },
+	{ CALL(KVM_WALL_CLOCK, WALL_CLOCK, PV(CLOCKSOURCE), 0, fonda_set_wall_clock) },
+	{ CALL(KVM_SYSTEM_TIME, FIELD, PV(CLOCKSOURCE), CLOCK(system_msr), fonda_set_system_time) },
+	{ ONE(IA32_PLATFORM_ID), VALUE, READONLY, ANY },
+	{ ONE(IA32_APICBASE), LAPIC, OTHER, ANY },
+	{ ONE(IA32_EBL_CR_POWERON), VALUE, READONLY, ANY },
 	/* Locked, without VMX. */
-	{ ONE(MSR_IA32_FEAT_CTL), VALUE, READONLY, ANY, .bits = FEAT_CTL_LOCKED },
-	{ ONE(MSR_IA32_TSC_ADJUST), FIELD, OTHER, HAS(TSC_ADJUST), SAVED, IN(clock.tsc_adjust),
-	  .set = fonda_set_tsc_adjust },
-	{ ONE(MSR_IA32_SPEC_CTRL), FIELD, OTHER, FONDA_HAS_SPEC_CTRL, SAVED, IN(msrs.spec_ctrl),
-	  .set = set_spec_ctrl },
-	{ ONE(MSR_IA32_PRED_CMD), NOTHING, COMMAND, FONDA_HAS_IBPB, .bits = PRED_CMD_IBPB },
-	{ ONE(MSR_IA32_UCODE_WRITE), NOTHING, IGNORED, ANY },
-	{ ONE(MSR_IA32_UCODE_REV), FIELD, QUIET, ANY, SAVED | FEATURE, IN(msrs.microcode_rev) },
-	{ ONE(MSR_PLATFORM_INFO), FIELD, HOST, ANY, SAVED, IN(msrs.platform_info) },
-	{ ONE(MSR_MTRRcap), VALUE, READONLY, ANY, .bits = MTRR_CAP },
-	{ ONE(MSR_IA32_ARCH_CAPABILITIES), FIELD, HOST, HAS(ARCH_CAPABILITIES), SAVED | FEATURE,
-	  IN(msrs.arch_capabilities) },
-	{ ONE(MSR_IA32_FLUSH_CMD), NOTHING, COMMAND, HAS(FLUSH_L1D), .bits = L1D_FLUSH },
-	{ ONE(MSR_MISC_FEATURES_ENABLES), VALUE, READONLY, ANY },
-	{ ONE(MSR_IA32_SYSENTER_CS), REG, BITS, ANY, SAVED, FONDA_REG_SYSENTER_CS, WORD },
-	{ MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, REG, ADDRESS, ANY, SAVED,
-	  FONDA_REG_SYSENTER_ESP },
-	{ ONE(MSR_IA32_MCG_CAP), FIELD, READONLY, ANY, 0, IN(msrs.mcg_cap) },
-	{ ONE(MSR_IA32_MCG_STATUS), FIELD, BITS, ANY, SAVED, IN(msrs.mcg_status), ALL },
-	{ ONE(MSR_IA32_MCG_CTL), FIELD, OTHER, ANY, 0, IN(msrs.mcg_ctl), .set = set_mcg_ctl },
-	{ ONE(MSR_IA32_MISC_ENABLE), FIELD, CHANGE, ANY, SAVED, IN(msrs.misc_enable),
+	{ ONE(IA32_FEAT_CTL), VALUE, READONLY, ANY, .bits = FEAT_CTL_LOCKED },
+	{ CALL(IA32_TSC_ADJUST, FIELD, HAS(TSC_ADJUST), CLOCK(tsc_adjust), fonda_set_tsc_adjust) },
+	{ CALL(IA32_SPEC_CTRL, FIELD, FONDA_HAS_SPEC_CTRL, M(spec_ctrl), set_spec_ctrl) },
+	{ ONE(IA32_PRED_CMD), NOTHING, COMMAND, FONDA_HAS_IBPB, .bits = PRED_CMD_IBPB },
+	{ ONE(IA32_UCODE_WRITE), NOTHING, IGNORED, ANY },
+	{ ONE(IA32_UCODE_REV), FIELD, QUIET, ANY, SAVED | FEATURE, M(microcode_rev) },
+	{ ONE(PLATFORM_INFO), FIELD, HOST, ANY, SAVED, M(platform_info) },
+	{ ONE(MTRRcap), VALUE, READONLY, ANY, .bits = MTRR_CAP },
+	{ ONE(IA32_ARCH_CAPABILITIES), FIELD, HOST, HAS(ARCH_CAPABILITIES), SAVED | FEATURE,
+	  M(arch_capabilities) },
+	{ ONE(IA32_FLUSH_CMD), NOTHING, COMMAND, HAS(FLUSH_L1D), .bits = L1D_FLUSH },
+	{ ONE(MISC_FEATURES_ENABLES), VALUE, READONLY, ANY },
+	{ ONE(IA32_SYSENTER_CS), REG, BITS, ANY, SAVED, R(SYSENTER_CS), WORD },
+	{ MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, REG, ADDRESS, ANY, SAVED, R(SYSENTER_ESP) },
+	{ ONE(IA32_MCG_CAP), FIELD, READONLY, ANY, 0, M(mcg_cap) },
+	{ ONE(IA32_MCG_STATUS), FIELD, BITS, ANY, SAVED, M(mcg_status), ALL },
+	{ ONE(IA32_MCG_CTL), FIELD, OTHER, ANY, 0, M(mcg_ctl), .set = set_mcg_ctl },
+	{ ONE(IA32_MISC_ENABLE), FIELD, CHANGE, ANY, SAVED, M(misc_enable),
 	  ~(u64)(MSR_IA32_MISC_ENABLE_EMON | MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
 		 MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL) },
 	/* Branch records are not virtualized: asking for them does nothing. */
-	{ ONE(MSR_IA32_DEBUGCTLMSR), REG, BITS, ANY, SAVED, FONDA_REG_DEBUGCTL, DEBUGCTLMSR_BTF,
+	{ ONE(IA32_DEBUGCTLMSR), REG, BITS, ANY, SAVED, R(DEBUGCTL), DEBUGCTLMSR_BTF,
 	  .ignored = DEBUGCTLMSR_LBR },
 	{ MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, VALUE, READONLY, ANY },
+	{ ONE(IA32_POWER_CTL), FIELD, BITS, ANY, SAVED, M(power_ctl), ALL },
 	{ MTRRphysBase_MSR(0), MTRRphysMask_MSR(FONDA_MTRR_VARIABLE - 1), FIELD, MTRR, ANY,
-	  SAVED, IN(msrs.mtrr_variable) },
-	{ ONE(MSR_MTRRfix64K_00000), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_fixed[0]), ALL },
+	  SAVED, M(mtrr_variable) },
+	{ ONE(MTRRfix64K_00000), FIELD, TYPES, ANY, SAVED, M(mtrr_fixed[0]), ALL },
 	{ MSR_MTRRfix16K_80000, MSR_MTRRfix16K_A0000, FIELD, TYPES, ANY, SAVED,
-	  IN(msrs.mtrr_fixed[1]), ALL },
+	  M(mtrr_fixed[1]), ALL },
 	{ MSR_MTRRfix4K_C0000, MSR_MTRRfix4K_F8000, FIELD, TYPES, ANY, SAVED,
-	  IN(msrs.mtrr_fixed[3]), ALL },
-	{ ONE(MSR_IA32_CR_PAT), REG, TYPES, ANY, SAVED, FONDA_REG_PAT, ALL },
-	{ ONE(MSR_MTRRdefType), FIELD, TYPES, ANY, SAVED, IN(msrs.mtrr_default), 0xff },
+	  M(mtrr_fixed[3]), ALL },
+	{ ONE(IA32_CR_PAT), REG, TYPES, ANY, SAVED, R(PAT), ALL },
+	{ ONE(MTRRdefType), FIELD, TYPES, ANY, SAVED, M(mtrr_default), 0xff },
 	{ MSR_IA32_MC0_CTL, MSR_IA32_MCx_MISC(FONDA_MCE_BANKS - 1), FIELD, BANK, ANY, 0,
-	  IN(msrs.mce_banks) },
-	{ ONE(MSR_IA32_TSC_DEADLINE), LAPIC, OTHER, HAS(TSC_DEADLINE_TIMER), SAVED },
+	  M(mce_banks) },
+	{ ONE(IA32_TSC_DEADLINE), LAPIC, OTHER, HAS(TSC_DEADLINE_TIMER), SAVED },
 	{ MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, LAPIC, OTHER, ANY },
-	{ ONE(MSR_KVM_WALL_CLOCK_NEW), WALL_CLOCK, OTHER, PV(CLOCKSOURCE2), SAVED,
-	  .set = fonda_set_wall_clock },
-	{ ONE(MSR_KVM_SYSTEM_TIME_NEW), FIELD, OTHER, PV(CLOCKSOURCE2), SAVED,
-	  IN(clock.system_time), .set = fonda_set_system_time },
-	{ ONE(MSR_KVM_STEAL_TIME), FIELD, OTHER, PV(STEAL_TIME), SAVED, IN(clock.steal_msr),
-	  .set = fonda_set_steal_time },
-	{ ONE(MSR_KVM_PV_EOI_EN), FIELD, BITS, PV(PV_EOI), SAVED, IN(lapic.pv_eoi), ~2ull },
-	{ ONE(MSR_EFER), REG, OTHER, ANY, 0, FONDA_REG_EFER, .set = set_efer },
-	{ ONE(MSR_STAR), REG, BITS, HAS(SYSCALL), SAVED, FONDA_REG_STAR, ALL },
-	{ MSR_LSTAR, MSR_CSTAR, REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_LSTAR },
-	{ ONE(MSR_SYSCALL_MASK), REG, BITS, HAS(LM), SAVED, FONDA_REG_SFMASK, WORD },
+	{ CALL(KVM_WALL_CLOCK_NEW, WALL_CLOCK, PV(CLOCKSOURCE2), 0, fonda_set_wall_clock) },
+	{ CALL(KVM_SYSTEM_TIME_NEW, FIELD, PV(CLOCKSOURCE2), CLOCK(system_msr),
+	       fonda_set_system_time) },
+	{ CALL(KVM_STEAL_TIME, FIELD, PV(STEAL_TIME), CLOCK(steal_msr), fonda_set_steal_time) },
+	{ ONE(KVM_PV_EOI_EN), FIELD, BITS, PV(PV_EOI), SAVED, IN(lapic.pv_eoi), ~2ull },
+	{ ONE(EFER), REG, OTHER, ANY, 0, R(EFER), .set = set_efer },
+	{ ONE(STAR), REG, BITS, HAS(SYSCALL), SAVED, R(STAR), ALL },
+	{ MSR_LSTAR, MSR_CSTAR, REG, ADDRESS, HAS(LM), SAVED, R(LSTAR) },
+	{ ONE(SYSCALL_MASK), REG, BITS, HAS(LM), SAVED, R(SFMASK), WORD },
 	{ MSR_FS_BASE, MSR_GS_BASE, BASE, ADDRESS, HAS(LM) },
-	{ ONE(MSR_KERNEL_GS_BASE), REG, ADDRESS, HAS(LM), SAVED, FONDA_REG_KERNEL_GS_BASE },
-	{ ONE(MSR_TSC_AUX), FIELD, OTHER, FONDA_HAS_TSC_AUX, SAVED, IN(msrs.tsc_aux),
-	  .set = set_tsc_aux },
+	{ ONE(KERNEL_GS_BASE), REG, ADDRESS, HAS(LM), SAVED, R(KERNEL_GS_BASE) },
+	{ CALL(TSC_AUX, FIELD, FONDA_HAS_TSC_AUX, M(tsc_aux), set_tsc_aux) },
 	/* Guests on AMD look at these unasked. */
 	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, VALUE, IGNORED, AMD },
-	{ ONE(MSR_AMD64_SYSCFG), VALUE, READONLY, AMD },
+	{ ONE(AMD64_SYSCFG), VALUE, READONLY, AMD },
 	/* Firmware sets bits about caches, FERR and IGNNE: no meaning here. */
-	{ ONE(MSR_K7_HWCR), FIELD, BITS, AMD, SAVED, IN(msrs.hwcr),
+	{ ONE(K7_HWCR), FIELD, BITS, AMD, SAVED, M(hwcr),
 	  HWCR_STATUS_WRITABLE | BIT(24), .ignored = BIT(3) | BIT(6) | BIT(8) },
-	{ ONE(MSR_AMD64_NB_CFG), VALUE, IGNORED, AMD },
-	{ ONE(MSR_AMD64_PATCH_LOADER), NOTHING, IGNORED, AMD },
-	{ ONE(MSR_K8_INT_PENDING_MSG), VALUE, IGNORED, AMD },
-	{ ONE(MSR_FAM10H_MMIO_CONF_BASE), VALUE, IGNORED, AMD },
+	{ ONE(AMD64_NB_CFG), VALUE, IGNORED, AMD },
+	{ ONE(AMD64_PATCH_LOADER), NOTHING, IGNORED, AMD },
+	{ ONE(K8_INT_PENDING_MSG), VALUE, IGNORED, AMD },
+	{ ONE(FAM10H_MMIO_CONF_BASE), VALUE, IGNORED, AMD },
 	{ MSR_K8_TSEG_ADDR, MSR_VM_HSAVE_PA, VALUE, READONLY, AMD },
-	{ MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, FIELD, HOST, HAS(OSVW), SAVED,
-	  IN(msrs.osvw) },
-	{ ONE(MSR_AMD64_DC_CFG), VALUE, IGNORED, AMD },
+	{ MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, FIELD, HOST, HAS(OSVW), SAVED, M(osvw) },
+	{ ONE(AMD64_DC_CFG), VALUE, IGNORED, AMD },
 	/* LFENCE serializes. */
-	{ ONE(MSR_AMD64_DE_CFG), VALUE, READONLY, AMD, FEATURE, .bits = BIT(1) },
-	{ ONE(MSR_AMD64_BU_CFG2), VALUE, IGNORED, AMD },
+	{ ONE(AMD64_DE_CFG), VALUE, READONLY, AMD, FEATURE, .bits = BIT(1) },
+	{ ONE(AMD64_BU_CFG2), VALUE, IGNORED, AMD },
 };
 
 static u32 nr_bank_regs(struct fonda_vcpu *vcpu)
@@ -708,15 +706,12 @@ static int get_feature_msr(u32 msr, u64 *val)
 	return 0;
 }
 
-enum { FEATURES_GET, VCPU_GET, VCPU_SET };
-
-/* How many were done before one was refused. */
-static long access_msrs(struct fonda_vcpu *vcpu, void *arg, int what)
+/* How many were done before one was refused; of the machine where @vcpu is NULL. */
+static long access_msrs(struct fonda_vcpu *vcpu, void *arg, bool set)
 {
 	struct kvm_msrs __user *ulist = (void __user *)arg;
 	struct kvm_msr_entry e;
 	u32 nr, i;
-	int ret;
 
 	if (get_user(nr, &ulist->nmsrs))
 		return -EFAULT;
@@ -725,34 +720,29 @@ static long access_msrs(struct fonda_vcpu *vcpu, void *arg, int what)
 	for (i = 0; i < nr; i++) {
 		if (copy_from_user(&e, &ulist->entries[i], sizeof(e)))
 			return -EFAULT;
-		if (what == VCPU_SET) {
-			ret = set_msr(vcpu, e.index, e.data, true);
-		} else {
-			e.data = 0;
-			ret = what == VCPU_GET ? get_msr(vcpu, e.index, &e.data, true) :
-						 get_feature_msr(e.index, &e.data);
-			if (!ret && put_user(e.data, &ulist->entries[i].data))
-				return -EFAULT;
-		}
-		if (ret)
+		if (set ? set_msr(vcpu, e.index, e.data, true) :
+		    vcpu ? get_msr(vcpu, e.index, &e.data, true) :
+			   get_feature_msr(e.index, &e.data))
 			break;
+		if (!set && put_user(e.data, &ulist->entries[i].data))
+			return -EFAULT;
 	}
 	return i;
 }
 
 long fonda_vcpu_get_msrs(struct fonda_vcpu *vcpu, void *arg)
 {
-	return access_msrs(vcpu, arg, VCPU_GET);
+	return access_msrs(vcpu, arg, false);
 }
 
 long fonda_vcpu_set_msrs(struct fonda_vcpu *vcpu, void *arg)
 {
-	return access_msrs(vcpu, arg, VCPU_SET);
+	return access_msrs(vcpu, arg, true);
 }
 
 long fonda_dev_get_msrs(void *arg)
 {
-	return access_msrs(NULL, arg, FEATURES_GET);
+	return access_msrs(NULL, arg, false);
 }
 
 /* The number always; the list where there is room, else -E2BIG. */

@@ -203,6 +203,11 @@ fonda_vcpu_handler fonda_vcpu_get_mp_state, fonda_vcpu_set_mp_state;
 /* {x87, SSE, AVX, AVX-512} as far as this machine has them; XCR0 of the host. */
 extern u64 fonda_xcr0_supported;
 extern u64 fonda_host_xcr0;
+/*
+ * The host's supervisor components. XSAVES is offered to no guest, but it works
+ * in any that sets CR4.OSXSAVE: inside a section IA32_XSS is 0.
+ */
+extern u64 fonda_host_xss;
 /* Bytes of a vCPU's XSAVE area with all of fonda_xcr0_supported. */
 extern u32 fonda_xsave_size;
 
@@ -250,7 +255,7 @@ struct fonda_msrs {
 	u64 mtrr_variable[FONDA_MTRR_VARIABLE * 2];	/* base, mask */
 	u64 mcg_cap, mcg_status, mcg_ctl;
 	u64 mce_banks[FONDA_MCE_BANKS * FONDA_BANK_REGS];
-	u64 platform_info;
+	u64 platform_info, power_ctl;
 };
 
 /* A RDMSR or WRMSR that user space performs; finished by the next KVM_RUN. */
@@ -291,12 +296,13 @@ struct fonda_vcpu_clock {
 	/* Guest TSC = TSC + tsc_offset. (m); others READ_ONCE. */
 	u64 tsc_offset;
 	u64 tsc_adjust;		/* (m) IA32_TSC_ADJUST */
-	u64 system_time;	/* (m) MSR_KVM_SYSTEM_TIME as written */
+	u64 system_msr;		/* (m) MSR_KVM_SYSTEM_TIME as written */
 	int cpu;		/* (m) where the page was last written */
 	bool guest_stopped;	/* (m) tell the guest with the next update */
 	u64 steal_msr;		/* (m) MSR_KVM_STEAL_TIME as written */
 	u64 steal_seen_ns;	/* (m) run delay of steal_task accounted so far */
 	struct task_struct *steal_task;	/* compared only, never followed */
+	bool preempted;		/* (m) KVM_VCPU_PREEMPTED may be in the guest's page */
 };
 
 /* vm->clock. */
@@ -335,11 +341,15 @@ u64 fonda_tsc_deadline_ns(struct fonda_vcpu *vcpu, u64 guest_tsc);
  */
 void fonda_clock_update(struct fonda_vcpu *vcpu);
 void fonda_steal_time_update(struct fonda_vcpu *vcpu);
+/*
+ * The vCPU stops running for a while: other vCPUs of the guest may leave it a
+ * note to flush its TLB then, rather than wait until it runs again to do that.
+ */
+void fonda_steal_time_preempted(struct fonda_vcpu *vcpu);
 /* Before every section, ahead of the requests: raises those that are due. */
 void fonda_clock_check(struct fonda_vcpu *vcpu);
 
-fonda_vm_handler fonda_vm_get_clock, fonda_vm_set_clock, fonda_vm_get_tsc_khz;
-fonda_vm_handler fonda_vm_set_tsc_khz;
+fonda_vm_handler fonda_vm_get_clock, fonda_vm_set_clock;
 fonda_vcpu_handler fonda_vcpu_get_tsc_khz, fonda_vcpu_set_tsc_khz, fonda_vcpu_kvmclock_ctrl;
 fonda_vcpu_handler fonda_vcpu_has_device_attr, fonda_vcpu_get_device_attr;
 fonda_vcpu_handler fonda_vcpu_set_device_attr;

@@ -309,6 +309,8 @@ static void load_guest_fpu(struct fonda_vcpu *vcpu)
 		     : "memory");
 	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
+	if (unlikely(fonda_host_xss))
+		wrmsrq(MSR_IA32_XSS, 0);
 }
 
 static void save_guest_fpu(struct fonda_vcpu *vcpu)
@@ -317,6 +319,8 @@ static void save_guest_fpu(struct fonda_vcpu *vcpu)
 
 	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, fonda_host_xcr0);
+	if (unlikely(fonda_host_xss))
+		wrmsrq(MSR_IA32_XSS, fonda_host_xss);
 	/* Not XSAVEOPT: the XRSTOR that it goes by may have been the guest's own. */
 	asm volatile("xsave64 %0" : "+m"(*(char *)vcpu->fpu.area) : "a"(low), "d"(high)
 		     : "memory");
@@ -405,7 +409,10 @@ static int prepare(struct fonda_vcpu *vcpu)
 		exit_with(vcpu, KVM_EXIT_INTR);
 		return ret;
 	}
-	cond_resched();
+	if (need_resched()) {
+		fonda_steal_time_preempted(vcpu);
+		cond_resched();
+	}
 	fonda_clock_check(vcpu);
 	if (READ_ONCE(vcpu->requests)) {
 		ret = serve_requests(vcpu);
@@ -432,6 +439,7 @@ static int run_loop(struct fonda_vcpu *vcpu)
 			return ret;
 
 		if (unlikely(vcpu->mp_state != KVM_MP_STATE_RUNNABLE)) {
+			fonda_steal_time_preempted(vcpu);
 			fonda_slots_leave(vcpu);
 			block(vcpu);
 			fonda_slots_enter(vcpu);

@@ -198,8 +198,11 @@ static int exit_invd(struct fonda_vcpu *vcpu)
 static int exit_monitor(struct fonda_vcpu *vcpu)
 {
 	bool monitor = to_svm(vcpu)->vmcb->exit_code == SVM_EXIT_MONITOR;
+	u32 eax = 1, ebx, ecx = 0, edx;
 
-	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+	fonda_cpuid(vcpu, &eax, &ebx, &ecx, &edx);
+	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS &&
+	    !(ecx & BIT(X86_FEATURE_MWAIT % 32)))
 		return exit_invalid_opcode(vcpu);
 	return skip_op(vcpu, monitor ? FONDA_OP_MONITOR : FONDA_OP_MWAIT);
 }

@@ -232,6 +232,10 @@ static void init_vmcb(struct svm_vcpu *svm)
 		vmcb->pause_filter_count = 3000;
 		vmcb->intercept_misc1 |= INTERCEPT_PAUSE;
 	}
+	if (svm->vcpu.vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
+		vmcb->intercept_misc1 &= ~INTERCEPT_HLT;
+	if (svm->vcpu.vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE)
+		vmcb->intercept_misc1 &= ~INTERCEPT_PAUSE;
 	vmcb->iopm_base_pa = virt_to_phys(iopm);
 	vmcb->int_ctl = V_INTR_MASKING;
 	vmcb->nested_ctl = NESTED_PAGING_ENABLE;

@@ -289,6 +289,62 @@ TEST(wall_clock)
 	tvm_fini(&t);
 }
 
+/* -- the record of stolen time, by the kernel's ABI (kvm_para.h) ------------- */
+
+#define MSR_KVM_STEAL_TIME	0x4b564d03
+#define PREEMPTED		0x1
+#define FLUSH_TLB		0x2
+
+static struct {
+	volatile uint64_t steal;
+	volatile uint32_t version, flags;
+	volatile uint8_t preempted;
+	uint8_t pad[47];
+} steal __attribute__((aligned(64)));
+
+#define WINDOW	0x8000000000ul	/* mapped here and there */
+
+GUEST(guest_sleeps_preempted)
+{
+	volatile uint64_t *window = (volatile uint64_t *)WINDOW;
+
+	guest_handlers[2] = guest_count_handler;
+	wrmsr(MSR_KVM_STEAL_TIME, (uintptr_t)&steal | 1);
+	GUEST_TRUE(steal.version != 0 && !(steal.version & 1));
+	GUEST_EQ(steal.preempted, 0);
+	GUEST_EQ(*window, 1);
+	hlt();
+	GUEST_EQ(steal.preempted, 0);
+	GUEST_EQ(*window, 2);
+}
+
+/*
+ * A vCPU that does not run says so; another one may ask for a flush of its TLB
+ * instead of interrupting it.
+ */
+TEST(preempted_flag_and_tlb_flush)
+{
+	uint64_t *pte;
+	struct tvm t;
+
+	ASSERT_TRUE(tvm_cpuid(0x40000001, 0)->eax & 1 << 9);
+	/* Linux 6.1 has an exception for those that execute HLT. */
+	if (tvm_is_stock())
+		return;
+	tvm_init_smp(&t, &guest_sleeps_preempted, TVM_IRQCHIP, 1);
+	*(uint64_t *)tvm_ptr(&t, 0x700000) = 1;
+	*(uint64_t *)tvm_ptr(&t, 0x701000) = 2;
+	pte = tvm_map(&t, WINDOW, 0x700000, TVM_PTE_P | TVM_PTE_W);
+	tvm_start(&t, 0);
+	TVM_AWAIT(G(&t, steal).preempted == PREEMPTED);
+	*pte += 0x1000;
+	G(&t, steal).preempted = PREEMPTED | FLUSH_TLB;
+	ASSERT_OK(ioctl(t.cpu, KVM_NMI, 0));
+	tvm_join(&t, 0);
+	EXPECT_EQ(G(&t, steal).preempted, 0);
+	tvm_fini(&t);
+}
+
 /* The guest's TSC less the machine's: what a migration carries. */
 TEST(tsc_offset_attribute)
 {

@@ -175,10 +175,6 @@ struct kvm_userspace_memory_region2 {
  *				count alike.
  *   KVM_SET_CLOCK <		With KVM_CLOCK_REALTIME it is put ahead by the
  *				time passed since realtime. -EINVAL: flags.
- *   KVM_GET_TSC_KHZ v		Frequency of the TSC. Also on a vCPU.
- *   KVM_SET_TSC_KHZ v		-EINVAL: more than 250 parts in a million from
- *				the machine's, since there is no scaling; 0 is
- *				the machine's. Also on a vCPU.
  *
  *
  * A vCPU
@@ -254,6 +250,10 @@ struct kvm_userspace_memory_region2 {
  *
  *  Time
  *
+ *   KVM_GET_TSC_KHZ v		Frequency of the TSC.
+ *   KVM_SET_TSC_KHZ v		-EINVAL: more than 250 parts in a million from
+ *				the machine's, since there is no scaling; 0 is
+ *				the machine's.
  *   KVM_KVMCLOCK_CTRL v	Tells the guest that it was stopped. -EINVAL: it
  *				has no kvmclock.
  *   KVM_HAS_DEVICE_ATTR <, KVM_GET_DEVICE_ATTR <, KVM_SET_DEVICE_ATTR <
@@ -290,7 +290,7 @@ struct kvm_userspace_memory_region2 {
  *
  *  VM		IMMEDIATE_EXIT, INTERNAL_ERROR_DATA, CHECK_EXTENSION_VM,
  *		ENABLE_CAP, ENABLE_CAP_VM, NR_VCPUS (CPUs online), MAX_VCPUS
- *		(256), MAX_VCPU_ID+ (1024), DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
+ *		(256), MAX_VCPU_ID+ (1024), X86_DISABLE_EXITS+ (HLT, PAUSE), DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
  *		mask)
  *  memory	USER_MEMORY, USER_MEMORY2, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
  *		MULTI_ADDRESS_SPACE (1: no more), DESTROY_MEMORY_REGION_WORKS,
@@ -314,7 +314,7 @@ struct kvm_userspace_memory_region2 {
  *
  * What the guest finds: CPUID leaf 0x40000000 says "KVMKVMKVM"; 0x40000001 EAX
  * has CLOCKSOURCE, CLOCKSOURCE2, CLOCKSOURCE_STABLE_BIT, NOP_IO_DELAY, STEAL_TIME,
- * PV_EOI, PV_UNHALT and PV_SEND_IPI.
+ * PV_EOI, PV_UNHALT, PV_TLB_FLUSH and PV_SEND_IPI.
  */
 
 /*
