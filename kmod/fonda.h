@@ -226,7 +226,7 @@ struct fonda_vcpu {
 	int mode;			/* (a) enum fonda_vcpu_mode */
 	int cpu;			/* the CPU of the section, else the last one */
 	bool atomic;			/* inside a section: preemption is off */
-	bool int_shadow;		/* (m) of an STI or MOV SS just executed */
+	u8 int_shadow;			/* (m) of an STI or MOV SS just executed; backend's bits */
 	bool reading_slots;		/* (a) inside vm->srcu */
 	int srcu_idx;			/* (m) */
 	bool in_kernel_apic;		/* (c) */
@@ -263,6 +263,8 @@ struct fonda_vcpu {
 
 	u64 db[4];			/* (m) guest DR0-DR3 */
 	u64 dr6, dr7;			/* (m) */
+	/* Of the host, during a section: TSC_AUX; its breakpoints, if DR7 is not 0. */
+	u64 host_tsc_aux, host_dr7, host_db[4];	/* (m) */
 
 	struct fonda_vcpu_stats stats;	/* stats.h */
 	u64 halt_poll_ns;
@@ -330,6 +332,8 @@ int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *
  * backend on the next entry. Never for an event already being delivered. */
 void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector);
 void fonda_queue_exception_error(struct fonda_vcpu *vcpu, u8 vector, u32 error);
+/* #DB for the causes @dr6, which has bits 11 and 16 inverted. */
+void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6);
 void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error);
 /*
  * The instruction that exited is done: move RIP past it, end the interrupt
@@ -342,7 +346,7 @@ static inline int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 {
 	unsigned long rip = vcpu->rip + len;
 
-	vcpu->int_shadow = false;
+	vcpu->int_shadow = 0;
 	if (unlikely((rip ^ vcpu->rip) >> 32 || vcpu->rflags & X86_EFLAGS_TF))
 		return fonda_skip_insn_slowly(vcpu, len);
 	vcpu->rip = rip;
@@ -375,6 +379,23 @@ void fonda_vm_synchronize(struct fonda_vm *vm);
  * vCPU's thread only; released around sleeps of unbounded length. */
 void fonda_slots_enter(struct fonda_vcpu *vcpu);
 void fonda_slots_leave(struct fonda_vcpu *vcpu);
+
+/* exit.c: what exits mean; handlers' answers. */
+struct fonda_nested_fault {
+	gpa_t gpa;
+	bool write, fetch;
+	bool table_walk;	/* it was met on the way through the guest's tables */
+	u32 event;		/* whose delivery met it, as the processor says; or 0 */
+	u64 reason, info;	/* of the exit, for who reads about it */
+};
+int fonda_exit_resume(struct fonda_vcpu *vcpu);
+int fonda_exit_invalid_opcode(struct fonda_vcpu *vcpu);
+int fonda_exit_protection(struct fonda_vcpu *vcpu);
+int fonda_exit_cpuid(struct fonda_vcpu *vcpu, int len);
+int fonda_exit_monitor(struct fonda_vcpu *vcpu, int len);
+int fonda_exit_xsetbv(struct fonda_vcpu *vcpu, int len);
+int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val, int len);
+int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_fault *f);
 
 /*
  * mmio.c: the instruction that touched @gpa (FONDA_INVALID_GPA: it was not its

@@ -117,6 +117,12 @@ void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error)
 		.has_payload = true, .payload = address });
 }
 
+void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6)
+{
+	queue(vcpu, &(struct fonda_exception){
+		.pending = true, .vector = X86_TRAP_DB, .has_payload = true, .payload = dr6 });
+}
+
 static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
 {
 	vcpu->run->exit_reason = reason;
@@ -151,8 +157,7 @@ int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 	vcpu->rip = rip;
 	vcpu->rflags &= ~X86_EFLAGS_RF;
 	if (vcpu->rflags & X86_EFLAGS_TF)
-		queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = X86_TRAP_DB,
-			.has_payload = true, .payload = DR_STEP });
+		fonda_queue_debug(vcpu, DR_STEP);
 	return FONDA_RESUME_GUEST;
 }
 
@@ -339,6 +344,42 @@ int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
 	return ret;
 }
 
+/* Compared only, never followed. */
+static DEFINE_PER_CPU(struct fonda_vcpu *, last_vcpu);
+
+/* What the host has in registers that the guest will use, whatever the vendor. */
+static void save_host_registers(struct fonda_vcpu *vcpu)
+{
+	int i;
+
+	if (this_cpu_read(last_vcpu) != vcpu) {
+		this_cpu_write(last_vcpu, vcpu);
+		if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
+			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	}
+	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX)) {
+		rdmsrq(MSR_TSC_AUX, vcpu->host_tsc_aux);
+		if (vcpu->host_tsc_aux != vcpu->msrs.tsc_aux)
+			wrmsrq(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
+	}
+	vcpu->host_dr7 = hw_breakpoint_active() ? this_cpu_read(cpu_dr7) : 0;
+	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
+		get_debugreg(vcpu->host_db[i], i);
+}
+
+static void restore_host_registers(struct fonda_vcpu *vcpu)
+{
+	int i;
+
+	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) && vcpu->host_tsc_aux != vcpu->msrs.tsc_aux)
+		wrmsrq(MSR_TSC_AUX, vcpu->host_tsc_aux);
+	/* An exit leaves DR7 disabled. */
+	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
+		set_debugreg(vcpu->host_db[i], i);
+	if (unlikely(vcpu->host_dr7))
+		set_debugreg(vcpu->host_dr7, 7);
+}
+
 static void section_begin(struct fonda_vcpu *vcpu)
 {
 	/* Saves the task's registers once and turns preemption off. */
@@ -346,12 +387,14 @@ static void section_begin(struct fonda_vcpu *vcpu)
 	WRITE_ONCE(vcpu->cpu, smp_processor_id());
 	vcpu->atomic = true;
 	load_guest_fpu(vcpu);
+	save_host_registers(vcpu);
 	fonda_backend->section_begin(vcpu);
 }
 
 static void section_end(struct fonda_vcpu *vcpu)
 {
 	fonda_backend->section_end(vcpu);
+	restore_host_registers(vcpu);
 	save_guest_fpu(vcpu);
 	vcpu->atomic = false;
 	kernel_fpu_end();
@@ -639,6 +682,11 @@ static const struct file_operations vcpu_fops = {
 /* Also of what create() has not finished. */
 void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 {
+	int cpu;
+
+	/* Its address may be a new vCPU's next; that one needs its IBPB. */
+	for_each_possible_cpu(cpu)
+		cmpxchg(&per_cpu(last_vcpu, cpu), vcpu, NULL);
 	fonda_lapic_destroy(vcpu);
 	fonda_state_vcpu_fini(vcpu);
 	fonda_dirty_ring_fini(vcpu);

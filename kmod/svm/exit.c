@@ -92,47 +92,17 @@ static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op 
 	return decode_length(svm, op);
 }
 
-static int exit_resume(struct fonda_vcpu *vcpu)
-{
-	/* The host takes its interrupt, NMI or SMI when GIF is set again. */
-	return FONDA_RESUME_GUEST;
-}
-
 /* The outer loop finds that the window is open. */
 static int exit_window(struct fonda_vcpu *vcpu)
 {
 	return FONDA_LEAVE_SECTION;
 }
 
-static int exit_invalid_opcode(struct fonda_vcpu *vcpu)
-{
-	fonda_queue_exception(vcpu, X86_TRAP_UD);
-	return FONDA_RESUME_GUEST;
-}
-
-/* RDPMC, of which the guest has none; and the end of others that fail. */
-static int exit_protection(struct fonda_vcpu *vcpu)
-{
-	fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-	return FONDA_RESUME_GUEST;
-}
-
 static int exit_cpuid(struct fonda_vcpu *vcpu)
 {
-	unsigned long *regs = vcpu->regs;
-	u32 eax, ebx, ecx, edx;
 	int len = insn_length(to_svm(vcpu), FONDA_OP_CPUID);
 
-	if (len < 0)
-		return -len;
-	eax = regs[FONDA_RAX];
-	ecx = regs[FONDA_RCX];
-	fonda_cpuid(vcpu, &eax, &ebx, &ecx, &edx);
-	regs[FONDA_RAX] = eax;
-	regs[FONDA_RBX] = ebx;
-	regs[FONDA_RCX] = ecx;
-	regs[FONDA_RDX] = edx;
-	return fonda_skip_insn(vcpu, len);
+	return len < 0 ? -len : fonda_exit_cpuid(vcpu, len);
 }
 
 static int exit_msr(struct fonda_vcpu *vcpu)
@@ -191,20 +161,12 @@ static int exit_invd(struct fonda_vcpu *vcpu)
 	return skip_op(vcpu, FONDA_OP_INVD);
 }
 
-/*
- * CPUID offers neither instruction; a guest that uses them all the same finds
- * that they do nothing, unless user space asked for the #UD.
- */
 static int exit_monitor(struct fonda_vcpu *vcpu)
 {
 	bool monitor = to_svm(vcpu)->vmcb->exit_code == SVM_EXIT_MONITOR;
-	u32 eax = 1, ebx, ecx = 0, edx;
+	int len = insn_length(to_svm(vcpu), monitor ? FONDA_OP_MONITOR : FONDA_OP_MWAIT);
 
-	fonda_cpuid(vcpu, &eax, &ebx, &ecx, &edx);
-	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS &&
-	    !(ecx & BIT(X86_FEATURE_MWAIT % 32)))
-		return exit_invalid_opcode(vcpu);
-	return skip_op(vcpu, monitor ? FONDA_OP_MONITOR : FONDA_OP_MWAIT);
+	return len < 0 ? -len : fonda_exit_monitor(vcpu, len);
 }
 
 /* The guest spins: let the others of this CPU run. */
@@ -226,14 +188,9 @@ static int exit_hypercall(struct fonda_vcpu *vcpu)
 
 static int exit_xsetbv(struct fonda_vcpu *vcpu)
 {
-	u64 val = (u32)vcpu->regs[FONDA_RAX] | vcpu->regs[FONDA_RDX] << 32;
 	int len = insn_length(to_svm(vcpu), FONDA_OP_XSETBV);
 
-	if (len < 0)
-		return -len;
-	if (to_svm(vcpu)->vmcb->cpl || fonda_vcpu_set_xcr0(vcpu, vcpu->regs[FONDA_RCX], val))
-		return exit_protection(vcpu);
-	return fonda_skip_insn(vcpu, len);
+	return len < 0 ? -len : fonda_exit_xsetbv(vcpu, len);
 }
 
 /* Which general register a MOV to a control register took. */
@@ -266,7 +223,7 @@ static int exit_cr0_write(struct fonda_vcpu *vcpu)
 
 	ret = decode(svm, FONDA_OP_MOV_TO_CR, &insn);
 	if (!ret && fonda_check_cr0(vcpu, cr_value(svm, insn.rm)))
-		return exit_protection(vcpu);
+		return fonda_exit_protection(vcpu);
 	/* LMSW never touches CD: the processor can have it. */
 	if (ret == FONDA_RESUME_GUEST)
 		ret = decode(svm, FONDA_OP_LMSW, &insn);
@@ -290,7 +247,7 @@ static int exit_cr4_write(struct fonda_vcpu *vcpu)
 		return ret;
 	val = cr_value(svm, insn.rm);
 	if (fonda_check_cr4(vcpu, val))
-		return exit_protection(vcpu);
+		return fonda_exit_protection(vcpu);
 	svm->vmcb->cr4 = val;
 	svm_dirty(svm, CLEAN_CR);
 	svm_flush(svm);
@@ -301,27 +258,10 @@ static int exit_cr8_write(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct fonda_exit_insn insn;
-	u64 val, old;
 	int ret;
 
 	ret = cr_operand(svm, &insn);
-	if (ret)
-		return ret;
-	val = cr_value(svm, insn.rm);
-	if (val & ~0xfull)
-		return exit_protection(vcpu);
-	if (vcpu->in_kernel_apic) {
-		lapic_set_tpr(&vcpu->lapic, val);
-		return fonda_skip_insn(vcpu, insn.len);
-	}
-	old = svm->vmcb->int_ctl & V_TPR_MASK;
-	svm->vmcb->int_ctl = (svm->vmcb->int_ctl & ~V_TPR_MASK) | val;
-	ret = fonda_skip_insn(vcpu, insn.len);
-	if (ret != FONDA_RESUME_GUEST || val >= old)
-		return ret;
-	/* User space's local APIC may have something for the lower priority. */
-	vcpu->run->exit_reason = KVM_EXIT_SET_TPR;
-	return FONDA_EXIT_USER;
+	return ret ? ret : fonda_exit_write_cr8(vcpu, cr_value(svm, insn.rm), insn.len);
 }
 
 /* A debug register, while the processor has the host's: load, and try again. */
@@ -402,30 +342,14 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 {
 	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
 	u64 info = vmcb->exit_info_1;
-	u32 access = FONDA_ACCESS_READ;
-	int ret;
+	const struct fonda_nested_fault fault = {
+		.gpa = vmcb->exit_info_2, .write = info & NPF_WRITE, .fetch = info & NPF_FETCH,
+		.table_walk = info & NPF_TABLE_WALK,
+		.event = vmcb->exit_int_info & VMCB_EVENT_VALID ? vmcb->exit_int_info : 0,
+		.reason = vmcb->exit_code, .info = info,
+	};
 
-	if (info & NPF_WRITE)
-		access = FONDA_ACCESS_WRITE;
-	if (info & NPF_FETCH)
-		access = FONDA_ACCESS_FETCH;
-	ret = fonda_mmu_fault(vcpu, vmcb->exit_info_2, access);
-	trace_fonda_fault(vcpu, vmcb->exit_info_2, access, ret);
-	if (ret != FONDA_FAULT_MMIO)
-		return ret;
-
-	fonda_stats_reclassify(vcpu, FONDA_STAT_MMIO);
-	/* Delivering an event, or walking tables, by way of MMIO or ROM. */
-	if (unlikely(vmcb->exit_int_info & VMCB_EVENT_VALID)) {
-		u64 data[] = { vmcb->exit_int_info, vmcb->exit_code,
-			       vmcb->exit_info_1, vmcb->exit_info_2 };
-
-		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV,
-						 data, ARRAY_SIZE(data));
-	}
-	/* Found on the way through the guest's tables it is not the operand's. */
-	return fonda_emulate_mmio(vcpu, info & NPF_TABLE_WALK ? FONDA_INVALID_GPA :
-				  vmcb->exit_info_2, access);
+	return fonda_exit_nested_fault(vcpu, &fault);
 }
 
 const struct svm_exit svm_exits[SVM_NR_EXITS] = {
@@ -440,30 +364,30 @@ const struct svm_exit svm_exits[SVM_NR_EXITS] = {
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
 				  { exit_machine_check,		FONDA_STAT_EXCEPTION },
 	/* INTR, NMI, SMI, INIT */
-	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { exit_resume,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { fonda_exit_resume,		FONDA_STAT_INTERRUPT },
 	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_RDPMC]	= { exit_protection,			FONDA_STAT_OTHER },
+	[SVM_EXIT_RDPMC]	= { fonda_exit_protection,			FONDA_STAT_OTHER },
 	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID, true },
-	[SVM_EXIT_RSM]		= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_RSM]		= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_IRET]		= { exit_iret,			FONDA_STAT_NMI_WINDOW },
 	[SVM_EXIT_INVD]		= { exit_invd,			FONDA_STAT_CACHE },
 	[SVM_EXIT_PAUSE]	= { exit_pause,			FONDA_STAT_PAUSE },
 	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT, true },
-	[SVM_EXIT_INVLPGA]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_INVLPGA]	= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_IOIO]		= { exit_io,			FONDA_STAT_PIO, true },
 	[SVM_EXIT_MSR]		= { exit_msr,			FONDA_STAT_MSR, true },
 	[SVM_EXIT_SHUTDOWN]	= { exit_shutdown,		FONDA_STAT_OTHER },
-	[SVM_EXIT_VMRUN]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_VMRUN]	= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_VMMCALL]	= { exit_hypercall,		FONDA_STAT_HYPERCALL, true },
 	/* VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP where the guest has none */
-	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] = { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] = { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
 	[SVM_EXIT_WBINVD]	= { exit_wbinvd,		FONDA_STAT_CACHE, true },
 	[SVM_EXIT_MONITOR]	= { exit_monitor,		FONDA_STAT_OTHER },
 	[SVM_EXIT_MWAIT]	= { exit_monitor,		FONDA_STAT_OTHER },
 	[SVM_EXIT_XSETBV]	= { exit_xsetbv,		FONDA_STAT_OTHER },
-	[SVM_EXIT_RDPRU]	= { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_RDPRU]	= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
 	/* INVLPGB, ILLEGAL_INVLPGB, INVPCID, MCOMMIT, TLBSYNC */
-	[0xa0 ... SVM_NR_EXITS - 1] = { exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[0xa0 ... SVM_NR_EXITS - 1] = { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
 };
 
 /* VMRUN found the VMCB's state illegal, or the exit is one we never asked for. */

@@ -265,23 +265,6 @@ void svm_section_begin(struct fonda_vcpu *vcpu)
 	}
 	if (svm->asid_generation != sc->asid_generation)
 		vcpu->backend_work = true;
-	if (sc->last != vcpu) {
-		sc->last = vcpu;
-		if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
-			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
-	}
-	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX)) {
-		rdmsrq(MSR_TSC_AUX, svm->host_tsc_aux);
-		if (svm->host_tsc_aux != vcpu->msrs.tsc_aux)
-			wrmsrq(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
-	}
-	svm->host_dr7 = hw_breakpoint_active() ? this_cpu_read(cpu_dr7) : 0;
-	if (unlikely(svm->host_dr7)) {
-		get_debugreg(svm->host_db[0], 0);
-		get_debugreg(svm->host_db[1], 1);
-		get_debugreg(svm->host_db[2], 2);
-		get_debugreg(svm->host_db[3], 3);
-	}
 	if (svm->vmcb->dr7 & DR_LOCAL_ENABLE_MASK || svm->vmcb->dr7 & DR_GLOBAL_ENABLE_MASK)
 		svm_load_debug_registers(svm);
 	svm_update_spec_ctrl(svm);
@@ -293,16 +276,6 @@ void svm_section_end(struct fonda_vcpu *vcpu)
 
 	if (svm->drs_loaded)
 		svm_unload_debug_registers(svm);
-	/* "#VMEXIT" has left DR7 disabled. */
-	if (unlikely(svm->host_dr7)) {
-		set_debugreg(svm->host_db[0], 0);
-		set_debugreg(svm->host_db[1], 1);
-		set_debugreg(svm->host_db[2], 2);
-		set_debugreg(svm->host_db[3], 3);
-		set_debugreg(svm->host_dr7, 7);
-	}
-	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) && svm->host_tsc_aux != vcpu->msrs.tsc_aux)
-		wrmsrq(MSR_TSC_AUX, svm->host_tsc_aux);
 }
 
 /*

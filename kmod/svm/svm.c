@@ -187,7 +187,6 @@ static int svm_cpu_enable(void)
 	/* Every vCPU that comes here takes a new ASID. */
 	sc->asid_generation++;
 	sc->next_asid = svm_max_asid + 1;
-	sc->last = NULL;
 	sc->enabled = true;
 	return 0;
 }
@@ -264,11 +263,7 @@ static struct fonda_vcpu *svm_vcpu_alloc(struct fonda_vm *vm)
 static void svm_vcpu_free(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
-	int cpu;
 
-	/* Its address may be a new vCPU's next; that one needs its IBPB. */
-	for_each_possible_cpu(cpu)
-		cmpxchg(&per_cpu(svm_cpus, cpu).last, vcpu, NULL);
 	free_page((unsigned long)svm->vmcb);
 	kvfree(svm);
 }
@@ -449,7 +444,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		svm_flush(svm);
 		break;
 	case FONDA_REG_INT_SHADOW:
-		vcpu->int_shadow = val;
+		vcpu->int_shadow = !!val;
 		break;
 	case FONDA_REG_NMI_MASK:
 		svm->nmi_masked = val;
@@ -545,7 +540,7 @@ static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	svm->nmi_masked = false;
 	svm->nmi_singlestep = false;
 	svm_intercept1(svm, INTERCEPT_IRET, false);
-	vcpu->int_shadow = false;
+	vcpu->int_shadow = 0;
 	svm_flush(svm);
 	svm_dirty(svm, CLEAN_ALL);
 	svm_update_debug_controls(svm);

@@ -31,7 +31,6 @@ struct svm_cpu {
 	u64 asid_generation;
 	u32 next_asid;
 	bool enabled;
-	struct fonda_vcpu *last;	/* compared only, never followed */
 };
 
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
@@ -56,9 +55,6 @@ struct svm_vcpu {
 	/* CD and NW as the guest last set them while they are held back from
 	 * the processor: caches stay on through a reset. */
 	u64 cr0_cache_bits;
-	u64 host_tsc_aux;
-	u64 host_db[4];		/* of the host's own breakpoints, */
-	u64 host_dr7;		/* 0: it has none */
 };
 
 static inline struct svm_vcpu *to_svm(struct fonda_vcpu *vcpu)
