@@ -59,6 +59,11 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 }
 #endif
 
+/* Newer kernels flush the branch predictor between guests wherever it can be done. */
+#ifndef X86_FEATURE_USE_IBPB
+#define X86_FEATURE_USE_IBPB	X86_FEATURE_IBPB
+#endif
+
 #ifndef rdmsrq
 #define rdmsrq		rdmsrl
 #define wrmsrq		wrmsrl

@@ -17,11 +17,11 @@ enum { AX, CX, DX, BX, SP, BP, SI, DI };	/* numbers of registers */
 
 enum { VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_AC = 17 };
 
-/* What is done; ALU operations in the order of their opcodes. The flags tell strings apart. */
+/* What is done; ALU operations in the order of their opcodes. */
 enum {
 	OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP,
 	OP_NOT, OP_NEG, OP_INC, OP_DEC, OP_BT, OP_BTS, OP_BTR, OP_BTC,
-	OP_MOV, OP_MOVSX, OP_MOVBE, OP_CMOV, OP_SETCC, OP_XADD, OP_CMPXCHG, OP_CMPXCHG8B,
+	OP_MOV, OP_MOVSX, OP_MOVBE, OP_CMOV, OP_SETCC, OP_XADD, OP_CMPXCHG,
 };
 
 /* More flags of a decoded instruction, beside EMUL_* in the header. */
@@ -30,10 +30,12 @@ enum {
 #define TO_REG		(1u << 12)	/* the result goes to the register */
 #define LOCKABLE	(1u << 13)
 #define MOFFS		(1u << 14)	/* the address follows the opcode */
-#define BYTE		(1u << 15)	/* in the second map: byte operands */
-#define BIT_STRING	(1u << 16)	/* the register reaches beyond the operand */
-#define GROUP		(1u << 17)	/* EMUL_OP_MASK is an index into groups[] */
-#define WIDE		(1u << 18)	/* 4 bytes, or 8 with REX.W */
+#define BIT_STRING	(1u << 15)	/* the register reaches beyond the operand */
+#define GROUP		(1u << 16)	/* EMUL_OP_MASK is an index into groups[] */
+#define MEM8		(1u << 17)	/* the memory operand has a byte, */
+#define MEM16		(2u << 17)	/* at most two, */
+#define MEM32		(3u << 17)	/* or four */
+#define MEM_SIZE(flags)	(1 << ((flags) >> 17 & 3) >> 1)
 
 /*
  * A vector register is moved: how much, in units of 4 bytes, with no prefix and
@@ -48,39 +50,42 @@ enum {
 #define MOV	(OP_MOV | EMUL_MOV)
 #define RD	EMUL_READ
 #define WR	EMUL_WRITE
-#define RMW	(RD | WR | LOCKABLE)
+#define RMW	(MODRM | RD | WR | LOCKABLE)
 #define LOAD	(MODRM | RD | TO_REG)
 #define STORE	(MODRM | WR)
+#define STRING	EMUL_STRING
 
-enum { GROUP1, GROUP3, GROUP45, GROUP8, GROUP9, GROUP11 };
+enum { GROUP1, GROUP3, GROUP45, GROUP8, GROUP11 };
 
 /*
  * Opcodes of one byte, of which the even ones have byte operands. Not here: the
- * ALU operations below 40.
+ * ALU operations below 40. STOS, LODS and SCAS are a MOV or CMP of the
+ * accumulator that moves a pointer; MOVS and CMPS have two operands in memory,
+ * of which WR stands for the second.
  */
 static const u32 one_byte[256] = {
-	[0x63] = OP_MOVSX | LOAD,
-	[0x6c ... 0x6d] = EMUL_STRING | EMUL_PORT | WR,		/* INS */
-	[0x6e ... 0x6f] = EMUL_STRING | EMUL_PORT | RD,		/* OUTS */
+	[0x63] = OP_MOVSX | LOAD | MEM32,
+	[0x6c ... 0x6d] = STRING | EMUL_PORT | WR,		/* INS */
+	[0x6e ... 0x6f] = STRING | EMUL_PORT | RD,		/* OUTS */
 	[0x80 ... 0x81] = GROUP | GROUP1 | MODRM,
 	[0x83] = GROUP | GROUP1 | MODRM,
 	[0x84 ... 0x85] = OP_AND | MODRM | RD,			/* TEST */
-	[0x86 ... 0x87] = OP_MOV | MODRM | RMW | TO_REG,	/* XCHG */
+	[0x86 ... 0x87] = OP_MOV | RMW | TO_REG,		/* XCHG */
 	[0x88 ... 0x89] = MOV | STORE,
 	[0x8a ... 0x8b] = MOV | LOAD,
 	[0xa0 ... 0xa1] = MOV | MOFFS | RD | TO_REG,
 	[0xa2 ... 0xa3] = MOV | MOFFS | WR,
-	[0xa4 ... 0xa5] = OP_MOV | EMUL_STRING | RD | WR,	/* MOVS */
-	[0xa6 ... 0xa7] = OP_CMP | EMUL_STRING | RD | WR,	/* CMPS */
-	[0xaa ... 0xab] = OP_MOV | EMUL_STRING | WR,		/* STOS */
-	[0xac ... 0xad] = OP_MOV | EMUL_STRING | RD,		/* LODS */
-	[0xae ... 0xaf] = OP_CMP | EMUL_STRING | WR,		/* SCAS */
+	[0xa4 ... 0xa5] = OP_MOV | STRING | RD | WR,		/* MOVS */
+	[0xa6 ... 0xa7] = OP_CMP | STRING | RD | WR,		/* CMPS */
+	[0xaa ... 0xab] = OP_MOV | STRING | WR,			/* STOS */
+	[0xac ... 0xad] = OP_MOV | STRING | RD | TO_REG,	/* LODS */
+	[0xae ... 0xaf] = OP_CMP | STRING | RD | TO_REG,	/* SCAS */
 	[0xc6 ... 0xc7] = GROUP | GROUP11 | MODRM,
 	[0xf6 ... 0xf7] = GROUP | GROUP3 | MODRM,
 	[0xfe ... 0xff] = GROUP | GROUP45 | MODRM,
 };
 
-/* Those after 0f. */
+/* Those after 0f, of which even ones that may be locked have byte operands. */
 static const u32 two_byte[256] = {
 	[0x10] = VEC(4, 4, 1, 2) | LOAD, VEC(4, 4, 1, 2) | STORE,	/* MOVUPS, MOVSS... */
 	[0x28] = VEC(4, 4, 0, 0) | LOAD, VEC(4, 4, 0, 0) | STORE,	/* MOVAPS */
@@ -88,23 +93,20 @@ static const u32 two_byte[256] = {
 	[0x40 ... 0x4f] = OP_CMOV | LOAD,
 	[0x6e] = VEC(0, VEC_W, 0, 0) | LOAD, VEC(0, 4, 4, 0) | LOAD,	/* MOVD, MOVDQA */
 	[0x7e] = VEC(0, VEC_W, 2, 0) | STORE, VEC(0, 4, 4, 0) | STORE,
-	[0x90 ... 0x9f] = OP_SETCC | BYTE | STORE,
+	[0x90 ... 0x9f] = OP_SETCC | STORE | MEM8,
 	[0xa3] = OP_BT | MODRM | RD | BIT_STRING,
-	[0xab] = OP_BTS | MODRM | RMW | BIT_STRING,
-	[0xb0] = OP_CMPXCHG | BYTE | MODRM | RMW, OP_CMPXCHG | MODRM | RMW,
-	[0xb3] = OP_BTR | MODRM | RMW | BIT_STRING,
-	[0xb6 ... 0xb7] = MOV | LOAD,					/* MOVZX */
-	[0xba] = GROUP | GROUP8 | MODRM, OP_BTC | MODRM | RMW | BIT_STRING,
-	[0xbe ... 0xbf] = OP_MOVSX | LOAD,
-	[0xc0] = OP_XADD | BYTE | MODRM | RMW | TO_REG, OP_XADD | MODRM | RMW | TO_REG,
-	[0xc3] = MOV | STORE | WIDE,					/* MOVNTI */
-	[0xc7] = GROUP | GROUP9 | MODRM | WIDE,
+	[0xab] = OP_BTS | RMW | BIT_STRING,
+	[0xb0 ... 0xb1] = OP_CMPXCHG | RMW,
+	[0xb3] = OP_BTR | RMW | BIT_STRING,
+	[0xb6] = MOV | LOAD | MEM8, MOV | LOAD | MEM16,			/* MOVZX */
+	[0xba] = GROUP | GROUP8 | MODRM, OP_BTC | RMW | BIT_STRING,
+	[0xbe] = OP_MOVSX | LOAD | MEM8, OP_MOVSX | LOAD | MEM16,
+	[0xc0 ... 0xc1] = OP_XADD | RMW | TO_REG,
+	[0xc3] = MOV | STORE,						/* MOVNTI */
 	[0xd6] = VEC(0, 2, 0, 0) | STORE,				/* MOVQ */
 	[0xe7] = VEC(0, 4, 0, 0) | STORE,				/* MOVNTDQ */
 	[0xf0] = VEC(0, 0, 0, 4) | LOAD,				/* LDDQU */
 };
-
-#define MOVNTDQA	(VEC(0, 4, 0, 0) | LOAD)	/* 0f 38 2a */
 
 static const u32 groups[][8] = {
 	[GROUP1] = { OP_ADD | RMW | IMM, OP_OR | RMW | IMM, OP_ADC | RMW | IMM, OP_SBB | RMW | IMM,
@@ -113,7 +115,6 @@ static const u32 groups[][8] = {
 	[GROUP45] = { OP_INC | RMW, OP_DEC | RMW },
 	[GROUP8] = { [4] = OP_BT | RD | IMM, OP_BTS | RMW | IMM, OP_BTR | RMW | IMM,
 		     OP_BTC | RMW | IMM },
-	[GROUP9] = { [1] = OP_CMPXCHG8B | RMW },
 	[GROUP11] = { MOV | WR | IMM },
 };
 
@@ -219,18 +220,21 @@ static void decode_memory(struct fonda_insn *insn, struct cursor *c, u8 modrm, i
 		insn->seg = FONDA_SEG_SS;
 }
 
-/* What follows c4 or c5: the flags of the opcode, with the prefixes that VEX stands for. */
-static u32 decode_vex(struct fonda_insn *insn, struct cursor *c, int bits)
+/*
+ * VEX, which begins with c4 or c5: as the prefixes that it stands for. Returns the
+ * map of the opcode, or 3: none that is known here.
+ */
+static int decode_vex(struct fonda_insn *insn, struct cursor *c, u8 b, int bits)
 {
 	bool prefixed = insn->opsize || insn->rep || insn->rex;
 	u8 first = next(c), last = first, map = 1;
 
 	if (bits != 64 && first < 0xc0)		/* LES, LDS */
-		return 0;
+		return 3;
 	insn->rex = ~first >> 5 & 4;
-	if (insn->opcode == 0xc4) {
+	if (b == 0xc4) {
 		last = next(c);
-		map = first & 0x1f;
+		map = min(first & 0x1f, 3);
 		insn->rex = (~first >> 5 & 7) | (last >> 4 & 8);
 	}
 	if (bits != 64)
@@ -239,39 +243,8 @@ static u32 decode_vex(struct fonda_insn *insn, struct cursor *c, int bits)
 	insn->rep = last & 2 ? 0xf3 - (last & 1) : 0;
 	insn->opcode = next(c);
 	insn->op_bytes = 32;
-	/* Nothing is moved in 32 bytes but whole registers; MOVSS and MOVSD do not care. */
 	insn->mem_bytes = last & 4 ? 32 : 16;
-	if (prefixed || (last & 0x78) != 0x78)		/* a third operand */
-		return 0;
-	if (map == 2 && insn->opcode == 0x2a)
-		return MOVNTDQA;
-	return map == 1 && two_byte[insn->opcode] & VEC_MASK ? two_byte[insn->opcode] : 0;
-}
-
-/* The flags of an opcode that begins with 0f. */
-static u32 decode_two_byte(struct fonda_insn *insn, struct cursor *c)
-{
-	u32 flags;
-
-	insn->opcode = next(c);
-	flags = two_byte[insn->opcode];
-	if (insn->opcode == 0x38) {
-		insn->opcode = next(c);
-		if ((insn->opcode & 0xfe) == 0xf0 && !insn->rep)
-			flags = OP_MOVBE | (insn->opcode & 1 ? STORE : LOAD);
-		else if (insn->opcode == 0x2a)
-			flags = MOVNTDQA;
-	}
-	if (flags & BYTE)
-		insn->op_bytes = 1;
-	else if (flags & WIDE)
-		insn->op_bytes = insn->rex & 8 ? 8 : 4;
-	insn->mem_bytes = insn->op_bytes;
-	if ((insn->opcode & 0xf6) == 0xb6)	/* MOVZX and MOVSX */
-		insn->mem_bytes = insn->opcode & 1 ? 2 : 1;
-	if (flags & VEC_MASK)
-		insn->mem_bytes = insn->op_bytes = 16;
-	return insn->opcode == 0xc3 && (insn->opsize || insn->rep) ? 0 : flags;
+	return prefixed || (last & 0x78) != 0x78 ? 3 : map;	/* or a third operand */
 }
 
 /* A vector move: how much, and which way. */
@@ -280,42 +253,70 @@ static u32 decode_vector(struct fonda_insn *insn, u32 flags)
 	int prefix = insn->rep == 0xf3 ? 2 : insn->rep ? 3 : insn->opsize;
 	int words = flags >> (VEC_SHIFT + 3 * prefix) & 7;
 
+	if (insn->op_bytes != 32)
+		insn->op_bytes = insn->mem_bytes = 16;
 	if (insn->opcode == 0x7e && prefix == 2)	/* MOVQ */
 		flags ^= RD | WR | TO_REG;
 	if (words == VEC_W)
 		words = insn->rex & 8 ? 2 : 1;
 	if (words == 4)
 		return flags;
+	/* Of the smaller ones only MOVSS and MOVSD ignore VEX.L. */
 	if (!words || (insn->mem_bytes == 32 && insn->opcode > 0x11))
 		return 0;
 	insn->mem_bytes = 4 * words;
 	return flags;
 }
 
+/* The flags of an opcode in one of the three maps; the sizes of its operands. */
+static u32 decode_opcode(struct fonda_insn *insn, int map, bool vex, int bits)
+{
+	u8 b = insn->opcode;
+	u32 flags = 0;
+
+	if (map == 1)
+		flags = two_byte[b];
+	else if (map == 2 && b == 0x2a)
+		flags = VEC(0, 4, 0, 0) | LOAD;			/* MOVNTDQA */
+	else if (map == 2 && (b & 0xfe) == 0xf0 && !insn->rep)
+		flags = OP_MOVBE | (b & 1 ? STORE : LOAD);
+	else if (map == 0 && b < 0x40 && (b & 7) < 4)
+		flags = (OP_ADD + b / 8) | (b & 2 ? LOAD : RMW);
+	else if (map == 0 && (b != 0x63 || bits == 64))		/* or ARPL */
+		flags = one_byte[b];
+	if (flags & VEC_MASK)
+		return decode_vector(insn, flags);
+
+	if (map == 1 && b == 0xc3) {
+		if (insn->opsize || insn->rep)
+			return 0;
+		insn->op_bytes = max_t(u8, insn->op_bytes, 4);
+	}
+	if (!(b & 1) && (map == 0 || flags & LOCKABLE))
+		insn->op_bytes = 1;
+	else if (flags & EMUL_PORT)
+		insn->op_bytes = min_t(u8, insn->op_bytes, 4);
+	insn->mem_bytes = insn->op_bytes;
+	if (MEM_SIZE(flags))
+		insn->mem_bytes = min_t(u8, insn->op_bytes, MEM_SIZE(flags));
+	return vex ? 0 : flags;
+}
+
 enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr, int bits)
 {
 	struct cursor c = { .code = code, .nr = min(nr, FONDA_INSN_MAX) };
-	u32 flags = 0, group;
-	u8 b, modrm;
+	u8 b = next_opcode(&c, insn, bits), modrm;
+	bool vex = (b & 0xfe) == 0xc4;
+	u32 flags, group;
+	int map = 0;
 
-	b = insn->opcode = next_opcode(&c, insn, bits);
-	if (b == 0x0f) {
-		flags = decode_two_byte(insn, &c);
-	} else if ((b & 0xfe) == 0xc4) {
-		flags = decode_vex(insn, &c, bits);
-	} else {
-		if (b < 0x40 && (b & 7) < 4)
-			flags = (OP_ADD + b / 8) | MODRM | (b & 2 ? RD | TO_REG : RMW);
-		else if (b != 0x63 || bits == 64)	/* or ARPL */
-			flags = one_byte[b];
-		if (!(b & 1))
-			insn->op_bytes = 1;
-		else if (flags & EMUL_PORT)
-			insn->op_bytes = min_t(u8, insn->op_bytes, 4);
-		insn->mem_bytes = b == 0x63 ? min_t(u8, insn->op_bytes, 4) : insn->op_bytes;
-	}
-	if (flags & VEC_MASK)
-		flags = decode_vector(insn, flags);
+	insn->opcode = b;
+	if (vex)
+		map = decode_vex(insn, &c, b, bits);
+	else if (b == 0x0f)
+		for (map = 1; (insn->opcode = next(&c)) == 0x38 && map == 1; map++)
+			;
+	flags = decode_opcode(insn, map, vex, bits);
 
 	if (flags & MODRM) {
 		modrm = next(&c);
@@ -330,18 +331,20 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 			decode_memory(insn, &c, modrm, bits);
 	} else if (flags & MOFFS) {
 		insn->disp = next_signed(&c, insn->ad_bytes);
+	} else if (!(flags & RD) || (b & 0xfe) == 0xae) {
+		insn->base = DI;
+		insn->seg = FONDA_SEG_ES;
+	} else {
+		insn->base = SI;
 	}
 	if (insn->seg == FONDA_NR_SEGS)
 		insn->seg = FONDA_SEG_DS;
 	if (insn->op_bytes == 1 && !insn->rex && insn->reg >= 4)
 		insn->reg += FONDA_REG_HIGH - 4;
 	if (flags & IMM)
-		insn->imm = next_signed(&c, b == 0x83 || b == 0x0f ? 1 :
-					min_t(int, insn->op_bytes, 4));
-	if (!(flags & EMUL_STRING) && (flags & EMUL_OP_MASK) == OP_CMP)
+		insn->imm = next_signed(&c, map || b == 0x83 ? 1 : min_t(int, insn->op_bytes, 4));
+	if (!(flags & STRING) && (flags & EMUL_OP_MASK) == OP_CMP)
 		flags &= ~(WR | LOCKABLE);
-	if ((flags & EMUL_OP_MASK) == OP_CMPXCHG8B)
-		insn->mem_bytes = 2 * insn->op_bytes;
 
 	insn->flags = flags;
 	insn->len = c.pos;
@@ -352,47 +355,28 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 	return insn->lock && !(flags & LOCKABLE) ? EMULATE_FAULT : EMULATE_OK;
 }
 
-struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits)
+bool fonda_decode_exit(struct fonda_exit_insn *i, const u8 *code, int nr, int bits,
+		       enum fonda_exit_op op)
 {
-	static const u8 two_bytes[256] = {
-		[0x08] = FONDA_OP_INVD, FONDA_OP_WBINVD,	/* and WBNOINVD, with f3 */
-		[0x21] = FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_CR, FONDA_OP_MOV_TO_DR,
-		[0x30] = FONDA_OP_WRMSR, [0x32] = FONDA_OP_RDMSR, [0xa2] = FONDA_OP_CPUID,
-	};
-	static const u8 after_0f01[256] = {
-		[0xc8] = FONDA_OP_MONITOR, FONDA_OP_MWAIT,
-		[0xd1] = FONDA_OP_XSETBV, [0xd9] = FONDA_OP_VMMCALL,
-		[0x30 ... 0x37] = FONDA_OP_LMSW, [0x70 ... 0x77] = FONDA_OP_LMSW,
-		[0xb0 ... 0xb7] = FONDA_OP_LMSW, [0xf0 ... 0xf7] = FONDA_OP_LMSW,
-	};
 	struct cursor c = { .code = code, .nr = min(nr, FONDA_INSN_MAX) };
-	struct fonda_exit_insn i = { 0 };
 	struct fonda_insn insn;
-	u8 b, modrm;
+	u32 found = next_opcode(&c, &insn, bits), modrm;
 
-	b = next_opcode(&c, &insn, bits);
-	if (b == 0xf4)
-		i.op = FONDA_OP_HLT;
-	else if (b == 0x90 && insn.rep == 0xf3)
-		i.op = FONDA_OP_PAUSE;
-	if (b == 0x0f) {
-		b = next(&c);
-		i.op = two_bytes[b];
-		if (b == 0x01 || (b & 0xfc) == 0x20) {
-			modrm = next(&c);
-			i.reg = (modrm >> 3 & 7) | (insn.rex & 4) << 1;
-			i.rm = (modrm & 7) | (insn.rex & 1) << 3;
-			if (b == 0x01)
-				i.op = after_0f01[modrm];
-			/* A MOV ignores the mod field: always a register. */
-			if (b == 0x01 && modrm < 0xc0)
-				decode_memory(&insn, &c, modrm, bits);
-		}
+	if (found == 0x90 && insn.rep == 0xf3)
+		found = FONDA_OP_PAUSE;
+	else if (found == 0x0f)
+		found |= next(&c) << 8;
+	if (found == 0x010f || found == FONDA_OP_MOV_TO_CR) {
+		modrm = next(&c);
+		i->rm = (modrm & 7) | (insn.rex & 1) << 3;
+		/* A MOV ignores the mod field: always a register. */
+		if (found == 0x010f && modrm < 0xc0)
+			decode_memory(&insn, &c, modrm, bits);
+		if (found == 0x010f)
+			found |= ((modrm & 0x38) == 0x30 ? 0x30 : modrm) << 16;
 	}
-	i.len = c.pos;
-	if (c.pos > c.nr)
-		i.op = FONDA_OP_UNKNOWN;
-	return i;
+	i->len = c.pos;
+	return found == op && c.pos <= c.nr;
 }
 
 static u64 size_mask(int bytes)
@@ -465,31 +449,44 @@ static int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off,
 	return fault(c, seg == FONDA_SEG_SS ? VECTOR_SS : VECTOR_GP);
 }
 
-/* Bytes from @gva to the end of its page. */
-static u32 page_room(gva_t gva)
+/*
+ * Where the operand at @seg:@off is: a piece for each page. A port instruction
+ * takes as many of the @left ones as follow upwards in the same page of memory,
+ * so that one request to the device serves them all.
+ */
+static int resolve(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 left, bool write,
+		   struct emulate_operand *op)
 {
-	return 4096 - (gva & 4095);
-}
-
-/* Where the @len bytes at @gva are; a piece for each page. */
-static int translate(struct emulate_ctxt *c, gva_t gva, u32 len, u32 access,
-		     struct emulate_operand *op)
-{
-	u32 room = page_room(gva);
+	u32 access = write ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, len = c->insn.mem_bytes, room;
+	gva_t gva, next;
 	int r;
 
+	r = linear(c, seg, off, len, write, &gva);
+	if (r != EMULATE_OK)
+		return r;
+	room = 4096 - (gva & 4095);
 	op->len[0] = min(len, room);
 	op->len[1] = len - op->len[0];
 	r = fonda_emulate_translate(c, gva, access, &op->gpa[0]);
 	if (op->len[1] && r == EMULATE_OK) {
-		gva_t next = c->mode == EMULATE_LONG ? gva + room : (u32)(gva + room);
-
+		next = c->mode == EMULATE_LONG ? gva + room : (u32)(gva + room);
 		r = fonda_emulate_translate(c, next, access, &op->gpa[1]);
 	}
 	/* The least of all faults. Vectors have rules of their own. */
 	if (r == EMULATE_OK && c->check_alignment && len <= 8 && gva & (len - 1))
 		return fault(c, VECTOR_AC);
-	return r;
+	if (r != EMULATE_OK || !(c->insn.flags & EMUL_PORT))
+		return r;
+
+	left = min_t(u64, left, room / len);
+	if (left > 1 && !(c->rflags & (X86_EFLAGS_DF | X86_EFLAGS_TF)) &&
+	    left * len - 1 <= size_mask(c->insn.ad_bytes) - off &&
+	    fonda_emulate_is_ram(c, op->gpa[0], write) &&
+	    linear(c, seg, off, left * len, write, &gva) == EMULATE_OK) {
+		c->count = left;
+		op->len[0] = left * len;
+	}
+	return EMULATE_OK;
 }
 
 /*
@@ -512,6 +509,22 @@ static int access(struct emulate_ctxt *c, const struct emulate_operand *op, void
 			c->done++;
 		}
 	}
+	return EMULATE_OK;
+}
+
+/* The elements of a string between the port and pio_data; they may become fewer. */
+static int port(struct emulate_ctxt *c, struct emulate_operand *op, bool in)
+{
+	int r;
+
+	if (c->pos++ < c->done)
+		return EMULATE_OK;
+	r = fonda_emulate_port(c, in, c->gpr[DX], c->insn.op_bytes, c->count);
+	if (r != EMULATE_OK)
+		return r;
+	if (!op->len[1])
+		op->len[0] = c->count * c->insn.op_bytes;
+	c->done++;
 	return EMULATE_OK;
 }
 
@@ -609,6 +622,12 @@ u64 fonda_emulate_operand(const struct emulate_ctxt *c)
 	return c->gpr[insn->reg] & size_mask(insn->op_bytes);
 }
 
+/* MOVS and CMPS. */
+static bool is_pair(const struct fonda_insn *insn)
+{
+	return (insn->flags & (STRING | RD | WR)) == (STRING | RD | WR);
+}
+
 /* What an instruction leaves behind. */
 struct outcome {
 	u64 mem[4];		/* in: as read */
@@ -617,23 +636,9 @@ struct outcome {
 	unsigned long flags;
 };
 
-static void set_flag(unsigned long *flags, unsigned long flag, bool set)
+static void set_carry(struct outcome *out, bool carry)
 {
-	*flags = (*flags & ~flag) | (set ? flag : 0);
-}
-
-/* CMPXCHG8B and CMPXCHG16B: two registers for each operand. */
-static void compare_exchange_pair(struct emulate_ctxt *c, struct outcome *out)
-{
-	int bytes = c->insn.op_bytes;
-	void *low = out->mem, *high = low + bytes;
-	bool equal = !memcmp(low, &c->gpr[AX], bytes) && !memcmp(high, &c->gpr[DX], bytes);
-
-	set_flag(&out->flags, X86_EFLAGS_ZF, equal);
-	if (equal) {
-		memcpy(low, &c->gpr[BX], bytes);
-		memcpy(high, &c->gpr[CX], bytes);
-	}
+	out->flags = (out->flags & ~X86_EFLAGS_CF) | (carry ? X86_EFLAGS_CF : 0);
 }
 
 static void compute(struct emulate_ctxt *c, struct outcome *out)
@@ -648,7 +653,6 @@ static void compute(struct emulate_ctxt *c, struct outcome *out)
 			out->reg = alu(op, reg, mem, bytes, &out->flags);
 		else
 			out->mem[0] = alu(op, mem, reg, bytes, &out->flags);
-		/* 3a and 3b, CMP, have the form of a write to the register only. */
 		if (op == OP_CMP)
 			out->dest = -1;
 		break;
@@ -660,11 +664,11 @@ static void compute(struct emulate_ctxt *c, struct outcome *out)
 		break;
 	case OP_INC ... OP_DEC:
 		out->mem[0] = alu(op == OP_INC ? OP_ADD : OP_SUB, mem, 1, bytes, &out->flags);
-		set_flag(&out->flags, X86_EFLAGS_CF, c->rflags & X86_EFLAGS_CF);
+		set_carry(out, c->rflags & X86_EFLAGS_CF);
 		break;
 	case OP_BT ... OP_BTC:
 		bit = 1ULL << (reg & (8 * bytes - 1));
-		set_flag(&out->flags, X86_EFLAGS_CF, mem & bit);
+		set_carry(out, mem & bit);
 		out->mem[0] = op == OP_BTS ? mem | bit : op == OP_BTR ? mem & ~bit : mem ^ bit;
 		break;
 	case OP_MOV:	/* and XCHG */
@@ -698,166 +702,65 @@ static void compute(struct emulate_ctxt *c, struct outcome *out)
 			out->dest = AX;
 		}
 		break;
-	case OP_CMPXCHG8B:
-		compare_exchange_pair(c, out);
-		break;
 	}
 }
 
-static int emulate_plain(struct emulate_ctxt *c)
+/* The instruction once, @left repetitions of a string before its end. */
+static int emulate_once(struct emulate_ctxt *c, u64 left)
 {
 	const struct fonda_insn *insn = &c->insn;
-	bool write = insn->flags & EMUL_WRITE, vector = insn->flags & VEC_MASK;
+	bool compare = (insn->flags & EMUL_OP_MASK) == OP_CMP, vector = insn->flags & VEC_MASK;
+	bool read = insn->flags & RD, write = insn->flags & WR && !compare;
+	bool ported = insn->flags & EMUL_PORT, two = is_pair(insn);
 	struct outcome out = {
 		.dest = insn->flags & TO_REG ? insn->reg : -1, .flags = c->rflags };
-	gva_t gva;
+	void *data = ported ? (void *)c->pio_data : write ? out.mem : c->data;
 	int r = EMULATE_OK;
 
 	if (!c->translated) {
 		memset(c->data, 0, sizeof(c->data));
-		r = linear(c, insn->seg, fonda_emulate_address(c), insn->mem_bytes, write, &gva);
-		if (r == EMULATE_OK)
-			r = translate(c, gva, insn->mem_bytes,
-				      write ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, &c->dst);
+		c->count = 1;
+		r = resolve(c, insn->seg, fonda_emulate_address(c), left, write && !two, &c->op[0]);
+		if (r == EMULATE_OK && two)
+			r = resolve(c, FONDA_SEG_ES, c->gpr[DI] & size_mask(insn->ad_bytes), left,
+				    write, &c->op[1]);
 		c->translated = r == EMULATE_OK;
 	}
-	if (r == EMULATE_OK && insn->flags & EMUL_READ)
-		r = access(c, &c->dst, c->data, false);
+	if (r == EMULATE_OK && ported && write)
+		r = port(c, &c->op[0], true);
+	if (r == EMULATE_OK && read)
+		r = access(c, &c->op[0], ported ? data : c->data, false);
+	if (r == EMULATE_OK && compare && two)
+		r = access(c, &c->op[1], &c->data[1], false);
 	if (r == EMULATE_OK && vector)
-		r = fonda_emulate_vector(c, insn->reg, write ? out.mem : c->data,
-					 insn->op_bytes, !write);
-	if (r != EMULATE_OK)
-		return r;
-
-	if (!vector) {
+		r = fonda_emulate_vector(c, insn->reg, data, insn->op_bytes, !write);
+	if (r == EMULATE_OK && !vector && !ported) {
 		memcpy(out.mem, c->data, sizeof(out.mem));
-		out.reg = fonda_emulate_operand(c);
+		out.reg = two ? c->data[compare] : fonda_emulate_operand(c);
 		compute(c, &out);
 	}
-	if (write) {
-		r = access(c, &c->dst, out.mem, true);
-		if (r != EMULATE_OK)
-			return r;
-	}
-	if (vector)
-		return EMULATE_DONE;
-	if ((insn->flags & EMUL_OP_MASK) == OP_CMPXCHG8B && !(out.flags & X86_EFLAGS_ZF)) {
-		fonda_load_gpr(c->gpr, AX, insn->op_bytes, c->data[0]);
-		fonda_load_gpr(c->gpr, DX, insn->op_bytes,
-			       insn->op_bytes == 8 ? c->data[1] : c->data[0] >> 32);
-	} else if (out.dest >= 0) {
+	if (r == EMULATE_OK && write)
+		r = access(c, &c->op[two], data, true);
+	if (r == EMULATE_OK && ported && read)
+		r = port(c, &c->op[0], false);
+	if (r != EMULATE_OK)
+		return r;
+	if (out.dest >= 0 && !vector)
 		fonda_load_gpr(c->gpr, out.dest, insn->op_bytes, out.reg);
-	}
 	c->rflags = out.flags;
 	return EMULATE_DONE;
 }
 
-/*
- * Resolve the element at a string's pointer. A port instruction takes as many
- * of the @left ones as follow upwards in the same page of memory, so that one
- * request to the device serves them all.
- */
-static int string_operand(struct emulate_ctxt *c, bool dst, u64 left, struct emulate_operand *op)
+/* The registers of a string after one repetition. */
+static int advance(struct emulate_ctxt *c, u64 left)
 {
 	const struct fonda_insn *insn = &c->insn;
-	/* CMPS and SCAS only read. */
-	bool write = dst && (insn->flags & EMUL_OP_MASK) != OP_CMP;
-	enum fonda_seg seg = dst ? FONDA_SEG_ES : insn->seg;
-	u64 mask = size_mask(insn->ad_bytes);
-	u64 off = c->gpr[dst ? DI : SI] & mask;
-	u32 len = insn->op_bytes;
-	gva_t gva;
-	int r;
+	s64 step = (s64)insn->op_bytes * c->count;
 
-	r = linear(c, seg, off, len, write, &gva);
-	if (r != EMULATE_OK)
-		return r;
-	r = translate(c, gva, len, write ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, op);
-	if (r != EMULATE_OK || !(insn->flags & EMUL_PORT) || left == 1)
-		return r;
-
-	left = min_t(u64, left, page_room(gva) / len);
-	if (left > 1 && !(c->rflags & (X86_EFLAGS_DF | X86_EFLAGS_TF)) &&
-	    left * len - 1 <= mask - off && fonda_emulate_is_ram(c, op->gpa[0], dst) &&
-	    linear(c, seg, off, left * len, dst, &gva) == EMULATE_OK) {
-		c->count = left;
-		op->len[0] = left * len;
-	}
-	return EMULATE_OK;
-}
-
-static int string_port(struct emulate_ctxt *c, bool in)
-{
-	int r;
-
-	if (c->pos++ < c->done)
-		return EMULATE_OK;
-	r = fonda_emulate_port(c, in, c->gpr[DX], c->insn.op_bytes, c->count);
-	if (r != EMULATE_OK)
-		return r;
-	if (in && !c->dst.len[1])	/* it may have been fewer */
-		c->dst.len[0] = c->count * c->insn.op_bytes;
-	c->done++;
-	return EMULATE_OK;
-}
-
-/* The accesses of one repetition. */
-static int string_transfer(struct emulate_ctxt *c)
-{
-	u32 flags = c->insn.flags;
-	bool port = flags & EMUL_PORT, read = flags & EMUL_READ;
-	bool compare = (flags & EMUL_OP_MASK) == OP_CMP;
-	void *data = port ? (void *)c->pio_data : c->data;
-	int r = EMULATE_OK;
-
-	if (port && !read)
-		r = string_port(c, true);
-	if (r == EMULATE_OK && read)
-		r = access(c, &c->src, data, false);
-	if (r == EMULATE_OK && (flags & EMUL_WRITE))
-		r = access(c, &c->dst, compare ? &c->data[1] : data, !compare);
-	if (r == EMULATE_OK && port && read)
-		r = string_port(c, false);
-	return r;
-}
-
-static int emulate_string(struct emulate_ctxt *c)
-{
-	const struct fonda_insn *insn = &c->insn;
-	bool src = insn->flags & EMUL_READ, dst = insn->flags & EMUL_WRITE;
-	bool compare = (insn->flags & EMUL_OP_MASK) == OP_CMP;
-	u64 left = insn->rep ? c->gpr[CX] & size_mask(insn->ad_bytes) : 1;
-	int r = EMULATE_OK;
-	s64 step;
-
-	if (!left)
-		return EMULATE_DONE;
-	if (!c->translated) {
-		c->count = 1;
-		if (src)
-			r = string_operand(c, false, left, &c->src);
-		if (r == EMULATE_OK && dst)
-			r = string_operand(c, true, left, &c->dst);
-		c->translated = r == EMULATE_OK;
-		/* STOS and SCAS have no source but this. */
-		c->data[0] = src ? 0 : c->gpr[AX];
-		c->data[1] = 0;
-	}
-	if (r == EMULATE_OK)
-		r = string_transfer(c);
-	if (r != EMULATE_OK)
-		return r;
-
-	if (compare)
-		alu(OP_CMP, c->data[0], c->data[1], insn->op_bytes, &c->rflags);
-	else if (!dst && !(insn->flags & EMUL_PORT))		/* LODS */
-		fonda_load_gpr(c->gpr, AX, insn->op_bytes, c->data[0]);
-	step = (s64)insn->op_bytes * c->count;
 	if (c->rflags & X86_EFLAGS_DF)
 		step = -step;
-	if (src)
-		fonda_load_gpr(c->gpr, SI, insn->ad_bytes, c->gpr[SI] + step);
-	if (dst)
+	fonda_load_gpr(c->gpr, insn->base, insn->ad_bytes, c->gpr[insn->base] + step);
+	if (is_pair(insn))
 		fonda_load_gpr(c->gpr, DI, insn->ad_bytes, c->gpr[DI] + step);
 	if (!insn->rep)
 		return EMULATE_DONE;
@@ -865,17 +768,24 @@ static int emulate_string(struct emulate_ctxt *c)
 	left -= min_t(u64, left, c->count);
 	fonda_load_gpr(c->gpr, CX, insn->ad_bytes, left);
 	/* REPE goes on while they are equal, REPNE while they are not. */
-	if (compare && !(c->rflags & X86_EFLAGS_ZF) == (insn->rep == 0xf3))
-		left = 0;
+	if ((insn->flags & EMUL_OP_MASK) == OP_CMP &&
+	    !(c->rflags & X86_EFLAGS_ZF) == (insn->rep == 0xf3))
+		return EMULATE_DONE;
 	return left ? EMULATE_AGAIN : EMULATE_DONE;
 }
 
 enum emulate_result fonda_emulate(struct emulate_ctxt *c)
 {
+	bool string = c->insn.flags & STRING;
+	u64 left = string && c->insn.rep ? c->gpr[CX] & size_mask(c->insn.ad_bytes) : 1;
 	int r;
 
 	c->pos = 0;
-	r = c->insn.flags & EMUL_STRING ? emulate_string(c) : emulate_plain(c);
+	if (!left)
+		return EMULATE_DONE;
+	r = emulate_once(c, left);
+	if (r == EMULATE_DONE && string)
+		r = advance(c, left);
 	/* What follows, if anything, is a new repetition. */
 	if (r == EMULATE_DONE || r == EMULATE_AGAIN)
 		fonda_emulate_begin(c);

@@ -13,29 +13,27 @@
 /* The longest instruction, in bytes. */
 #define FONDA_INSN_MAX	15
 
-/* Instructions that cause intercepts of their own. */
+/* Instructions that cause intercepts of their own: their bytes, the first one lowest. */
 enum fonda_exit_op {
-	FONDA_OP_UNKNOWN,
-	FONDA_OP_CPUID, FONDA_OP_RDMSR, FONDA_OP_WRMSR, FONDA_OP_HLT, FONDA_OP_WBINVD,
-	FONDA_OP_INVD, FONDA_OP_PAUSE, FONDA_OP_VMMCALL, FONDA_OP_XSETBV, FONDA_OP_MOV_TO_CR,
-	FONDA_OP_MOV_FROM_DR, FONDA_OP_MOV_TO_DR, FONDA_OP_LMSW, FONDA_OP_MONITOR, FONDA_OP_MWAIT,
-	FONDA_NR_OPS
+	FONDA_OP_CPUID = 0xa20f, FONDA_OP_RDMSR = 0x320f, FONDA_OP_WRMSR = 0x300f,
+	FONDA_OP_HLT = 0xf4, FONDA_OP_PAUSE = 0x90f3, FONDA_OP_INVD = 0x080f,
+	FONDA_OP_WBINVD = 0x090f,	/* and WBNOINVD, with f3 */
+	FONDA_OP_VMMCALL = 0xd9010f, FONDA_OP_XSETBV = 0xd1010f, FONDA_OP_MONITOR = 0xc8010f,
+	FONDA_OP_MWAIT = 0xc9010f,
+	FONDA_OP_MOV_TO_CR = 0x220f, FONDA_OP_LMSW = 0x30010f,	/* with ModRM for operands */
 };
 
-/* One of them. Small enough to be returned in a register. */
 struct fonda_exit_insn {
-	u8 op;			/* enum fonda_exit_op */
 	u8 len;			/* bytes */
-	u8 reg;			/* ModRM.reg with REX.R: the DR */
 	u8 rm;			/* ModRM.rm with REX.B: the general register */
 };
 
 /*
- * Decode the @nr bytes at @code as one of the instructions above in a code
- * segment of @bits (16, 32, 64). FONDA_OP_UNKNOWN when it is none of them or
- * longer than @nr. (AMD64 APM volume 3, "Instruction Formats".)
+ * Are the @nr bytes at @code, with any prefixes, instruction @op in a code
+ * segment of @bits (16, 32, 64)? (AMD64 APM volume 3, "Instruction Formats".)
  */
-struct fonda_exit_insn fonda_decode_exit(const u8 *code, int nr, int bits);
+bool fonda_decode_exit(struct fonda_exit_insn *i, const u8 *code, int nr, int bits,
+		       enum fonda_exit_op op);
 
 /* Base and index of an effective address beside the general registers. */
 #define FONDA_REG_NONE		16
@@ -65,7 +63,7 @@ struct fonda_insn {
 /* Parts of fonda_insn.flags that callers may ask for. */
 #define EMUL_OP_MASK	0x1f
 #define EMUL_READ	(1u << 5)	/* reads its memory operand */
-#define EMUL_WRITE	(1u << 6)	/* writes it; of a string: has one at ES:rDI */
+#define EMUL_WRITE	(1u << 6)	/* writes it; MOVS, CMPS: has one at ES:rDI */
 #define EMUL_STRING	(1u << 7)	/* MOVS STOS LODS CMPS SCAS INS OUTS */
 #define EMUL_PORT	(1u << 8)	/* INS OUTS */
 #define EMUL_MOV	(1u << 9)	/* MOV or MOVZX, which only reads or only writes it */
@@ -123,7 +121,7 @@ struct emulate_ctxt {
 	u8 done;		/* accesses finished */
 	u8 pos;			/* accesses met in this call */
 	u32 count;		/* elements of a string port instruction */
-	struct emulate_operand src, dst;
+	struct emulate_operand op[2];	/* MOVS and CMPS have two */
 	u64 data[4];		/* what was read */
 };
 

@@ -48,10 +48,10 @@ static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, u64 root, gva_t 
 				       u64 *first, u64 *last)
 {
 	const struct fonda_code_page *page = code_page(vcpu, rip);
+	const typeof(page->level[0]) *level = page->level, *end = level + page->nr;
 	hva_t hva = page->code + offset_in_page(rip);
 	bool holds = false;
 	u64 entry;
-	int i;
 
 	if (unlikely(page->page != (rip & PAGE_MASK) || page->root != root ||
 		     page->generation != slots_generation(vcpu) ||
@@ -60,9 +60,10 @@ static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, u64 root, gva_t 
 	pagefault_disable();
 	/* All of it is user memory: that was checked when the slots were made. */
 	__uaccess_begin_nospec();
-	for (i = 0; i < page->nr; i++) {
-		unsafe_get_user(entry, (u64 __user *)page->level[i].where, fault);
-		if (unlikely(entry != page->level[i].entry))
+	/* By pointer: a check of the index may not be called from here. */
+	for (; level < end; level++) {
+		unsafe_get_user(entry, (u64 __user *)level->where, fault);
+		if (unlikely(entry != level->entry))
 			goto fault;
 	}
 	unsafe_get_user(*first, (u64 __user *)hva, fault);

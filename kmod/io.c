@@ -12,49 +12,10 @@
 
 /* -- the buses -------------------------------------------------------------- */
 
-static struct fonda_io_bus *bus_alloc(int nr, gfp_t flags)
-{
-	struct fonda_io_bus *bus;
-
-	bus = kvzalloc(struct_size(bus, range, nr), flags);
-	if (bus)
-		bus->nr = nr;
-	return bus;
-}
-
 int fonda_io_init(struct fonda_vm *vm)
 {
-	int i;
-
 	vm->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vm->ring)
-		return -ENOMEM;
-	for (i = 0; i < FONDA_NR_BUSES; i++) {
-		struct fonda_io_bus *bus = bus_alloc(0, GFP_KERNEL_ACCOUNT);
-
-		if (!bus) {
-			fonda_io_fini(vm);
-			return -ENOMEM;
-		}
-		rcu_assign_pointer(vm->buses[i], bus);
-	}
-	return 0;
-}
-
-/* Index of the first device whose base is at or above @addr. */
-static int bus_search(const struct fonda_io_bus *bus, gpa_t addr)
-{
-	int low = 0, high = bus->nr;
-
-	while (low < high) {
-		int mid = (low + high) / 2;
-
-		if (bus->range[mid].base < addr)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
+	return vm->ring ? 0 : -ENOMEM;
 }
 
 /*
@@ -65,13 +26,20 @@ int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int 
 		    void *data, bool write)
 {
 	const struct fonda_io_bus *bus = srcu_dereference(vcpu->vm->buses[nr], &vcpu->vm->srcu);
+	int low = 0, high = bus ? bus->nr : 0, mid;
 	struct fonda_io_dev *dev;
-	int i;
 
 	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
 		return lapic_access(&vcpu->lapic, addr & ~PAGE_MASK, len, data, write);
-	for (i = bus_search(bus, addr + 1) - 1; i >= 0 && bus->range[i].reach > addr; i--) {
-		dev = bus->range[i].dev;
+	while (low < high) {
+		mid = (low + high) / 2;
+		if (bus->range[mid].base <= addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	while (--low >= 0 && bus->range[low].reach > addr) {
+		dev = bus->range[low].dev;
 		if (dev->base + (dev->len ?: len) < addr + len)
 			continue;
 		if (!dev->access(vcpu, dev, addr, len, data, write))
@@ -85,60 +53,51 @@ static void bus_free(struct rcu_head *head)
 	kvfree(container_of(head, struct fonda_io_bus, rcu));
 }
 
-static struct fonda_io_bus *bus_locked(struct fonda_vm *vm, enum fonda_bus nr)
+/* A new array, with @add and without @remove. */
+static int replace_bus(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *add,
+		       struct fonda_io_dev *remove, gfp_t flags)
 {
-	return rcu_dereference_protected(vm->buses[nr], lockdep_is_held(&vm->slots_lock));
-}
-
-static void replace_bus(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_bus *old,
-			struct fonda_io_bus *new)
-{
+	struct fonda_io_bus *old, *new;
+	struct fonda_io_dev *dev;
 	gpa_t reach = 0;
-	int i;
+	int i = 0, n;
 
-	for (i = 0; i < new->nr; i++) {
-		const struct fonda_io_dev *dev = new->range[i].dev;
-
+	old = rcu_dereference_protected(vm->buses[nr], lockdep_is_held(&vm->slots_lock));
+	n = old ? old->nr : 0;
+	if (add && n == FONDA_MAX_BUS_DEVS)
+		return -ENOSPC;
+	new = kvzalloc(struct_size(new, range, n + 1), GFP_KERNEL_ACCOUNT | flags);
+	if (!new)
+		return -ENOMEM;
+	while (i < n || add) {
+		if (add && (i == n || old->range[i].base >= add->base)) {
+			dev = add;
+			add = NULL;
+		} else {
+			dev = old->range[i++].dev;
+		}
+		if (dev == remove)
+			continue;
 		reach = max_t(gpa_t, reach, dev->base + max(dev->len, 1u));
-		new->range[i].base = dev->base;
-		new->range[i].reach = reach;
+		new->range[new->nr].base = dev->base;
+		new->range[new->nr].reach = reach;
+		new->range[new->nr++].dev = dev;
 	}
 	rcu_assign_pointer(vm->buses[nr], new);
-	call_srcu(&vm->srcu, &old->rcu, bus_free);
+	if (old)
+		call_srcu(&vm->srcu, &old->rcu, bus_free);
+	return 0;
 }
 
 int fonda_io_register(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *dev)
 {
-	struct fonda_io_bus *old = bus_locked(vm, nr), *new;
-	int at;
-
-	if (old->nr == FONDA_MAX_BUS_DEVS)
-		return -ENOSPC;
-	new = bus_alloc(old->nr + 1, GFP_KERNEL_ACCOUNT);
-	if (!new)
-		return -ENOMEM;
-	at = bus_search(old, dev->base);
-	memcpy(new->range, old->range, at * sizeof(*new->range));
-	new->range[at].dev = dev;
-	memcpy(new->range + at + 1, old->range + at, (old->nr - at) * sizeof(*new->range));
-	replace_bus(vm, nr, old, new);
-	return 0;
+	return replace_bus(vm, nr, dev, NULL, 0);
 }
 
 /* It cannot fail: an array of ranges is small enough to wait for. */
 void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *dev)
 {
-	struct fonda_io_bus *old = bus_locked(vm, nr), *new;
-	int at;
-
-	for (at = 0; at < old->nr && old->range[at].dev != dev; at++)
-		;
-	if (at == old->nr)
-		return;
-	new = bus_alloc(old->nr - 1, GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
-	memcpy(new->range, old->range, at * sizeof(*new->range));
-	memcpy(new->range + at, old->range + at + 1, (new->nr - at) * sizeof(*new->range));
-	replace_bus(vm, nr, old, new);
+	replace_bus(vm, nr, NULL, dev, __GFP_NOFAIL);
 	fonda_vm_synchronize(vm);
 }
 

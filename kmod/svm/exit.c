@@ -55,8 +55,7 @@ static noinline int decode(struct svm_vcpu *svm, enum fonda_exit_op op,
 	nr = fonda_fetch_code(&svm->vcpu, &paging, rip, code);
 	if (nr < 0)
 		return nr == -EAGAIN ? FONDA_RETRY_SLEEPING : FONDA_RESUME_GUEST;
-	*insn = fonda_decode_exit(code, nr, bits);
-	return insn->op == op ? 0 : FONDA_RESUME_GUEST;
+	return fonda_decode_exit(insn, code, nr, bits, op) ? 0 : FONDA_RESUME_GUEST;
 }
 
 static noinline int decode_length(struct svm_vcpu *svm, enum fonda_exit_op op)
@@ -67,28 +66,19 @@ static noinline int decode_length(struct svm_vcpu *svm, enum fonda_exit_op op)
 	return ret ? -ret : insn.len;
 }
 
-/* Without prefixes, as nearly all are, the first bytes say it all. */
-struct opcode { u8 len; u32 mask, bytes; };
-static const struct opcode plain[FONDA_NR_OPS] = {
-	[FONDA_OP_CPUID]	= { 2, 0x00ffff, 0xa20f },
-	[FONDA_OP_RDMSR]	= { 2, 0x00ffff, 0x320f },
-	[FONDA_OP_WRMSR]	= { 2, 0x00ffff, 0x300f },
-	[FONDA_OP_HLT]		= { 1, 0x0000ff, 0xf4 },
-	[FONDA_OP_WBINVD]	= { 2, 0x00ffff, 0x090f },
-	[FONDA_OP_VMMCALL]	= { 3, 0xffffff, 0xd9010f },
-};
-
 /* Bytes of the instruction that exited; a negative number: minus what decode() answered. */
 static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op op)
 {
 	const struct vmcb *vmcb = svm->vmcb;
+	int len = op > 0xffff ? 3 : op > 0xff ? 2 : 1;
 
 	if (svm_features.nrip_save)
 		return vmcb->next_rip - vmcb->rip;
-	if (likely(plain[op].len && in_64bit_code(vmcb) &&
+	/* Without prefixes, as nearly all are, the first bytes say it all. */
+	if (likely(in_64bit_code(vmcb) &&
 		   (fonda_peek_code(&svm->vcpu, fonda_code_root(vmcb->cr3, vmcb->cr4),
-				    vmcb->rip) & plain[op].mask) == plain[op].bytes))
-		return plain[op].len;
+				    vmcb->rip) & ~0u >> (32 - 8 * len)) == op))
+		return len;
 	return decode_length(svm, op);
 }
 

@@ -83,7 +83,6 @@ static const struct form forms[] = {
 	{ 0x1b6 }, { 0x1b7 }, { 0x1be }, { 0x1bf },
 	{ 0x1c0, .lock = true }, { 0x1c1, .lock = true },
 	{ 0x1c3, .bare = true },
-	{ 0x1c7, .groups = 2, .lock = true, .bare = true, .align = 16 },
 	{ 0x2f0 }, { 0x2f1 },
 	{ 0x110, .vector = true }, { 0x110, .vector = true, .prefix = 0x66 },
 	{ 0x110, .vector = true, .prefix = 0xf3 }, { 0x110, .vector = true, .prefix = 0xf2 },

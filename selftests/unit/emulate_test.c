@@ -491,7 +491,7 @@ TEST(other_instructions_are_refused)
 	EXPECT_EQ(LOAD(s, "\xf7\x33"), EMULATE_UNSUPPORTED);		/* div */
 	EXPECT_EQ(LOAD(s, "\xff\x13"), EMULATE_UNSUPPORTED);		/* call */
 	EXPECT_EQ(LOAD(s, "\x0f\xba\x03\x01"), EMULATE_UNSUPPORTED);
-	EXPECT_EQ(LOAD(s, "\x0f\xc7\x33"), EMULATE_UNSUPPORTED);		/* vmptrld */
+	EXPECT_EQ(LOAD(s, "\x0f\xc7\x0b"), EMULATE_UNSUPPORTED);		/* cmpxchg8b */
 	EXPECT_EQ(LOAD(s, "\x66\x0f\xc3\x03"), EMULATE_UNSUPPORTED);	/* movnti */
 	EXPECT_EQ(LOAD(s, "\xf2\x0f\x38\xf0\x03"), EMULATE_UNSUPPORTED);	/* crc32 */
 	s->bits = 32;
