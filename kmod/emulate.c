@@ -21,7 +21,7 @@ enum { VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_AC = 17 };
 enum {
 	OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP,
 	OP_NOT, OP_NEG, OP_INC, OP_DEC, OP_BT, OP_BTS, OP_BTR, OP_BTC,
-	OP_MOV, OP_MOVSX, OP_MOVBE, OP_CMOV, OP_SETCC, OP_XADD, OP_CMPXCHG,
+	OP_MOV, OP_MOVSX, OP_MOVBE, OP_CMOV, OP_SETCC, OP_CMPXCHG,
 };
 
 /* More flags of a decoded instruction, beside EMUL_* in the header. */
@@ -101,7 +101,7 @@ static const u32 two_byte[256] = {
 	[0xb6] = MOV | LOAD | MEM8, MOV | LOAD | MEM16,			/* MOVZX */
 	[0xba] = GROUP | GROUP8 | MODRM, OP_BTC | RMW | BIT_STRING,
 	[0xbe] = OP_MOVSX | LOAD | MEM8, OP_MOVSX | LOAD | MEM16,
-	[0xc0 ... 0xc1] = OP_XADD | RMW | TO_REG,
+	[0xc0 ... 0xc1] = OP_ADD | RMW | TO_REG,			/* XADD */
 	[0xc3] = MOV | STORE,						/* MOVNTI */
 	[0xd6] = VEC(0, 2, 0, 0) | STORE,				/* MOVQ */
 	[0xe7] = VEC(0, 4, 0, 0) | STORE,				/* MOVNTDQ */
@@ -397,13 +397,6 @@ void fonda_load_gpr(unsigned long *gpr, int reg, int bytes, u64 val)
 	}
 }
 
-static int fault(struct emulate_ctxt *c, u8 vector)
-{
-	c->fault = (struct emulate_fault){
-		.vector = vector, .has_error = c->mode != EMULATE_REAL };
-	return EMULATE_FAULT;
-}
-
 static bool canonical(const struct emulate_ctxt *c, gva_t gva)
 {
 	/* The bits from the highest one up are all equal. */
@@ -446,7 +439,7 @@ static int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off,
 		if (segment_allows(c, &s, off, len, write))
 			return EMULATE_OK;
 	}
-	return fault(c, seg == FONDA_SEG_SS ? VECTOR_SS : VECTOR_GP);
+	return fonda_emulate_fault(c, seg == FONDA_SEG_SS ? VECTOR_SS : VECTOR_GP);
 }
 
 /*
@@ -474,7 +467,7 @@ static int resolve(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 left
 	}
 	/* The least of all faults. Vectors have rules of their own. */
 	if (r == EMULATE_OK && c->check_alignment && len <= 8 && gva & (len - 1))
-		return fault(c, VECTOR_AC);
+		return fonda_emulate_fault(c, VECTOR_AC);
 	if (r != EMULATE_OK || !(c->insn.flags & EMUL_PORT))
 		return r;
 
@@ -547,37 +540,6 @@ static unsigned long status_flags(u64 result, u64 out, int bytes)
 	       ((top ^ top >> 1) & 1 ? X86_EFLAGS_OF : 0);
 }
 
-static u64 alu(int op, u64 a, u64 b, int bytes, unsigned long *flags)
-{
-	bool carry = (op == OP_ADC || op == OP_SBB) && (*flags & X86_EFLAGS_CF);
-	/* AF is undefined after the logical ones; processors clear it. */
-	u64 r, out = 0;
-
-	switch (op) {
-	case OP_ADD:
-	case OP_ADC:
-		r = a + b + carry;
-		out = (a & b) | ((a | b) & ~r);
-		break;
-	case OP_SUB:
-	case OP_SBB:
-	case OP_CMP:
-		r = a - b - carry;
-		out = (~a & b) | ((~a | b) & r);
-		break;
-	case OP_OR:
-		r = a | b;
-		break;
-	case OP_XOR:
-		r = a ^ b;
-		break;
-	default:
-		r = a & b;
-	}
-	*flags = (*flags & ~STATUS_FLAGS) | status_flags(r, out, bytes);
-	return r;
-}
-
 /* Does the condition in the low four bits of the opcode hold? */
 static bool condition(const struct emulate_ctxt *c)
 {
@@ -592,6 +554,66 @@ static bool condition(const struct emulate_ctxt *c)
 	if (cc >= 0xc && !(c->rflags & X86_EFLAGS_SF) != !(c->rflags & X86_EFLAGS_OF))
 		met = true;
 	return met != (cc & 1);
+}
+
+/* What the operation makes of its destination @a and its source @b. */
+static u64 compute(const struct emulate_ctxt *c, int op, u64 a, u64 b, unsigned long *flags)
+{
+	int bytes = c->insn.op_bytes;
+	bool carry = (op == OP_ADC || op == OP_SBB) && (*flags & X86_EFLAGS_CF);
+	unsigned long changed = STATUS_FLAGS;
+	/* AF is undefined after the logical ones; processors clear it. */
+	u64 r, out = 0, bit = 1ULL << (b & (8 * bytes - 1));
+
+	switch (op) {
+	case OP_INC:
+		b = 1;
+		changed &= ~X86_EFLAGS_CF;
+		fallthrough;
+	case OP_ADD:
+	case OP_ADC:
+		r = a + b + carry;
+		out = (a & b) | ((a | b) & ~r);
+		break;
+	case OP_DEC:
+		b = 1;
+		changed &= ~X86_EFLAGS_CF;
+		fallthrough;
+	case OP_SUB:
+	case OP_SBB:
+	case OP_CMP:
+		r = a - b - carry;
+		out = (~a & b) | ((~a | b) & r);
+		break;
+	case OP_NEG:
+		return compute(c, OP_SUB, 0, a, flags);
+	case OP_OR:
+		r = a | b;
+		break;
+	case OP_XOR:
+		r = a ^ b;
+		break;
+	case OP_AND:
+		r = a & b;
+		break;
+	case OP_NOT:
+		return ~a;
+	case OP_BT ... OP_BTC:
+		*flags = (*flags & ~X86_EFLAGS_CF) | (a & bit ? X86_EFLAGS_CF : 0);
+		return op == OP_BTS ? a | bit : op == OP_BTR ? a & ~bit : a ^ bit;
+	case OP_MOVSX:
+		return sign_extend(b, c->insn.mem_bytes);
+	case OP_MOVBE:
+		return __builtin_bswap64(b) >> (64 - 8 * bytes);
+	case OP_CMOV:
+		return condition(c) ? b : a;
+	case OP_SETCC:
+		return condition(c);
+	default:
+		return b;
+	}
+	*flags = (*flags & ~changed) | (status_flags(r, out, bytes) & changed);
+	return r;
 }
 
 u64 fonda_emulate_address(const struct emulate_ctxt *c)
@@ -628,94 +650,17 @@ static bool is_pair(const struct fonda_insn *insn)
 	return (insn->flags & (STRING | RD | WR)) == (STRING | RD | WR);
 }
 
-/* What an instruction leaves behind. */
-struct outcome {
-	u64 mem[4];		/* in: as read */
-	u64 reg;		/* in: the operand */
-	int dest;		/* the register that is loaded, or -1 */
-	unsigned long flags;
-};
-
-static void set_carry(struct outcome *out, bool carry)
-{
-	out->flags = (out->flags & ~X86_EFLAGS_CF) | (carry ? X86_EFLAGS_CF : 0);
-}
-
-static void compute(struct emulate_ctxt *c, struct outcome *out)
-{
-	const struct fonda_insn *insn = &c->insn;
-	u64 mem = out->mem[0], reg = out->reg, bit;
-	int op = insn->flags & EMUL_OP_MASK, bytes = insn->op_bytes;
-
-	switch (op) {
-	case OP_ADD ... OP_CMP:
-		if (insn->flags & TO_REG)
-			out->reg = alu(op, reg, mem, bytes, &out->flags);
-		else
-			out->mem[0] = alu(op, mem, reg, bytes, &out->flags);
-		if (op == OP_CMP)
-			out->dest = -1;
-		break;
-	case OP_NOT:
-		out->mem[0] = ~mem;
-		break;
-	case OP_NEG:
-		out->mem[0] = alu(OP_SUB, 0, mem, bytes, &out->flags);
-		break;
-	case OP_INC ... OP_DEC:
-		out->mem[0] = alu(op == OP_INC ? OP_ADD : OP_SUB, mem, 1, bytes, &out->flags);
-		set_carry(out, c->rflags & X86_EFLAGS_CF);
-		break;
-	case OP_BT ... OP_BTC:
-		bit = 1ULL << (reg & (8 * bytes - 1));
-		set_carry(out, mem & bit);
-		out->mem[0] = op == OP_BTS ? mem | bit : op == OP_BTR ? mem & ~bit : mem ^ bit;
-		break;
-	case OP_MOV:	/* and XCHG */
-		out->mem[0] = reg;
-		out->reg = mem;
-		break;
-	case OP_MOVSX:
-		out->reg = sign_extend(mem, insn->mem_bytes);
-		break;
-	case OP_MOVBE:
-		out->mem[0] = __builtin_bswap64(reg) >> (64 - 8 * bytes);
-		out->reg = __builtin_bswap64(mem) >> (64 - 8 * bytes);
-		break;
-	case OP_CMOV:
-		out->reg = condition(c) ? mem : reg;
-		break;
-	case OP_SETCC:
-		out->mem[0] = condition(c);
-		break;
-	case OP_XADD:
-		out->mem[0] = alu(OP_ADD, mem, reg, bytes, &out->flags);
-		out->reg = mem;
-		break;
-	case OP_CMPXCHG:
-		/* The write takes place also when it changes nothing. */
-		alu(OP_CMP, c->gpr[AX], mem, bytes, &out->flags);
-		if (out->flags & X86_EFLAGS_ZF) {
-			out->mem[0] = reg;
-		} else {
-			out->reg = mem;
-			out->dest = AX;
-		}
-		break;
-	}
-}
-
 /* The instruction once, @left repetitions of a string before its end. */
 static int emulate_once(struct emulate_ctxt *c, u64 left)
 {
 	const struct fonda_insn *insn = &c->insn;
-	bool compare = (insn->flags & EMUL_OP_MASK) == OP_CMP, vector = insn->flags & VEC_MASK;
-	bool read = insn->flags & RD, write = insn->flags & WR && !compare;
-	bool ported = insn->flags & EMUL_PORT, two = is_pair(insn);
-	struct outcome out = {
-		.dest = insn->flags & TO_REG ? insn->reg : -1, .flags = c->rflags };
-	void *data = ported ? (void *)c->pio_data : write ? out.mem : c->data;
-	int r = EMULATE_OK;
+	int op = insn->flags & EMUL_OP_MASK, dest = insn->reg, r = EMULATE_OK;
+	bool vector = insn->flags & VEC_MASK, ported = insn->flags & EMUL_PORT;
+	bool read = insn->flags & RD, write = insn->flags & WR && op != OP_CMP;
+	bool load = insn->flags & TO_REG, two = is_pair(insn);
+	unsigned long flags = c->rflags;
+	u64 out[4] = { }, reg = 0, mem;
+	void *data = ported ? (void *)c->pio_data : write ? out : c->data;
 
 	if (!c->translated) {
 		memset(c->data, 0, sizeof(c->data));
@@ -730,14 +675,26 @@ static int emulate_once(struct emulate_ctxt *c, u64 left)
 		r = port(c, &c->op[0], true);
 	if (r == EMULATE_OK && read)
 		r = access(c, &c->op[0], ported ? data : c->data, false);
-	if (r == EMULATE_OK && compare && two)
+	if (r == EMULATE_OK && op == OP_CMP && two)
 		r = access(c, &c->op[1], &c->data[1], false);
 	if (r == EMULATE_OK && vector)
 		r = fonda_emulate_vector(c, insn->reg, data, insn->op_bytes, !write);
 	if (r == EMULATE_OK && !vector && !ported) {
-		memcpy(out.mem, c->data, sizeof(out.mem));
-		out.reg = two ? c->data[compare] : fonda_emulate_operand(c);
-		compute(c, &out);
+		mem = c->data[0];
+		reg = two ? c->data[op == OP_CMP] : fonda_emulate_operand(c);
+		if (op == OP_CMPXCHG) {
+			/* The write takes place also when it changes nothing. */
+			compute(c, OP_CMP, c->gpr[AX], mem, &flags);
+			out[0] = flags & X86_EFLAGS_ZF ? reg : mem;
+			load = !(flags & X86_EFLAGS_ZF);
+			dest = AX;
+			reg = mem;
+		} else if (load && !write) {
+			reg = compute(c, op, reg, mem, &flags);
+		} else {	/* XCHG and XADD load what was there */
+			out[0] = compute(c, op, mem, reg, &flags);
+			reg = mem;
+		}
 	}
 	if (r == EMULATE_OK && write)
 		r = access(c, &c->op[two], data, true);
@@ -745,9 +702,9 @@ static int emulate_once(struct emulate_ctxt *c, u64 left)
 		r = port(c, &c->op[0], false);
 	if (r != EMULATE_OK)
 		return r;
-	if (out.dest >= 0 && !vector)
-		fonda_load_gpr(c->gpr, out.dest, insn->op_bytes, out.reg);
-	c->rflags = out.flags;
+	if (load && op != OP_CMP && !vector)
+		fonda_load_gpr(c->gpr, dest, insn->op_bytes, reg);
+	c->rflags = flags;
 	return EMULATE_DONE;
 }
 

@@ -72,7 +72,7 @@ enum emulate_result {
 	EMULATE_OK,		/* within the engine: go on */
 	EMULATE_DONE,		/* finished: RIP moves by insn.len */
 	EMULATE_AGAIN,		/* one repetition is done, more are due */
-	EMULATE_FAULT,		/* ctxt->fault; registers as before */
+	EMULATE_FAULT,		/* the guest takes it; registers as before */
 	EMULATE_NEED_USER,	/* an access waits for user space */
 	EMULATE_NEED_SLEEP,	/* an access must not be made in this context */
 	EMULATE_RETRY,		/* let the guest execute it again */
@@ -94,13 +94,6 @@ struct emulate_operand {
 
 enum emulate_mode { EMULATE_REAL, EMULATE_V86, EMULATE_PROTECTED, EMULATE_LONG };
 
-struct emulate_fault {
-	u8 vector;
-	bool has_error;
-	u32 error;
-	gva_t address;		/* CR2 of a #PF */
-};
-
 struct emulate_ctxt {
 	unsigned long *gpr;	/* 16, in the hardware's order */
 	unsigned long rip;	/* of the instruction */
@@ -110,11 +103,10 @@ struct emulate_ctxt {
 	bool check_alignment;	/* CPL 3 with CR0.AM and RFLAGS.AC */
 	u8 *pio_data;		/* a page */
 	struct fonda_insn insn;
-	struct emulate_fault fault;
 
 	/*
 	 * Progress of the current repetition: fonda_emulate() is called again
-	 * after EMULATE_NEED_USER and EMULATE_NEED_SLEEP, walks the same way,
+	 * after EMULATE_NEED_USER (done + 1) and EMULATE_NEED_SLEEP, walks the same way,
 	 * and passes over the accesses that are done.
 	 */
 	bool translated;
@@ -134,7 +126,9 @@ struct emulate_ctxt {
  */
 /* The cache of a segment register. */
 void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s);
-/* FONDA_ACCESS_*, CPL excepted. May fill c->fault: EMULATE_FAULT. */
+/* #SS, #GP or #AC, with an error code of 0 but in real mode. EMULATE_FAULT. */
+int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector);
+/* FONDA_ACCESS_*, CPL excepted. EMULATE_FAULT: it is a #PF. */
 int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa);
 /* Would read, or write, find memory and nothing else? */
 bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write);
@@ -153,12 +147,6 @@ static inline void fonda_emulate_begin(struct emulate_ctxt *c)
 {
 	c->translated = false;
 	c->done = 0;
-}
-
-/* The access that answered EMULATE_NEED_USER has been made. */
-static inline void fonda_emulate_answered(struct emulate_ctxt *c)
-{
-	c->done++;
 }
 
 /*

@@ -13,9 +13,8 @@
 
 int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
 {
-	if (likely(len == 8))
-		return fonda_read_guest_u64(vcpu, gpa, val);
-	return fonda_read_guest(vcpu, gpa, val, len);
+	return likely(len == 8) ? fonda_read_guest_u64(vcpu, gpa, val) :
+				  fonda_read_guest(vcpu, gpa, val, len);
 }
 
 int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int len)

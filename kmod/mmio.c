@@ -35,6 +35,15 @@ void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fo
 	fonda_backend->get_segment(vcpu_of(c), seg, s);
 }
 
+int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector)
+{
+	if (c->mode == EMULATE_REAL)
+		fonda_queue_exception(vcpu_of(c), vector);
+	else
+		fonda_queue_exception_error(vcpu_of(c), vector, 0);
+	return EMULATE_FAULT;
+}
+
 /*
  * Of an access to memory in the engine's terms. What could not be had: not now
  * (in this context, or because another processor keeps changing the tables), a
@@ -75,9 +84,7 @@ int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t
 	ret = fonda_walk_guest(vcpu, &p, gva, access, &w);
 	*gpa = w.gpa;
 	if (ret == FONDA_WALK_FAULT) {
-		c->fault = (struct emulate_fault){
-			.vector = X86_TRAP_PF, .has_error = true,
-			.error = w.error, .address = gva };
+		fonda_queue_page_fault(vcpu, gva, w.error);
 		return EMULATE_FAULT;
 	}
 	/* The guest's tables are where there is no memory. */
@@ -132,38 +139,43 @@ int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len,
 	return ask(vcpu, run->mmio.data, write ? NULL : data, len);
 }
 
-/* Data is, or will be, in the page for it, which is user space's to scribble on. */
-static int ask_port(struct fonda_vcpu *vcpu, bool in, u16 port, int size, int count)
+/*
+ * How many of the @count elements in the page for them the kernel has served; 0:
+ * user space is asked, whose page it is to scribble on.
+ */
+static int ports(struct fonda_vcpu *vcpu, bool in, u16 port, int size, int count)
 {
 	struct kvm_run *run = vcpu->run;
+	u8 *data = vcpu->pio_data;
+	u32 val = 0;
+	int i;
 
+	for (i = 0; i < count; i++, data += size) {
+		memcpy(&val, data, size);
+		if (fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &val, !in))
+			break;
+		if (in)
+			memcpy(data, &val, size);
+	}
+	if (i)
+		return i;
 	run->exit_reason = KVM_EXIT_IO;
 	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
 	run->io.size = size;
 	run->io.port = port;
 	run->io.count = count;
 	run->io.data_offset = FONDA_PIO_PAGE * PAGE_SIZE;
-	return ask(vcpu, vcpu->pio_data, NULL, size);
+	ask(vcpu, vcpu->pio_data, NULL, size);
+	return 0;
 }
 
 int fonda_emulate_port(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
 {
-	struct fonda_vcpu *vcpu = vcpu_of(c);
-	u32 val = 0;
-	int i;
+	int done = ports(vcpu_of(c), in, port, size, count);
 
-	for (i = 0; i < count; i++) {
-		void *element = vcpu->pio_data + i * size;
-
-		memcpy(&val, element, size);
-		if (fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &val, !in))
-			break;
-		if (in)
-			memcpy(element, &val, size);
-	}
-	if (!i)
-		return ask_port(vcpu, in, port, size, count);
-	c->count = i;
+	if (!done)
+		return EMULATE_NEED_USER;
+	c->count = done;
 	return EMULATE_OK;
 }
 
@@ -211,17 +223,6 @@ static int fail(struct fonda_vcpu *vcpu)
 	return FONDA_EXIT_USER;
 }
 
-static int inject(struct fonda_vcpu *vcpu, const struct emulate_fault *fault)
-{
-	if (fault->vector == X86_TRAP_PF)
-		fonda_queue_page_fault(vcpu, fault->address, fault->error);
-	else if (fault->has_error)
-		fonda_queue_exception_error(vcpu, fault->vector, fault->error);
-	else
-		fonda_queue_exception(vcpu, fault->vector);
-	return FONDA_RESUME_GUEST;
-}
-
 /* Leave an instruction that is not done, or not within the engine. */
 static int leave(struct fonda_vcpu *vcpu, enum emulate_result r)
 {
@@ -238,9 +239,8 @@ static int leave(struct fonda_vcpu *vcpu, enum emulate_result r)
 		vcpu->run->exit_reason = KVM_EXIT_INTR;
 		return vcpu->io.error;
 	case EMULATE_RETRY:
-		return FONDA_RESUME_GUEST;
 	case EMULATE_FAULT:
-		return inject(vcpu, &vcpu->io.ctxt.fault);
+		return FONDA_RESUME_GUEST;
 	default:
 		return fail(vcpu);
 	}
@@ -316,7 +316,7 @@ static __always_inline int decode(struct fonda_vcpu *vcpu, const struct fonda_pa
 	/* Remembered only if it is to be executed. */
 	io->code_bits = r == EMULATE_OK ? bits : 0;
 	if (r == EMULATE_FAULT)
-		io->ctxt.fault = (struct emulate_fault){ .vector = X86_TRAP_UD };
+		fonda_queue_exception(vcpu, X86_TRAP_UD);
 	return r;
 }
 
@@ -426,7 +426,6 @@ int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size, bool in)
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len)
 {
 	struct fonda_io *io = &vcpu->io;
-	u64 data = in ? 0 : vcpu->regs[FONDA_RAX];
 
 	io->active = false;
 	io->rip = vcpu->rip;
@@ -434,12 +433,8 @@ int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len
 	io->reg_bytes = in ? size : 0;
 	io->insn_len = insn_len;
 	io->answer_len = size;
-	if (!fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &data, !in))
-		return finish(vcpu, &data);
-	if (!in)
-		*(u32 *)vcpu->pio_data = data;
-	ask_port(vcpu, in, port, size, 1);
-	return FONDA_EXIT_USER;
+	*(u32 *)vcpu->pio_data = vcpu->regs[FONDA_RAX];
+	return ports(vcpu, in, port, size, 1) ? finish(vcpu, vcpu->pio_data) : FONDA_EXIT_USER;
 }
 
 int fonda_complete_user_io(struct fonda_vcpu *vcpu)
@@ -460,7 +455,7 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 		return finish(vcpu, io->source);
 	if (io->answer)
 		memcpy(io->answer, io->source, io->answer_len);
-	fonda_emulate_answered(&io->ctxt);
+	io->ctxt.done++;
 	return execute(vcpu);
 }
 

@@ -75,6 +75,11 @@ void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fo
 	*s = (struct fonda_segment){ 0 };
 }
 
+int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector)
+{
+	return EMULATE_FAULT;
+}
+
 int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
 {
 	*gpa = gva;

@@ -39,6 +39,7 @@ struct small {
 	bool slept;
 	int port_limit;		/* elements that a port takes at once, 0: all */
 	u64 next;		/* what the device reads as, counts up */
+	struct { u8 vector; bool has_error; u32 error; gva_t address; } fault;
 	void *answer;		/* of a read that user space makes */
 	u32 answer_len;
 };
@@ -59,12 +60,25 @@ void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fo
 	*s = small_of(c)->seg[seg];
 }
 
+int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector)
+{
+	struct small *s = small_of(c);
+
+	s->fault.vector = vector;
+	s->fault.has_error = c->mode != EMULATE_REAL;
+	s->fault.error = 0;
+	return EMULATE_FAULT;
+}
+
 int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
 {
 	if (gva >= UNMAPPED) {
-		c->fault = (struct emulate_fault){
-			.vector = 14, .has_error = true, .address = gva,
-			.error = access & FONDA_ACCESS_WRITE ? 2 : 0 };
+		struct small *s = small_of(c);
+
+		s->fault.vector = 14;
+		s->fault.has_error = true;
+		s->fault.address = gva;
+		s->fault.error = access & FONDA_ACCESS_WRITE ? 2 : 0;
 		return EMULATE_FAULT;
 	}
 	*gpa = gva;
@@ -193,7 +207,7 @@ static enum emulate_result answer(struct small *s, u64 data)
 	if (s->answer)
 		memcpy(s->answer, &data, s->answer_len);
 	s->answer = NULL;
-	fonda_emulate_answered(&s->c);
+	s->c.done++;
 	return fonda_emulate(&s->c);
 }
 
@@ -207,8 +221,8 @@ static void expect_event(const struct small *s, int i, char kind, u64 addr, u32 
 
 static void expect_fault(const struct small *s, u8 vector, bool has_error)
 {
-	EXPECT_EQ(s->c.fault.vector, vector);
-	EXPECT_EQ(s->c.fault.has_error, has_error);
+	EXPECT_EQ(s->fault.vector, vector);
+	EXPECT_EQ(s->fault.has_error, has_error);
 	EXPECT_EQ(s->nr_events, 0);
 }
 
@@ -567,7 +581,7 @@ TEST(accesses_across_pages_are_split)
 	s->gpr[BX] = UNMAPPED - 2;
 	EXPECT_EQ(STEP(s, "\x89\x03"), EMULATE_FAULT);
 	expect_fault(s, 14, true);
-	EXPECT_EQ(s->c.fault.address, UNMAPPED);
+	EXPECT_EQ(s->fault.address, UNMAPPED);
 	free(s);
 }
 
@@ -714,13 +728,13 @@ TEST(a_fault_comes_before_any_effect)
 	s->gpr[CX] = 3;
 	EXPECT_EQ(STEP(s, "\xf3\xa4"), EMULATE_FAULT);		/* rep movsb */
 	expect_fault(s, 14, true);
-	EXPECT_EQ(s->c.fault.error, 2);
+	EXPECT_EQ(s->fault.error, 2);
 	EXPECT_EQ(STEP(s, "\xf3\x6c"), EMULATE_FAULT);		/* rep insb */
 	expect_fault(s, 14, true);
 	s->gpr[SI] = UNMAPPED;
 	EXPECT_EQ(STEP(s, "\xf3\x6e"), EMULATE_FAULT);		/* rep outsb */
 	expect_fault(s, 14, true);
-	EXPECT_EQ(s->c.fault.error, 0);
+	EXPECT_EQ(s->fault.error, 0);
 	EXPECT_EQ(s->gpr[CX], 3);
 	free(s);
 }
@@ -909,7 +923,7 @@ TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
 				if (s->answer)
 					memset(s->answer, 0x5a, s->answer_len);
 				s->answer = NULL;
-				fonda_emulate_answered(&s->c);
+				s->c.done++;
 			}
 			if (res == EMULATE_AGAIN || res == EMULATE_DONE) {
 				memcpy(before->gpr, s->gpr, sizeof(s->gpr));

@@ -18,6 +18,7 @@
 #define NEVER(_type, _name, ...)	_type _name(__VA_ARGS__) { __builtin_trap(); }
 
 NEVER(void, fonda_emulate_segment, struct emulate_ctxt *, enum fonda_seg, struct fonda_segment *)
+NEVER(int, fonda_emulate_fault, struct emulate_ctxt *, u8)
 NEVER(int, fonda_emulate_translate, struct emulate_ctxt *, gva_t, u32, gpa_t *)
 NEVER(bool, fonda_emulate_is_ram, struct emulate_ctxt *, gpa_t, bool)
 NEVER(int, fonda_emulate_access, struct emulate_ctxt *, gpa_t, void *, int, bool)
