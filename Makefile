@@ -43,6 +43,12 @@ programs:
 guest:
 	selftests/e2e/guest/make-guest build/guest
 
+# Other VMMs, what their guests start from, and KVM's own selftests.
+clients: guest
+	selftests/client/make-client build/client
+	selftests/client/kvm-selftests 6.1
+	selftests/client/kvm-selftests 6.12
+
 setup:
 	@$(SETUP)
 
@@ -81,5 +87,5 @@ clean:
 	for d in userspace selftests selftests/unit selftests/bench; do $(MAKE) -C $$d clean; done
 	rm -rf build
 
-.PHONY: help all modules tools programs guest setup build demo shell check check-all bench \
+.PHONY: help all modules tools programs guest clients setup build demo shell check check-all bench \
 	fuzz style install dkms-install clean

@@ -44,7 +44,7 @@
 #include "irq/irq.h"
 #include "state.h"
 
-#define FONDA_MAX_VCPUS		256
+#define FONDA_MAX_VCPUS		1024
 #define FONDA_MAX_BUS_DEVS	1000
 
 /* kvm_run, the port data, the coalesced ring: one page each. */
