@@ -341,22 +341,61 @@ static void user_out(void)
 		;
 }
 
-GUEST(guest_user_io)
+static void user_outs(void)
+{
+	uint64_t rsi = (uintptr_t)user_stack, rcx = 3;
+
+	__asm__ volatile("rep outsb" : "+S"(rsi), "+c"(rcx) : "d"(0x80));
+	for (;;)
+		;
+}
+
+static void enter_user(void (*fn)(void))
 {
 	guest_handlers[13] = on_gp;
 	__asm__ volatile("push %0; push %1; push $0x2; push %2; push %3; iretq" : :
 			 "i"(GUEST_USER_DS), "r"(user_stack + sizeof(user_stack)),
-			 "i"(GUEST_USER_CS), "r"(user_out) : "memory");
+			 "i"(GUEST_USER_CS), "r"(fn) : "memory");
+}
+
+GUEST(guest_user_io)
+{
+	enter_user(user_out);
+}
+
+GUEST(guest_user_string_io)
+{
+	enter_user(user_outs);
 }
 
 TEST(user_mode_io_without_permission_is_gp)
 {
+	static const struct guest_code *const codes[] = { &guest_user_io, &guest_user_string_io };
+	struct tvm t;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		tvm_init(&t, codes[i]);
+		EXPECT_EQ(tvm_go(&t), TVM_DONE);
+		EXPECT_EQ(G(&t, user_vector), 13);
+		tvm_fini(&t);
+	}
+}
+
+/* RCX may change while user space has a string: it does not go below zero. */
+TEST(the_count_is_user_spaces_to_change)
+{
+	struct kvm_regs regs;
 	struct tvm t;
 
-	if (tvm_in_bochs())
-		SKIP("emulator: in Bochs an I/O exit comes before the check of permission");
-	tvm_init(&t, &guest_user_io);
-	EXPECT_EQ(tvm_go(&t), TVM_DONE);
-	EXPECT_EQ(G(&t, user_vector), 13);
+	tvm_init(&t, &guest_rep_insb);
+	string_regs(&t, 0, 0x8100, 2);
+	ASSERT_EQ(tvm_run(&t), KVM_EXIT_IO);
+	EXPECT_EQ(t.run->io.count, 2);
+	regs = tvm_regs(&t, 0);
+	regs.rcx = 1;
+	tvm_set_regs(&t, 0, &regs);
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_HLT);
+	EXPECT_EQ(tvm_regs(&t, 0).rcx, 0);
 	tvm_fini(&t);
 }

@@ -5,6 +5,7 @@
  * guest the results; the string forms and the faults are at the end.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <string.h>
 
 #include "tvm.h"
@@ -70,7 +71,26 @@
 	X(cmp_imm, 64, "cmpl $0x51413121, (%rbx); sete %dl", 0, 4, 0, 0, 0, 0x123456789abcde01, 0) \
 	X(cmp_less, 64, "cmpw $0x3122, (%rbx); setb %dl", 0, 2, 0, 0, 0, 0x123456789abcde01, 0) \
 	X(test_imm, 64, "testb $0x20, (%rbx); setnz %dl", 0, 1, 0, 0, 0, 0x123456789abcde01, 0) \
-	X(test_reg, 64, "test %eax, (%rbx); setz %dl", 0, 4, 0, 0, 0, 0x123456789abcde00, 0)
+	X(test_reg, 64, "test %eax, (%rbx); setz %dl", 0, 4, 0, 0, 0, 0x123456789abcde00, 0) \
+	X(not_mem, 64, "notl (%rbx)", 0, 4, 4, 0xaebecede, 0, 0, 0)		\
+	X(neg_mem, 64, "negw (%rbx)", 0, 2, 2, 0xcedf, 0, 0, 0)			\
+	X(inc_mem, 64, "lock incb (%rbx)", 0, 1, 1, 0x22, 0, 0, 0)		\
+	X(dec_mem, 64, "decq (%rbx)", 0, 8, 8, READ - 1, 0, 0, 0)		\
+	X(bt_imm, 64, "btl $5, (%rbx); setc %dl", 0, 4, 0, 0, 0, 0x123456789abcde01, 0) \
+	X(bts_imm, 64, "lock btsl $1, (%rbx)", 0, 4, 4, 0x51413123, 0, 0, 0)	\
+	X(btr_reg, 64, "add $33, %ecx; btr %ecx, (%rbx)", 4, 4, 4, 0x51413101, 0, 0, 0) \
+	X(btc_reg, 64, "sub $132, %rcx; btc %rcx, 16(%rbx)", 0, 8, 8, READ ^ 1, 0, 0, 0) \
+	X(xadd_mem, 64, "xadd %eax, (%rbx)", 0, 4, 4, 0x95745332, 0x51413121, 0, 0) \
+	X(cmpxchg_ne, 64, "cmpxchg %ecx, (%rbx)", 0, 4, 4, 0x51413121, 0x51413121, 0, 0) \
+	X(cmpxchg_eq, 64, "mov $0x21, %al; cmpxchg %cl, (%rbx)", 0, 1, 1, 4,	\
+	  0x8877665544332221, 0, 0)						\
+	X(cmov_met, 64, "test %rax, %rax; cmovnz (%rbx), %edx", 0, 4, 0, 0, 0, 0x51413121, 0) \
+	X(cmov_not, 64, "test %rax, %rax; cmovz (%rbx), %edx", 0, 4, 0, 0, 0, 0x9abcdef0, 0) \
+	X(setcc_mem, 64, "cmp %al, %al; sete (%rbx)", 0, 0, 1, 1, 0, 0, 0)	\
+	X(movbe_load, 64, "movbe (%rbx), %edx", 0, 4, 0, 0, 0, 0x21314151, 0)	\
+	X(movbe_store, 64, "movbe %eax, (%rbx)", 0, 0, 4, 0x11223344, 0, 0, 0)\
+	X(movnti_store, 64, "movnti %rax, 8(%rbx)", 8, 0, 8, RAX, 0, 0, 0)	\
+	X(scas, 64, "scasl; setb %dl", 8, 4, 0, 0, 0, 0x123456789abcde01, 0)
 
 #define FORMS32(X)								\
 	X(mov_store_32, 32, "mov %eax, (%ebx)", 0, 0, 4, 0x44332211, 0, 0, 0)	\
@@ -415,5 +435,226 @@ TEST(mmio_through_guest_page_tables)
 	tvm_map(&t, HOLE, MMIO + 0x5000, TVM_PTE_P | TVM_PTE_W);
 	ASSERT_EQ(serve(&t, log, out), 1);
 	EXPECT_EQ(log[0].addr, MMIO + 0x5010);
+	tvm_fini(&t);
+}
+
+/* Vector registers go in pieces of eight bytes, and come back the same way. */
+GUEST64(guest_sse, "movdqu 0x8100, %xmm9; movdqu %xmm9, (%rbx)\n"
+	"movups 0x20(%rbx), %xmm1; movaps %xmm1, 0x8200\n hlt");
+GUEST64(guest_avx, "vmovdqu 0x8100, %ymm9; vmovups %ymm9, (%rbx)\n"
+	"vmovdqu 0x20(%rbx), %ymm1; vmovdqu %ymm1, 0x8200\n"
+	"vmovdqu 0x8100, %ymm1; vmovq 0x40(%rbx), %xmm1; vmovdqu %ymm1, 0x8220\n hlt");
+
+static void vector_moves(const struct guest_code *code, unsigned int bytes, uint64_t xcr0)
+{
+	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs[0].value = xcr0 };
+	struct access log[64];
+	struct kvm_sregs s;
+	uint8_t out[64];
+	unsigned int i, nr;
+	struct tvm t;
+
+	start(&t, code);
+	s = tvm_sregs(&t, 0);
+	s.cr4 |= 0x200 | (xcr0 > 1 ? 0x40000 : 0);	/* OSFXSR, OSXSAVE */
+	tvm_set_sregs(&t, 0, &s);
+	if (xcr0 > 1)
+		ASSERT_EQ(ioctl(t.cpu, KVM_SET_XCRS, &xcrs), 0);
+	for (i = 0; i < 64; i++)
+		t.ram[0x8100 + i] = (uint8_t)(0xa0 + i);
+	nr = serve(&t, log, out);
+	ASSERT_GE(nr, bytes / 4);
+	for (i = 0; i < bytes / 4; i++) {
+		EXPECT_EQ(log[i].is_write, i < bytes / 8);
+		EXPECT_EQ(log[i].len, 8);
+		EXPECT_EQ(log[i].addr, MMIO + (i < bytes / 8 ? 0 : 0x20 - bytes) + 8 * i);
+	}
+	EXPECT_MEMEQ(out, t.ram + 0x8100, bytes);
+	for (i = 0; i < bytes; i++)
+		EXPECT_EQ(t.ram[0x8200 + i], i + 1);
+	if (xcr0 > 1) {
+		/* A scalar clears the rest of the register. */
+		EXPECT_EQ(nr, bytes / 4 + 1);
+		for (i = 0; i < 32; i++)
+			EXPECT_EQ(t.ram[0x8220 + i], i < 8 ? bytes + i + 1 : 0);
+	}
+	tvm_fini(&t);
+}
+
+TEST(vector_registers_are_moved_in_pieces)
+{
+	const struct kvm_cpuid_entry2 *leaf = tvm_cpuid(1, 0);
+
+	vector_moves(&guest_sse, 16, 1);
+	/* The reference does not know AVX. */
+	if (!tvm_is_stock() && leaf && leaf->ecx & 1u << 28)
+		vector_moves(&guest_avx, 32, 7);
+}
+
+/* Reads of a read-only slot find memory, writes are user space's. */
+GUEST64(guest_rom, "addl $1, 0x10(%rbx); mov 0x10(%rbx), %edx\n hlt");
+
+TEST(a_read_only_slot_takes_no_writes)
+{
+	static uint8_t rom[4096] __attribute__((aligned(4096)));
+	struct access log[64];
+	uint8_t out[64];
+	struct tvm t;
+
+	rom[0x10] = 0x41;
+	start(&t, &guest_rom);
+	tvm_set_slot(&t, t.next_slot, KVM_MEM_READONLY, MMIO, sizeof(rom), rom);
+	ASSERT_EQ(serve(&t, log, out), 1);
+	EXPECT_EQ(log[0].addr, MMIO + 0x10);
+	EXPECT_EQ(log[0].len, 4);
+	EXPECT_EQ(log[0].is_write, 1);
+	EXPECT_EQ(out[0], 0x42);
+	EXPECT_EQ(tvm_regs(&t, 0).rdx, 0x41);
+	tvm_fini(&t);
+}
+
+/* -- the coalesced ring ----------------------------------------------------- */
+
+#define WRITES		300u
+#define RING_MAX	((4096 - sizeof(struct kvm_coalesced_mmio_ring)) / \
+			 sizeof(struct kvm_coalesced_mmio))
+
+GUEST64(guest_many_writes, "xor %ecx, %ecx\n"
+	"1: mov %ecx, 4(%rbx); inc %ecx; cmp $300, %ecx; jb 1b; hlt");
+GUEST64(guest_many_outs, "xor %eax, %eax\n"
+	"1: out %eax, $0x74; inc %eax; cmp $300, %eax; jb 1b; hlt");
+
+static void expect_entries(const struct kvm_coalesced_mmio_ring *ring, uint32_t first,
+			   uint32_t nr, uint64_t addr, uint32_t pio, uint32_t val)
+{
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		const struct kvm_coalesced_mmio *e = &ring->coalesced_mmio[(first + i) % RING_MAX];
+
+		ASSERT_EQ(e->phys_addr, addr);
+		ASSERT_EQ(e->len, 4);
+		ASSERT_EQ(e->pio, pio);
+		ASSERT_EQ(*(const uint32_t *)e->data, val + i);
+	}
+}
+
+static void coalesce(const struct guest_code *code, uint32_t pio, uint64_t addr)
+{
+	struct kvm_coalesced_mmio_zone zone = { .addr = addr - 4, .size = 8, .pio = pio };
+	struct kvm_coalesced_mmio_ring *ring;
+	const uint32_t reason = pio ? KVM_EXIT_IO : KVM_EXIT_MMIO;
+	uint32_t seen = 0, nr;
+	struct tvm t;
+
+	start(&t, code);
+	ring = (void *)((char *)t.run + 4096 *
+			ioctl(t.dev, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO));
+	ASSERT_EQ(ioctl(t.fd, KVM_REGISTER_COALESCED_MMIO, &zone), 0);
+
+	/*
+	 * Nothing is seen until there is no room; that write is an exit. The
+	 * reference of 6.1 loses half of the ring when first is ahead of last.
+	 */
+	while (tvm_run(&t) == (int)reason) {
+		nr = (ring->last + RING_MAX - ring->first) % RING_MAX;
+		if (!tvm_is_stock())
+			EXPECT_EQ(nr, RING_MAX - 1);
+		ASSERT_GT(nr, 0);
+		expect_entries(ring, ring->first, nr, addr, pio, seen);
+		seen += nr;
+		EXPECT_EQ(*(uint32_t *)(pio ? tvm_io_data(&t) : t.run->mmio.data), seen);
+		seen++;
+		ring->first = ring->last;
+	}
+	EXPECT_EQ(t.run->exit_reason, KVM_EXIT_HLT);
+	nr = (ring->last + RING_MAX - ring->first) % RING_MAX;
+	expect_entries(ring, ring->first, nr, addr, pio, seen);
+	EXPECT_EQ(seen + nr, WRITES);
+
+	/* An index that user space has spoiled: as if the ring were full. */
+	tvm_set_code(&t, 0, code);
+	ring->last = 5000;
+	if (!pio) {
+		struct kvm_regs regs = tvm_regs(&t, 0);
+
+		regs.rbx = MMIO;
+		tvm_set_regs(&t, 0, &regs);
+	}
+	ASSERT_EQ(tvm_run(&t), reason);
+	ring->first = ring->last = 0;
+
+	/* A zone goes when the range lies in it; then all writes exit. */
+	zone.addr = addr + 4;
+	ASSERT_EQ(ioctl(t.fd, KVM_UNREGISTER_COALESCED_MMIO, &zone), 0);
+	zone.addr = addr;
+	zone.size = 4;
+	ASSERT_EQ(ioctl(t.fd, KVM_UNREGISTER_COALESCED_MMIO, &zone), 0);
+	ASSERT_EQ(tvm_run(&t), reason);
+	EXPECT_EQ(ring->last, 0);
+	zone.pio = 2;
+	EXPECT_ERRNO(ioctl(t.fd, KVM_REGISTER_COALESCED_MMIO, &zone), EINVAL);
+	EXPECT_ERRNO(ioctl(t.fd, KVM_UNREGISTER_COALESCED_MMIO, &zone), EINVAL);
+	tvm_fini(&t);
+}
+
+TEST(writes_are_coalesced)
+{
+	coalesce(&guest_many_writes, 0, MMIO + 4);
+}
+
+TEST(port_writes_are_coalesced)
+{
+	coalesce(&guest_many_outs, 1, 0x74);
+}
+
+/* -- what is not emulated, and where things are ------------------------------ */
+
+GUEST64(guest_float, "flds (%rbx)\n hlt");
+
+TEST(an_instruction_that_is_not_emulated_is_shown)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args[0] = 1 };
+	struct kvm_regs regs;
+	struct tvm t;
+
+	start(&t, &guest_float);
+	EXPECT_EQ(ioctl(t.dev, KVM_CHECK_EXTENSION, KVM_CAP_EXIT_ON_EMULATION_FAILURE), 1);
+	ASSERT_EQ(ioctl(t.fd, KVM_ENABLE_CAP, &cap), 0);
+	ASSERT_EQ(tvm_run(&t), KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(t.run->emulation_failure.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	EXPECT_GE(t.run->emulation_failure.ndata, 3);
+	EXPECT_TRUE(t.run->emulation_failure.flags &
+		    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+	ASSERT_GE(t.run->emulation_failure.insn_size, 2);
+	EXPECT_MEMEQ(t.run->emulation_failure.insn_bytes, "\xd9\x03", 2);
+
+	/* User space may do it itself, and go on. */
+	regs = tvm_regs(&t, 0);
+	EXPECT_EQ(regs.rip, GUEST_CODE);
+	regs.rip += 2;
+	tvm_set_regs(&t, 0, &regs);
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_HLT);
+	cap.args[0] = 2;
+	EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	tvm_fini(&t);
+}
+
+TEST(translate_walks_the_guests_tables)
+{
+	struct kvm_translation tr = { .linear_address = HOLE + 0x123 };
+	struct tvm t;
+
+	start(&t, &guest_mapped_mmio);
+	tvm_map(&t, HOLE, 0x90000, TVM_PTE_P);
+	ASSERT_EQ(ioctl(t.cpu, KVM_TRANSLATE, &tr), 0);
+	EXPECT_EQ(tr.valid, 1);
+	EXPECT_EQ(tr.physical_address, 0x90123);
+	EXPECT_EQ(tr.writeable, 1);
+	EXPECT_EQ(tr.usermode, 0);
+	tr.linear_address = HOLE + 0x1000;
+	ASSERT_EQ(ioctl(t.cpu, KVM_TRANSLATE, &tr), 0);
+	EXPECT_EQ(tr.valid, 0);
+	EXPECT_EQ(tr.physical_address, UINT64_MAX);
 	tvm_fini(&t);
 }

@@ -125,9 +125,9 @@ struct kvm_userspace_memory_region2 {
  *				the VM has none.
  *   KVM_REGISTER_COALESCED_MMIO <, KVM_UNREGISTER_COALESCED_MMIO <
  *				Writes to the zone are queued in the ring rather
- *				than exit; the latter takes away every zone in
- *				the range, and there may be none. -EINVAL: pio
- *				is neither 0 nor 1.
+ *				than exit; the latter takes away every zone that
+ *				covers the range, and there may be none. -EINVAL:
+ *				pio is neither 0 nor 1. -ENOSPC.
  *   KVM_IOEVENTFD <		A write signals an eventfd instead of exiting.
  *				-EINVAL: flags, length (0, 1, 2, 4, 8), or
  *				DATAMATCH with length 0. -EEXIST: collides with
@@ -237,6 +237,8 @@ struct kvm_userspace_memory_region2 {
  *   KVM_GET_VCPU_EVENTS >, KVM_SET_VCPU_EVENTS <
  *				-EINVAL: flags that are not valid or not enabled,
  *				an exception vector over 31 or 2, SMM.
+ *   KVM_TRANSLATE *		Where the guest would find an address, read at CPL
+ *				0; valid is 0 where it would fault.
  *   KVM_GET_MP_STATE >, KVM_SET_MP_STATE <
  *				RUNNABLE, HALTED, UNINITIALIZED, INIT_RECEIVED,
  *				SIPI_RECEIVED. -EINVAL: others, or without a
@@ -283,7 +285,10 @@ struct kvm_userspace_memory_region2 {
  *   KVM_EXIT_FAIL_ENTRY		the processor refuses the guest's state
  *   KVM_EXIT_INTERNAL_ERROR		KVM_INTERNAL_ERROR_EMULATION with the
  *					bytes of an instruction that is not
- *					emulated, or _DELIVERY_EV
+ *					emulated (at CPL 0, or any with
+ *					EXIT_ON_EMULATION_FAILURE, without
+ *					which the guest also gets an #UD), or
+ *					_DELIVERY_EV
  *
  *
  * Capabilities: KVM_CAP_*, 1 unless said otherwise; + also for KVM_ENABLE_CAP
@@ -308,7 +313,7 @@ struct kvm_userspace_memory_region2 {
  *		MSR_PLATFORM_INFO+, SREGS2, SYNC_REGS (7), XSAVE, XSAVE2 (4096), XCRS,
  *		DEBUGREGS, VCPU_EVENTS, MP_STATE, MCE (32), EXCEPTION_PAYLOAD+,
  *		X86_TRIPLE_FAULT_EVENT+, X86_ROBUST_SINGLESTEP,
- *		NOP_IO_DELAY
+ *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
  *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
  *		TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES
  *
