@@ -12,9 +12,6 @@
 
 #include "backend.h"
 
-#define MSR_X2APIC_FIRST	0x800
-#define MSR_X2APIC_LAST		0x8ff
-
 static struct fonda_vcpu *vcpu_of(struct fonda_lapic *apic)
 {
 	return container_of(apic, struct fonda_vcpu, lapic);
@@ -124,20 +121,19 @@ void fonda_accept_apic_events(struct fonda_vcpu *vcpu)
 
 /* -- what a vCPU takes ------------------------------------------------------ */
 
-/* Does something want to be taken as an ExtINT? */
-static __always_inline bool extint_asked(struct fonda_vcpu *vcpu)
+static bool extint_accepted(struct fonda_vcpu *vcpu)
 {
-	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
-
-	return chip->mode == FONDA_IRQCHIP_KERNEL ? READ_ONCE(chip->pic.output) :
-						    READ_ONCE(vcpu->ext_irq) >= 0;
+	return !vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic);
 }
 
-/* And would it be let through? */
+/* Does something want to be taken as an ExtINT, and is let through? */
 static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
 {
-	return unlikely(extint_asked(vcpu)) &&
-	       (!vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic));
+	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
+	bool asked = chip->mode == FONDA_IRQCHIP_KERNEL ? READ_ONCE(chip->pic.output) :
+							  READ_ONCE(vcpu->ext_irq) >= 0;
+
+	return unlikely(asked) && extint_accepted(vcpu);
 }
 
 static noinline int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pic *pic))
@@ -258,7 +254,7 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
 {
 	return vcpu->ext_irq < 0 && vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
-	       (!vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic));
+	       extint_accepted(vcpu);
 }
 
 /* -- hypercalls ------------------------------------------------------------- */
@@ -319,34 +315,23 @@ static int write_base(struct fonda_vcpu *vcpu, u64 val, bool host)
 
 int fonda_lapic_read_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val)
 {
-	switch (msr) {
-	case MSR_IA32_APICBASE:
+	if (msr == MSR_IA32_TSC_DEADLINE)
+		*val = lapic_get_deadline(&vcpu->lapic);
+	else if (msr == MSR_IA32_APICBASE)
 		*val = vcpu->lapic.base;
-		return 0;
-	case MSR_IA32_TSC_DEADLINE:
-		*val = vcpu->in_kernel_apic ? lapic_get_deadline(&vcpu->lapic) : 0;
-		return 0;
-	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+	else
 		return lapic_read_x2(&vcpu->lapic, msr, val);
-	default:
-		return 1;
-	}
+	return 0;
 }
 
 int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 {
-	switch (msr) {
-	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
-		return lapic_write_x2(&vcpu->lapic, msr, val);
-	case MSR_IA32_TSC_DEADLINE:
-		if (vcpu->in_kernel_apic)
-			lapic_set_deadline(&vcpu->lapic, val);
-		return 0;
-	case MSR_IA32_APICBASE:
+	if (msr == MSR_IA32_APICBASE)
 		return write_base(vcpu, val, host);
-	default:
-		return 1;
-	}
+	if (msr != MSR_IA32_TSC_DEADLINE)
+		return lapic_write_x2(&vcpu->lapic, msr, val);
+	lapic_set_deadline(&vcpu->lapic, val);
+	return 0;
 }
 
 /* -- ioctls of a vCPU ------------------------------------------------------- */

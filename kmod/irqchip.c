@@ -177,11 +177,6 @@ void fonda_irq_fini(struct fonda_vm *vm)
 	kvfree(rcu_dereference_protected(vm->irqchip.routes, true));
 }
 
-static int set_routes(struct fonda_irqchip *chip, struct fonda_routes *routes)
-{
-	return routes ? fonda_routes_set(chip, routes) : -ENOMEM;
-}
-
 long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;
@@ -194,7 +189,7 @@ long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
 		return -EINVAL;
 	pic_init(&chip->pic);
 	ioapic_init(chip);
-	ret = set_routes(chip, fonda_routes_default()) ?: register_devs(vm, 0, FIRST_PIT_PLACE);
+	ret = fonda_routes_set(chip, fonda_routes_default()) ?: register_devs(vm, 0, FIRST_PIT_PLACE);
 	if (!ret)
 		smp_store_release(&chip->mode, FONDA_IRQCHIP_KERNEL);
 	return ret;
@@ -219,7 +214,7 @@ int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins)
 		return -EINVAL;
 	if (chip->mode != FONDA_IRQCHIP_NONE || vm->nr_vcpus)
 		return -EEXIST;
-	ret = set_routes(chip, fonda_routes_alloc(0));
+	ret = fonda_routes_set(chip, fonda_routes_alloc(0));
 	if (!ret)
 		smp_store_release(&chip->mode, FONDA_IRQCHIP_SPLIT);
 	return ret;
@@ -373,5 +368,5 @@ long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg)
 		kvfree(routes);
 		return -EFAULT;
 	}
-	return set_routes(chip, routes);
+	return fonda_routes_set(chip, routes);
 }

@@ -290,7 +290,7 @@ static inline int fonda_msi_check(const struct fonda_irqchip *chip, u64 address)
 
 /*
  * A table for @nr entries, which the caller fills in. fonda_routes_set() puts it
- * in force, or frees it and returns -EINVAL.
+ * in force, or frees it and returns -EINVAL; -ENOMEM for NULL.
  */
 struct fonda_routes *fonda_routes_alloc(u32 nr);
 int fonda_routes_set(struct fonda_irqchip *chip, struct fonda_routes *routes);

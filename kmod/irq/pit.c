@@ -73,17 +73,12 @@ static u16 counter(const struct fonda_pit *pit, const struct kvm_pit_channel_sta
 	u64 t = elapsed(pit, c);
 	u32 n;
 
-	switch (c->mode) {
-	case 2:
+	if (c->mode == 2)
 		n = c->count - t % c->count;
-		break;
-	case 3:		/* by twos; the odd half is of no interest */
+	else if (c->mode == 3)	/* by twos; the odd half is of no interest */
 		n = c->count - (2 * t) % c->count;
-		break;
-	default:	/* goes on through 0 */
+	else			/* goes on through 0 */
 		n = (c->count + range - t % range) % range;
-		break;
-	}
 	return c->bcd ? to_bcd(n) : n;
 }
 
@@ -117,18 +112,10 @@ static void start_timer(struct fonda_pit *pit)
 	if (pit->state.flags & KVM_PIT_FLAGS_HPET_LEGACY)
 		return;
 
-	switch (c->mode) {
-	case 0:
-	case 4:
-		pit->period_ns = 0;
-		break;
-	case 2:
-	case 3:
-		pit->period_ns = ns;
-		break;
-	default:	/* 1 and 5 wait for the gate to rise; it is wired high */
+	/* 1 and 5 wait for the gate to rise; it is wired high. */
+	if (c->mode > 4 || c->mode == 1)
 		return;
-	}
+	pit->period_ns = c->mode == 2 || c->mode == 3 ? ns : 0;
 	pit->timer_on = true;
 	hrtimer_start(&pit->timer, ns_to_ktime(c->count_load_time + ns), HRTIMER_MODE_ABS_HARD);
 }
@@ -149,54 +136,39 @@ static void load(struct fonda_pit *pit, int nr, u32 count)
 		start_timer(pit);
 }
 
-static void latch_count(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
+/* What is latched already stays until it is read. */
+static void latch(struct fonda_pit *pit, int nr, bool count, bool status)
 {
-	if (c->count_latched)
-		return;
-	c->latched_count = counter(pit, c);
-	c->count_latched = c->rw_mode;
-}
+	struct kvm_pit_channel_state *c = &pit->state.channels[nr];
 
-static void latch_status(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
-{
-	if (c->status_latched)
-		return;
-	c->status = output(pit, c) << 7 | c->rw_mode << 4 | (c->mode & 7) << 1 | c->bcd;
-	c->status_latched = 1;
-}
-
-/* "Read-Back Command": latches what is 0 of bits 5 and 4, where 3 to 1 say. */
-static void read_back(struct fonda_pit *pit, u8 val)
-{
-	int nr;
-
-	for (nr = 0; nr < 3; nr++) {
-		if (!(val & BIT(nr + 1)))
-			continue;
-		if (!(val & BIT(5)))
-			latch_count(pit, &pit->state.channels[nr]);
-		if (!(val & BIT(4)))
-			latch_status(pit, &pit->state.channels[nr]);
+	if (count && !c->count_latched) {
+		c->latched_count = counter(pit, c);
+		c->count_latched = c->rw_mode;
+	}
+	if (status && !c->status_latched) {
+		c->status = output(pit, c) << 7 | c->rw_mode << 4 | (c->mode & 7) << 1 | c->bcd;
+		c->status_latched = 1;
 	}
 }
 
 static void write_control(struct fonda_pit *pit, u8 val)
 {
+	u8 rw = (val >> 4) & 3, nr = val >> 6;
 	struct kvm_pit_channel_state *c;
-	u8 rw = (val >> 4) & 3;
 
-	if (val >> 6 == 3) {
-		read_back(pit, val);
+	if (nr == 3) {
+		/* "Read-Back Command": what is 0 of bits 5 and 4, where 3 to 1 say. */
+		for (nr = 0; nr < 3; nr++)
+			if (val & BIT(nr + 1))
+				latch(pit, nr, !(val & BIT(5)), !(val & BIT(4)));
 		return;
 	}
-	c = &pit->state.channels[val >> 6];
 	if (!rw) {
-		latch_count(pit, c);
+		latch(pit, nr, true, false);
 		return;
 	}
-	c->rw_mode = rw;
-	c->read_state = rw;
-	c->write_state = rw;
+	c = &pit->state.channels[nr];
+	c->rw_mode = c->read_state = c->write_state = rw;
 	c->count_latched = 0;
 	c->status_latched = 0;
 	c->mode = (val >> 1) & 7;

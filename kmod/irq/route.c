@@ -189,7 +189,7 @@ static int build(const struct fonda_irqchip *chip, struct fonda_routes *routes)
 
 int fonda_routes_set(struct fonda_irqchip *chip, struct fonda_routes *routes)
 {
-	int ret = build(chip, routes);
+	int ret = routes ? build(chip, routes) : -ENOMEM;
 
 	if (ret) {
 		kvfree(routes);
