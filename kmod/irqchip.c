@@ -83,12 +83,9 @@ void fonda_pic_acked(struct fonda_irqchip *chip, u32 lines)
 
 void fonda_ioapic_end(struct fonda_irqchip *chip, u8 vector)
 {
+	u32 pins = ioapic_eoi_pins(chip, vector), left;
 	unsigned long flags;
-	u32 pins, left;
 
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	pins = ioapic_eoi_pins(chip, vector);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	/* Whoever drives the line gets to lower it before it counts again. */
 	for (left = pins; left; left &= left - 1)
 		notify_acked(chip, FONDA_PIC_PINS + __ffs(left));
@@ -118,11 +115,9 @@ static int chip_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t 
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	u8 *byte = data, *end = byte + len;
 	unsigned long flags;
-	bool had_output;
 	u32 acked;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	had_output = chip->pic.output;
 	if (dev->base == FONDA_IOAPIC_BASE) {
 		ioapic_access(chip, addr - dev->base, len, data, write);
 		byte = end;
@@ -134,8 +129,6 @@ static int chip_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t 
 			pic_access(&chip->pic, addr, byte, write);
 	}
 	acked = pic_take_acked(&chip->pic);
-	if (chip->pic.output && !had_output)
-		fonda_pic_output(chip);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	fonda_pic_acked(chip, acked);
 	return 0;
@@ -167,13 +160,9 @@ void fonda_irq_init(struct fonda_vm *vm)
 	fonda_eventfds_init(vm);
 }
 
-void fonda_irq_quiesce(struct fonda_vm *vm)
-{
-	hrtimer_cancel(&vm->irqchip.pit.timer);
-}
-
 void fonda_irq_fini(struct fonda_vm *vm)
 {
+	hrtimer_cancel(&vm->irqchip.pit.timer);
 	kvfree(rcu_dereference_protected(vm->irqchip.routes, true));
 }
 
@@ -266,8 +255,6 @@ static long access_irqchip(struct fonda_vm *vm, struct kvm_irqchip *state, bool 
 	} else if (set) {
 		pic_set_state(&chip->pic, id, &state->chip.pic);
 		set_holders(&chip->lines[id * 8], 8, state->chip.pic.last_irr);
-		if (chip->pic.output)
-			fonda_pic_output(chip);
 	} else {
 		memset(&state->chip, 0, sizeof(state->chip));
 		if (id == KVM_IRQCHIP_IOAPIC)

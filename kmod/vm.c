@@ -81,12 +81,11 @@ static void destroy(struct fonda_vm *vm)
 	debugfs_remove_recursive(vm->debugfs);
 	/* Sources of interrupts first, then those who receive them. */
 	fonda_eventfds_release(vm);
-	fonda_irq_quiesce(vm);
+	fonda_irq_fini(vm);
 	fonda_mmu_fini(vm);
 	for (i = 0; i < vm->nr_vcpus; i++)
 		fonda_vcpu_destroy(vm->vcpus[i]);
 	fonda_hardware_put();
-	fonda_irq_fini(vm);
 	fonda_io_fini(vm);
 	fonda_msr_filter_free(vm);
 	bitmap_free(vm->vcpu_ids);

@@ -108,47 +108,40 @@ static void write_rte(struct fonda_irqchip *chip, unsigned int pin, u64 val)
 		service(chip, pin);
 }
 
-/* The entry behind the window: a pin, or one beyond the last. */
-static unsigned int window_pin(const struct fonda_irqchip *chip)
+/* The half of an entry that the window shows, counted from the first; -1: it does not. */
+static int window_half(const struct fonda_irqchip *chip)
 {
-	unsigned int pin = (chip->ioapic.ioregsel - IND_RTE) / 2;
+	u32 half = chip->ioapic.ioregsel - IND_RTE;
 
-	return pin < FONDA_IOAPIC_PINS ? array_index_nospec(pin, FONDA_IOAPIC_PINS) : pin;
+	return half < 2 * FONDA_IOAPIC_PINS ? array_index_nospec(half, 2 * FONDA_IOAPIC_PINS) : -1;
 }
 
 static void write_window(struct fonda_irqchip *chip, u32 val)
 {
-	unsigned int pin = window_pin(chip);
-	u64 rte;
+	int half = window_half(chip);
 
 	if (chip->ioapic.ioregsel == IND_ID)
 		chip->ioapic.id = (val >> 24) & 0xf;
-	if (chip->ioapic.ioregsel < IND_RTE || pin >= FONDA_IOAPIC_PINS)
-		return;
-	rte = rte_of(chip, pin);
-	if (chip->ioapic.ioregsel & 1)
-		rte = lower_32_bits(rte) | (u64)val << 32;
-	else
-		rte = (rte & ~0xffffffffULL) | val;
-	write_rte(chip, pin, rte);
+	else if (half >= 0 && half & 1)
+		write_rte(chip, half / 2, (u64)val << 32 | lower_32_bits(rte_of(chip, half / 2)));
+	else if (half >= 0)
+		write_rte(chip, half / 2, rte_of(chip, half / 2) >> 32 << 32 | val);
 }
 
 static u32 read_window(struct fonda_irqchip *chip)
 {
-	unsigned int pin = window_pin(chip);
+	int half = window_half(chip);
 
+	if (half >= 0)
+		return rte_of(chip, half / 2) >> (half & 1) * 32;
 	switch (chip->ioapic.ioregsel) {
 	case IND_ID:
 	case IND_ARBITRATION:
 		return chip->ioapic.id << 24;
 	case IND_VERSION:
 		return VERSION;
-	case IND_ARBITRATION + 1 ... IND_RTE - 1:
-		return 0;
 	default:
-		if (pin >= FONDA_IOAPIC_PINS)
-			return ~0u;
-		return rte_of(chip, pin) >> (chip->ioapic.ioregsel & 1 ? 32 : 0);
+		return chip->ioapic.ioregsel < IND_RTE ? 0 : ~0u;
 	}
 }
 

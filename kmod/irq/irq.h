@@ -260,7 +260,7 @@ void ioapic_access(struct fonda_irqchip *chip, u32 offset, int len, void *data, 
  * Whoever waits for their EOI is told before ioapic_eoi(), which makes those
  * that are still high interrupt again.
  */
-u32 ioapic_eoi_pins(struct fonda_irqchip *chip, u8 vector);
+u32 ioapic_eoi_pins(struct fonda_irqchip *chip, u8 vector);	/* needs no lock */
 void ioapic_eoi(struct fonda_irqchip *chip, u32 pins);
 void ioapic_get_state(struct fonda_irqchip *chip, struct kvm_ioapic_state *state);
 void ioapic_set_state(struct fonda_irqchip *chip, const struct kvm_ioapic_state *state);
@@ -332,8 +332,7 @@ void fonda_pic_acked(struct fonda_irqchip *chip, u32 lines);	/* of pic_take_acke
  */
 void fonda_irq_init(struct fonda_vm *vm);
 /* No interrupt comes from here any more; after fonda_eventfds_release(). */
-void fonda_irq_quiesce(struct fonda_vm *vm);
-void fonda_irq_fini(struct fonda_vm *vm);	/* no vCPU is left */
+void fonda_irq_fini(struct fonda_vm *vm);
 /*
  * Sets up the local APIC where the VM has them, and vcpu->in_kernel_apic and
  * ext_irq. Needs vcpu->vm and id; under vm->lock. The APIC can be addressed

@@ -63,12 +63,15 @@ static int requested(const struct fonda_pic *pic, int nr)
 static void update(struct fonda_pic *pic)
 {
 	struct kvm_pic_state *master = &pic->chip[0];
+	bool had_output = pic->output;
 
 	if (requested(pic, 1) >= 0)
 		master->irr |= BIT(CASCADE);
 	else
 		master->irr &= ~BIT(CASCADE);
 	WRITE_ONCE(pic->output, requested(pic, 0) >= 0);
+	if (pic->output && !had_output)
+		fonda_pic_output(container_of(pic, struct fonda_irqchip, pic));
 }
 
 void pic_init(struct fonda_pic *pic)

@@ -260,7 +260,6 @@ static __always_inline int set_pin(struct fonda_irqchip *chip, int source,
 static __always_inline int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes,
 				    int source, const struct kvm_irq_routing_entry *e, bool high)
 {
-	bool had_output = chip->pic.output;
 	int ret = -1;
 
 	do {
@@ -270,8 +269,6 @@ static __always_inline int set_pins(struct fonda_irqchip *chip, struct fonda_rou
 			ret = max(ret, 0) + r;
 		e = route_of(routes, e->pad, e->gsi);
 	} while (e);
-	if (chip->pic.output && !had_output)
-		fonda_pic_output(chip);
 	return ret;
 }
 
