@@ -66,6 +66,12 @@ static long vm_set_identity_map_addr(struct fonda_vm *vm, void *arg)
 	return READ_ONCE(vm->nr_vcpus) ? -EINVAL : 0;
 }
 
+/* All VMs count alike; without scaling, only a vCPU may say what it expects. */
+static long vm_get_tsc_khz(struct fonda_vm *vm, void *arg)
+{
+	return tsc_khz;
+}
+
 /* The TPR is shared through kvm_run and the local APIC; nothing is patched. */
 static long vcpu_set_vapic_addr(struct fonda_vcpu *vcpu, void *arg)
 {
@@ -144,12 +150,13 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 		WRITE_ONCE(vm->hide_platform_info, !arg);
 		return 0;
 	case KVM_CAP_X86_DISABLE_EXITS:
-		if (vm->nr_vcpus || arg & ~(u64)FONDA_DISABLE_EXITS)
+		/* It is for vCPUs to come. */
+		if (arg & ~(u64)FONDA_DISABLE_EXITS)
 			return -EINVAL;
 		vm->disabled_exits |= arg;
 		return 0;
 	case KVM_CAP_MAX_VCPU_ID:
-		if (vm->nr_vcpus || arg > FONDA_MAX_VCPU_ID ||
+		if (vm->nr_vcpus || arg > FONDA_MAX_VCPU_ID || arg < vm->irqchip.bsp_id ||
 		    (vm->max_vcpu_id && vm->max_vcpu_id != arg))
 			return -EINVAL;
 		vm->max_vcpu_id = arg;
@@ -290,6 +297,7 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_UNREGISTER_COALESCED_MMIO, FIO_IN,   vm, fonda_vm_unregister_coalesced_mmio),
 	E(KVM_GET_CLOCK,		FIO_OUT,   vm, fonda_vm_get_clock),
 	E(KVM_SET_CLOCK,		FIO_IN,    vm, fonda_vm_set_clock),
+	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vm, vm_get_tsc_khz),
 	E(KVM_X86_SET_MSR_FILTER,	FIO_IN,    vm, fonda_vm_x86_set_msr_filter),
 };
 

@@ -189,6 +189,8 @@ long fonda_vm_set_boot_cpu_id(struct fonda_vm *vm, void *arg)
 	guard(mutex)(&vm->lock);
 	if (vm->nr_vcpus)
 		return -EBUSY;
+	if ((unsigned long)arg >= (vm->max_vcpu_id ?: FONDA_MAX_VCPU_ID))
+		return -EINVAL;
 	vm->irqchip.bsp_id = (unsigned long)arg;
 	return 0;
 }

@@ -14,7 +14,7 @@ scale=${TAP_SCALE:-1}
 # Tests of that kernel: "when seconds command", one a line.
 chosen() {
 	awk -v kernel="$kernel" -v when="$when" -v pattern="$pattern" '
-	$1 == kernel && $2 != "-" && (when == "all" || $2 == "check") && $4 ~ pattern {
+	$1 == kernel && ($2 == "check" || $2 == when) && $4 ~ pattern {
 		sub(/^[^ \t]+[ \t]+[^ \t]+[ \t]+/, ""); print }' "$here/kvm-selftests.list"
 }
 

@@ -23,9 +23,10 @@ qemu() {
 	shift 2
 
 	: >"$log"
+	: >"$log.monitor"
 	rm -f "$log.in" "$log.out"
 	mkfifo "$log.in" "$log.out"
-	cat "$log.out" >"$log.monitor" &
+	cat "$log.out" >>"$log.monitor" &
 	timeout -s KILL $((limit_s * scale)) "$QEMU" -M "$machine" -accel "$accel" -cpu host \
 		-nodefaults -no-user-config -display none -L "$CLIENT_DIR/rom" \
 		-chardev "file,id=serial,path=$log" -serial chardev:serial \

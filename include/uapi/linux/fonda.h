@@ -151,6 +151,7 @@ struct kvm_userspace_memory_region2 {
  *   KVM_GET_IRQCHIP *, KVM_SET_IRQCHIP <
  *				-ENXIO: no such chips. -EINVAL: chip_id.
  *   KVM_SET_BOOT_CPU_ID v	Which vCPU starts by itself. -EBUSY: there are some.
+ *				-EINVAL: the id is too large.
  *   KVM_CREATE_PIT2 <		-EEXIST. -ENOENT: no PIC and IOAPIC.
  *   KVM_GET_PIT2 >, KVM_SET_PIT2 <, KVM_REINJECT_CONTROL <
  *				-ENXIO: there is no PIT.
@@ -252,7 +253,7 @@ struct kvm_userspace_memory_region2 {
  *
  *  Time
  *
- *   KVM_GET_TSC_KHZ v		Frequency of the TSC.
+ *   KVM_GET_TSC_KHZ v		Frequency of the TSC. Also of a VM.
  *   KVM_SET_TSC_KHZ v		-EINVAL: more than 250 parts in a million from
  *				the machine's, since there is no scaling; 0 is
  *				the machine's.
