@@ -70,19 +70,17 @@ static __always_inline bool any_vector(const unsigned long *bits)
 	return READ_ONCE(bits[0]) | READ_ONCE(bits[1]) | READ_ONCE(bits[2]) | READ_ONCE(bits[3]);
 }
 
-/* Highest of 256 bits that is set, or -1. */
+/* Highest of 256 bits that is set, or -1. Others only set bits meanwhile. */
 static __always_inline int highest_vector(const unsigned long *bits)
 {
-	unsigned long word;
-
-	if ((word = READ_ONCE(bits[3])))
-		return 192 + __fls(word);
-	if ((word = READ_ONCE(bits[2])))
-		return 128 + __fls(word);
-	if ((word = READ_ONCE(bits[1])))
-		return 64 + __fls(word);
-	word = READ_ONCE(bits[0]);
-	return word ? __fls(word) : -1;
+	/* Not a loop: every entry may ask. */
+	if (READ_ONCE(bits[3]))
+		return 192 + __fls(READ_ONCE(bits[3]));
+	if (READ_ONCE(bits[2]))
+		return 128 + __fls(READ_ONCE(bits[2]));
+	if (READ_ONCE(bits[1]))
+		return 64 + __fls(READ_ONCE(bits[1]));
+	return READ_ONCE(bits[0]) ? __fls(READ_ONCE(bits[0])) : -1;
 }
 
 /* "Task and Processor Priorities" */
