@@ -505,19 +505,23 @@ static int access(struct emulate_ctxt *c, const struct emulate_operand *op, void
 	return EMULATE_OK;
 }
 
-/* The elements of a string between the port and pio_data; they may become fewer. */
-static int port(struct emulate_ctxt *c, struct emulate_operand *op, bool in)
+/*
+ * The elements of a string between the port and pio_data. They become fewer when
+ * the port takes fewer, or when user space has lowered rCX, and so @left, meanwhile.
+ */
+static int port(struct emulate_ctxt *c, struct emulate_operand *op, bool in, u64 left)
 {
 	int r;
 
-	if (c->pos++ < c->done)
-		return EMULATE_OK;
-	r = fonda_emulate_port(c, in, c->gpr[DX], c->insn.op_bytes, c->count);
-	if (r != EMULATE_OK)
-		return r;
+	if (c->pos++ >= c->done) {
+		r = fonda_emulate_port(c, in, c->gpr[DX], c->insn.op_bytes, c->count);
+		if (r != EMULATE_OK)
+			return r;
+		c->done++;
+	}
+	c->count = min_t(u64, c->count, left);
 	if (!op->len[1])
 		op->len[0] = c->count * c->insn.op_bytes;
-	c->done++;
 	return EMULATE_OK;
 }
 
@@ -672,7 +676,7 @@ static int emulate_once(struct emulate_ctxt *c, u64 left)
 		c->translated = r == EMULATE_OK;
 	}
 	if (r == EMULATE_OK && ported && write)
-		r = port(c, &c->op[0], true);
+		r = port(c, &c->op[0], true, left);
 	if (r == EMULATE_OK && read)
 		r = access(c, &c->op[0], ported ? data : c->data, false);
 	if (r == EMULATE_OK && op == OP_CMP && two)
@@ -699,7 +703,7 @@ static int emulate_once(struct emulate_ctxt *c, u64 left)
 	if (r == EMULATE_OK && write)
 		r = access(c, &c->op[two], data, true);
 	if (r == EMULATE_OK && ported && read)
-		r = port(c, &c->op[0], false);
+		r = port(c, &c->op[0], false, left);
 	if (r != EMULATE_OK)
 		return r;
 	if (load && op != OP_CMP && !vector)
@@ -721,8 +725,7 @@ static int advance(struct emulate_ctxt *c, u64 left)
 		fonda_load_gpr(c->gpr, DI, insn->ad_bytes, c->gpr[DI] + step);
 	if (!insn->rep)
 		return EMULATE_DONE;
-	/* User space may have changed it meanwhile. */
-	left -= min_t(u64, left, c->count);
+	left -= c->count;
 	fonda_load_gpr(c->gpr, CX, insn->ad_bytes, left);
 	/* REPE goes on while they are equal, REPNE while they are not. */
 	if ((insn->flags & EMUL_OP_MASK) == OP_CMP &&

@@ -382,20 +382,34 @@ TEST(user_mode_io_without_permission_is_gp)
 	}
 }
 
-/* RCX may change while user space has a string: it does not go below zero. */
+/* RCX may change while user space has a string: that many are done then. */
 TEST(the_count_is_user_spaces_to_change)
 {
+	static const struct { uint64_t rcx, changed, end; } cases[] = {
+		{ 2, 1, 0x8101 }, { 3, 5000, 0x8100 + 5000 },
+	};
 	struct kvm_regs regs;
 	struct tvm t;
+	int i;
 
-	tvm_init(&t, &guest_rep_insb);
-	string_regs(&t, 0, 0x8100, 2);
-	ASSERT_EQ(tvm_run(&t), KVM_EXIT_IO);
-	EXPECT_EQ(t.run->io.count, 2);
-	regs = tvm_regs(&t, 0);
-	regs.rcx = 1;
-	tvm_set_regs(&t, 0, &regs);
-	EXPECT_EQ(tvm_run(&t), KVM_EXIT_HLT);
-	EXPECT_EQ(tvm_regs(&t, 0).rcx, 0);
-	tvm_fini(&t);
+	for (i = 0; i < 2; i++) {
+		tvm_init(&t, &guest_rep_insb);
+		string_regs(&t, 0, 0x8100, cases[i].rcx);
+		memset(t.ram + 0x8100, 0xee, 4);
+		ASSERT_EQ(tvm_run(&t), KVM_EXIT_IO);
+		EXPECT_EQ(t.run->io.count, cases[i].rcx);
+		memset(tvm_io_data(&t), 0x55, 4096);
+		regs = tvm_regs(&t, 0);
+		regs.rcx = cases[i].changed;
+		tvm_set_regs(&t, 0, &regs);
+		while (tvm_run(&t) == KVM_EXIT_IO)
+			;
+		EXPECT_EQ(t.run->exit_reason, KVM_EXIT_HLT);
+		EXPECT_EQ(tvm_regs(&t, 0).rcx, 0);
+		EXPECT_EQ(tvm_regs(&t, 0).rdi, cases[i].end);
+		EXPECT_EQ(t.ram[0x8100], 0x55);
+		if (i == 0)
+			EXPECT_EQ(t.ram[0x8101], 0xee);
+		tvm_fini(&t);
+	}
 }
