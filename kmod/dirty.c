@@ -214,7 +214,7 @@ static int enable_rings(struct fonda_vm *vm, u64 bytes)
 		return -EINVAL;
 	vm->dirty_ring_entries = bytes / sizeof(struct kvm_dirty_gfn);
 	if (!vm->mmu.table.format->lists_writes)
-		fonda_mmu_protect_writes(vm);
+		vm->mmu.table.format = &fonda_protecting_format;
 	return 0;
 }
 
@@ -244,11 +244,6 @@ int fonda_dirty_ring_init(struct fonda_vcpu *vcpu)
 	vcpu->dirty_ring.entries = __vmalloc(nr * sizeof(struct kvm_dirty_gfn),
 					     GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	return vcpu->dirty_ring.entries ? 0 : -ENOMEM;
-}
-
-void fonda_dirty_ring_fini(struct fonda_vcpu *vcpu)
-{
-	vfree(vcpu->dirty_ring.entries);
 }
 
 struct page *fonda_dirty_ring_page(struct fonda_vcpu *vcpu, unsigned long pgoff)

@@ -16,22 +16,14 @@
 
 static int check_region(const struct kvm_userspace_memory_region *r)
 {
-	if (r->slot >= FONDA_MEM_SLOTS)
-		return -EINVAL;
-	if (r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
-		return -EINVAL;
-	if (!PAGE_ALIGNED(r->memory_size) || !PAGE_ALIGNED(r->guest_phys_addr) ||
-	    !PAGE_ALIGNED(r->userspace_addr))
-		return -EINVAL;
-	if (r->userspace_addr != untagged_addr(r->userspace_addr) ||
+	if (r->slot >= FONDA_MEM_SLOTS || r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY) ||
+	    !PAGE_ALIGNED(r->memory_size | r->guest_phys_addr | r->userspace_addr) ||
+	    r->userspace_addr != untagged_addr(r->userspace_addr) ||
 	    !access_ok((void __user *)(hva_t)r->userspace_addr, r->memory_size))
 		return -EINVAL;
 	/* Size 0 deletes a slot; the address does not matter then. */
-	if (!r->memory_size)
-		return 0;
-	if (r->memory_size >> PAGE_SHIFT > FONDA_SLOT_MAX_PAGES)
-		return -EINVAL;
-	if (r->guest_phys_addr > (1ULL << FONDA_GPA_BITS) - r->memory_size)
+	if (r->memory_size && (r->memory_size >> PAGE_SHIFT > FONDA_SLOT_MAX_PAGES ||
+			       r->guest_phys_addr > (1ULL << FONDA_GPA_BITS) - r->memory_size))
 		return -EINVAL;
 	return 0;
 }
@@ -77,8 +69,12 @@ static int replace_slot(struct fonda_vm *vm, struct fonda_memslot *old, struct f
 	if (!copy)
 		return -ENOMEM;
 	if (old && (!new || new->base_gfn != old->base_gfn))
-		fonda_mmu_remove_slot(vm, old, false);
-	fonda_mmu_publish(vm, copy);
+		fonda_mmu_remove_slot(vm, old);
+	/* Faults that looked at the old ones begin anew. */
+	write_lock(&vm->mmu.lock);
+	rcu_assign_pointer(vm->slots, copy);
+	vm->mmu.seq++;
+	write_unlock(&vm->mmu.lock);
 	fonda_vm_synchronize(vm);
 	kvfree(slots);
 	return 0;
@@ -115,9 +111,9 @@ static int set_region_locked(struct fonda_vm *vm, const struct kvm_userspace_mem
 	}
 	if (new && new->flags & ~old_flags & KVM_MEM_LOG_DIRTY_PAGES)
 		fonda_dirty_start(vm, new);
-	/* Logging has ended: let large leaves come back. */
+	/* Logging has ended: large leaves come back by faults. */
 	else if (new && stays && old_flags & ~new->flags & KVM_MEM_LOG_DIRTY_PAGES)
-		fonda_mmu_remove_slot(vm, old, true);
+		fonda_mmu_remove_slot(vm, old);
 	fonda_slot_free(old, new);
 	return 0;
 }

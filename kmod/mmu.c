@@ -34,7 +34,7 @@ module_param(dirty_bits, bool, 0444);
 
 /* The backend's format, and the same for VMs that log by write protection. */
 static struct fonda_mmu_format mmu_format __ro_after_init;
-static struct fonda_mmu_format protecting_format __ro_after_init;
+struct fonda_mmu_format fonda_protecting_format __ro_after_init;
 
 /* Under slots_lock or mmu->lock. */
 static struct fonda_memslots *current_slots(struct fonda_vm *vm)
@@ -138,51 +138,45 @@ static u8 slot_level(const struct fonda_memslot *slot, gfn_t gfn)
 	u8 level = min(slot->max_level, mmu_format.max_level);
 
 	for (; level > 1; level--) {
-		u64 pages = FONDA_LEVEL_PAGES(level);
-		gfn_t first = gfn & -pages;
+		gfn_t first = gfn & -FONDA_LEVEL_PAGES(level);
 
-		if (first >= slot->base_gfn && first + pages <= slot->base_gfn + slot->npages)
+		if (first >= slot->base_gfn &&
+		    first + FONDA_LEVEL_PAGES(level) <= slot->base_gfn + slot->npages)
 			break;
 	}
 	return level;
 }
 
-/* Has what was looked at since @seq changed, or is it changing? */
-static bool is_stale(const struct fonda_mmu *mmu, unsigned long seq, hva_t hva)
-{
-	if (mmu->seq != seq)
-		return true;
-	return mmu->nr_invalidating && hva >= mmu->invalid_start && hva < mmu->invalid_end;
-}
-
 /*
- * The host must know that the guest may write the page from now on, for the
- * guest's table tells it nothing later. A page that is cleaned is unmapped
- * from the guest first, so this happens again when it is written again.
+ * Returns false when it must begin anew: what was looked at since @seq has
+ * changed, or is changing.
  */
-static void mark_host_page(struct page *page)
-{
-	struct folio *folio = page_folio(page);
-
-	if (!folio_test_dirty(folio) && !folio_test_reserved(folio))
-		folio_set_dirty(folio);
-}
-
-/* Returns false when it must begin anew. */
 static bool map_page(struct fonda_vcpu *vcpu, struct fonda_memslot *slot,
 		     const struct fonda_mapping *m, struct page *page, unsigned long seq)
 {
 	gfn_t gfn = m->gpa >> PAGE_SHIFT;
+	hva_t hva = fonda_slot_hva(slot, gfn);
 	struct fonda_mmu *mmu = &vcpu->vm->mmu;
 	bool made_writable;
 
 	read_lock(&mmu->lock);
-	if (is_stale(mmu, seq, fonda_slot_hva(slot, gfn))) {
+	if (mmu->seq != seq || (mmu->nr_invalidating && hva >= mmu->invalid_start &&
+				hva < mmu->invalid_end)) {
 		read_unlock(&mmu->lock);
 		return false;
 	}
-	if (m->writable && page)
-		mark_host_page(page);
+	/*
+	 * The host must know that the guest may write the page from now on, for
+	 * the guest's table tells it nothing later. A page that is cleaned is
+	 * unmapped from the guest first, so this happens again when it is
+	 * written again.
+	 */
+	if (m->writable && page) {
+		struct folio *folio = page_folio(page);
+
+		if (!folio_test_dirty(folio) && !folio_test_reserved(folio))
+			folio_set_dirty(folio);
+	}
 	made_writable = fonda_table_map(&mmu->table, &vcpu->mmu_cache, m);
 	read_unlock(&mmu->lock);
 
@@ -252,7 +246,6 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 struct removal {
 	struct fonda_vm *vm;
 	bool may_yield;
-	bool split_only;
 	bool removed;
 	u64 *free;		/* tables */
 };
@@ -301,8 +294,7 @@ static bool zap_gfns(struct removal *r, const struct fonda_memslot *slot, gfn_t 
 
 	for (; start < end; start = next) {
 		next = min(end, (start | (CHUNK_PAGES - 1)) + 1);
-		r->removed |= fonda_table_zap(&mmu->table, slot, start, next,
-					      r->split_only, &r->free);
+		r->removed |= fonda_table_zap(&mmu->table, slot, start, next, &r->free);
 		if (r->may_yield && next < end && cond_resched_rwlock_write(&mmu->lock) &&
 		    current_slots(r->vm)->generation != generation)
 			return false;
@@ -339,18 +331,9 @@ again:
 			goto again;
 }
 
-void fonda_mmu_publish(struct fonda_vm *vm, struct fonda_memslots *slots)
+void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot)
 {
-	lockdep_assert_held(&vm->slots_lock);
-	write_lock(&vm->mmu.lock);
-	rcu_assign_pointer(vm->slots, slots);
-	vm->mmu.seq++;
-	write_unlock(&vm->mmu.lock);
-}
-
-void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot, bool split_only)
-{
-	struct removal r = { .vm = vm, .may_yield = true, .split_only = split_only };
+	struct removal r = { .vm = vm, .may_yield = true };
 
 	lockdep_assert_held(&vm->slots_lock);
 	WRITE_ONCE(slot->gone, true);
@@ -470,16 +453,11 @@ void fonda_mmu_setup(const struct fonda_mmu_format *format)
 	mmu_format.memtype[FONDA_MEM_WB] |= sme_me_mask;
 	if (!boot_cpu_has(X86_FEATURE_GBPAGES))
 		mmu_format.max_level = min_t(u8, mmu_format.max_level, 2);
-	protecting_format = mmu_format;
-	protecting_format.dirty = 0;
-	protecting_format.lists_writes = false;
+	fonda_protecting_format = mmu_format;
+	fonda_protecting_format.dirty = 0;
+	fonda_protecting_format.lists_writes = false;
 	if (!dirty_bits)
-		mmu_format = protecting_format;
-}
-
-void fonda_mmu_protect_writes(struct fonda_vm *vm)
-{
-	vm->mmu.table.format = &protecting_format;
+		mmu_format = fonda_protecting_format;
 }
 
 int fonda_mmu_init(struct fonda_vm *vm)

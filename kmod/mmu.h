@@ -77,8 +77,7 @@ static inline hva_t fonda_slot_hva(const struct fonda_memslot *slot, gfn_t gfn)
 /* Bits of an entry, where NPT and EPT agree. An entry that is not in use is 0. */
 #define FONDA_ENTRY_WRITE	BIT_ULL(1)
 #define FONDA_ENTRY_LARGE	BIT_ULL(7)	/* tells a leaf from a table above level 1 */
-/* Of one that points to a table; the processor ignores them. */
-#define FONDA_ENTRY_SPLIT	BIT_ULL(11)	/* it was made by splitting a large leaf */
+/* Of one that points to a table, which the processor ignores. */
 #define FONDA_ENTRY_COOLING	BIT_ULL(52)	/* see fonda_table_collect() */
 
 /*
@@ -175,13 +174,12 @@ bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 /*
  * Remove every leaf of @slot that touches [start, end) and the tables that the
  * range covers, noting in the slot's bitmap, if it has one, what was written.
- * With @split_only only what splitting has made, so that it can grow again.
  * Returns whether something was removed; then the tables are in the list
  * *@free, for fonda_table_free_list() once the processors have forgotten them.
  * Without @slot nothing is noted.
  */
 bool fonda_table_zap(struct fonda_table *t, const struct fonda_memslot *slot,
-		     gfn_t start, gfn_t end, bool split_only, u64 **free);
+		     gfn_t start, gfn_t end, u64 **free);
 void fonda_table_free_list(struct fonda_table *t, u64 *list);
 
 /*
@@ -225,19 +223,16 @@ struct fonda_mmu {
 
 /* Once, by the backend's hardware_setup(), before any VM exists. Copied. */
 void fonda_mmu_setup(const struct fonda_mmu_format *format);
+/* The same without dirty bits, for VMs that log by write protection. */
+extern struct fonda_mmu_format fonda_protecting_format;
 
 /* vm->mm is current->mm. -ENOMEM, -EINTR. */
 int fonda_mmu_init(struct fonda_vm *vm);
 /* No vCPU runs any more. Frees slots and tables. */
 void fonda_mmu_fini(struct fonda_vm *vm);
-/* The rest of kmod's memory code calls these, under slots_lock. */
-/* Make @slots the VM's; faults that looked at the old ones begin anew. */
-void fonda_mmu_publish(struct fonda_vm *vm, struct fonda_memslots *slots);
-/* After it returns nothing of @slot is mapped (with @split_only: by tables that
- * splitting has made), nor will be by faults that know no newer slot. */
-void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot, bool split_only);
-/* Logging is by write protection from now on; no vCPU exists yet. */
-void fonda_mmu_protect_writes(struct fonda_vm *vm);
+/* For memory.c, under slots_lock. After it returns nothing of @slot is mapped,
+ * nor will be by faults that know no newer slot. */
+void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot);
 /*
  * Have the host make its page at @hva present (and writable); sleeps, outside
  * vm->srcu. -EFAULT, -EHWPOISON, -EINTR.
@@ -288,16 +283,15 @@ long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg);
 
 /* Pages that one vCPU has written, for user space, which shares the entries. */
 struct fonda_dirty_ring {
-	struct kvm_dirty_gfn *entries;	/* (c) NULL: no rings */
+	struct kvm_dirty_gfn *entries;	/* (c) by vmalloc; NULL: no rings */
 	u32 next;		/* (m) to be filled; others READ_ONCE it */
 	u32 taken_back;		/* (s) before it; others READ_ONCE it */
 };
 
 /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_DIRTY_LOG_RING*; under vm->lock. */
 int fonda_dirty_enable(struct fonda_vm *vm, u32 cap, u64 arg);
-/* At the vCPU's creation and end; nothing to do without rings. -ENOMEM. */
+/* At the vCPU's creation; nothing to do without rings. -ENOMEM. */
 int fonda_dirty_ring_init(struct fonda_vcpu *vcpu);
-void fonda_dirty_ring_fini(struct fonda_vcpu *vcpu);
 /* The page of the ring at @pgoff of the vCPU's mapping, or NULL. */
 struct page *fonda_dirty_ring_page(struct fonda_vcpu *vcpu, unsigned long pgoff);
 /*

@@ -82,14 +82,10 @@ static u64 *alloc_table(void)
 
 int fonda_table_init(struct fonda_table *t, const struct fonda_mmu_format *format)
 {
-	int i;
-
 	t->root = alloc_table();
 	if (!t->root)
 		return -ENOMEM;
 	t->format = format;
-	for (i = 0; i <= FONDA_MAX_LEAF_LEVEL; i++)
-		atomic_long_set(&t->leaves[i], 0);
 	atomic_long_set(&t->tables, 1);
 	return 0;
 }
@@ -98,7 +94,7 @@ void fonda_table_fini(struct fonda_table *t)
 {
 	u64 *list = NULL;
 
-	fonda_table_zap(t, NULL, 0, END_OF_MEMORY, false, &list);
+	fonda_table_zap(t, NULL, 0, END_OF_MEMORY, &list);
 	fonda_table_free_list(t, list);
 	free_page((unsigned long)t->root);
 	t->root = NULL;
@@ -193,7 +189,7 @@ static void add_table(struct fonda_table *t, struct fonda_mmu_cache *cache,
 
 	if (old)
 		fill_split(f, m, spare, old, level);
-	if (cmpxchg64(entry, old, f->table | __pa(spare) | (old ? FONDA_ENTRY_SPLIT : 0)) != old) {
+	if (cmpxchg64(entry, old, f->table | __pa(spare)) != old) {
 		if (old)
 			clear_page(spare);
 		return;
@@ -330,23 +326,12 @@ static int zap_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int
 	return 0;
 }
 
-/* What a leaf was split into goes as a whole: all of it is one slot's. */
-static int zap_split(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
-{
-	gfn_t first = start & -FONDA_LEVEL_PAGES(level);
-	struct zap *z = ctx;
-
-	if (is_leaf(old, level) || !(old & FONDA_ENTRY_SPLIT))
-		return 0;
-	return walk(z->t, first, first + FONDA_LEVEL_PAGES(level), zap_entry, z);
-}
-
 bool fonda_table_zap(struct fonda_table *t, const struct fonda_memslot *slot,
-		     gfn_t start, gfn_t end, bool split_only, u64 **free)
+		     gfn_t start, gfn_t end, u64 **free)
 {
 	struct zap z = { .t = t, .slot = slot, .free = free };
 
-	walk(t, start, end, split_only ? zap_split : zap_entry, &z);
+	walk(t, start, end, zap_entry, &z);
 	return z.removed;
 }
 

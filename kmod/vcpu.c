@@ -412,7 +412,11 @@ static bool take_request(struct fonda_vcpu *vcpu, int req)
 
 static int serve_requests(struct fonda_vcpu *vcpu)
 {
-	take_request(vcpu, FONDA_REQ_UNLOAD);
+	/* Let those go on who wait for us to leave the old slots. */
+	if (take_request(vcpu, FONDA_REQ_UNLOAD)) {
+		fonda_slots_leave(vcpu);
+		fonda_slots_enter(vcpu);
+	}
 	if (take_request(vcpu, FONDA_REQ_TRIPLE_FAULT))
 		return exit_with(vcpu, KVM_EXIT_SHUTDOWN);
 	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
@@ -500,12 +504,6 @@ static int run_loop(struct fonda_vcpu *vcpu)
 			ret = fonda_backend->handle_exit(vcpu);
 		if (ret <= 0)
 			return ret;
-
-		/* Let those go on who wait for us to leave the old slots. */
-		if (test_bit(FONDA_REQ_UNLOAD, &vcpu->requests)) {
-			fonda_slots_leave(vcpu);
-			fonda_slots_enter(vcpu);
-		}
 	}
 }
 
@@ -689,7 +687,7 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 		cmpxchg(&per_cpu(last_vcpu, cpu), vcpu, NULL);
 	fonda_lapic_destroy(vcpu);
 	fonda_state_vcpu_fini(vcpu);
-	fonda_dirty_ring_fini(vcpu);
+	kvfree(vcpu->dirty_ring.entries);
 	fonda_table_drain(&vcpu->mmu_cache);
 	if (vcpu->run)
 		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);

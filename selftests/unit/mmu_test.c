@@ -142,7 +142,7 @@ TEST(the_highest_page_is_reached)
 		setup(&b, f);
 		map(&b, (struct fonda_mapping){ .gpa = last, .hpa = 4096, .level = 1 });
 		EXPECT_NE(cpu_access(&b.t, last, false, NULL, NULL), NULL);
-		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, last >> 12, (last >> 12) + 1, false, &list));
+		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, last >> 12, (last >> 12) + 1, &list));
 		EXPECT_EQ(list, NULL);
 		teardown(&b);
 	}
@@ -355,7 +355,7 @@ TEST(removal_notes_what_was_written_and_frees_covered_tables)
 		can_write(&b.t, 0x4ff000);
 
 		slot = slot_of(bitmap, 0x1f3, 0x500 - 0x1f3);
-		EXPECT_TRUE(fonda_table_zap(&b.t, &slot, 0x1f3, 0x400, false, &list));
+		EXPECT_TRUE(fonda_table_zap(&b.t, &slot, 0x1f3, 0x400, &list));
 		EXPECT_EQ(count_bits(bitmap, 0x500 - 0x1f3), 2);
 		EXPECT_TRUE(test_bit(0, bitmap));
 		EXPECT_TRUE(test_bit(0x2ab - 0x1f3, bitmap));
@@ -368,7 +368,7 @@ TEST(removal_notes_what_was_written_and_frees_covered_tables)
 		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 0x100);
 
 		list = NULL;
-		EXPECT_FALSE(fonda_table_zap(&b.t, &slot, 0x1f3, 0x400, false, &list));
+		EXPECT_FALSE(fonda_table_zap(&b.t, &slot, 0x1f3, 0x400, &list));
 		EXPECT_EQ(list, NULL);
 		teardown(&b);
 	}
@@ -386,7 +386,7 @@ TEST(a_removed_table_shows_nothing_to_a_processor_that_still_walks_it)
 		setup(&b, f);
 		map(&b, (struct fonda_mapping){ .gpa = 0, .hpa = GB1, .level = 1 });
 		map(&b, (struct fonda_mapping){ .gpa = MB2, .hpa = GB1, .level = 1 });
-		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, 0, 1024, false, &list));
+		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, 0, 1024, &list));
 		for (table = list; table; table = (u64 *)table[0])
 			for (i = 0; i < 512; i++)
 				EXPECT_EQ(table[i] & 7, 0);
@@ -411,7 +411,7 @@ TEST(part_of_a_large_leaf_removes_all_of_it)
 		can_write(&b.t, MB2);
 		/* The slot ends inside the leaf: no bit beyond its end. */
 		slot = slot_of(bitmap, 512, 100);
-		EXPECT_TRUE(fonda_table_zap(&b.t, &slot, 600, 601, false, &list));
+		EXPECT_TRUE(fonda_table_zap(&b.t, &slot, 600, 601, &list));
 		EXPECT_EQ(list, NULL);
 		EXPECT_EQ(count_bits(bitmap, 512), 100);
 		EXPECT_EQ(cpu_access(&b.t, MB2, false, NULL, NULL), NULL);
@@ -498,55 +498,6 @@ TEST(a_table_without_writes_is_passed_over_until_one_faults)
 			EXPECT_EQ(bitmap[0], 1);
 			teardown(&b);
 		}
-	}
-}
-
-TEST(unsplit_removes_only_what_was_split)
-{
-	const struct fonda_mmu_format *f;
-	struct bench b;
-
-	for_each_format(f) {
-		struct fonda_mapping m = { .hpa = GB1, .level = 2, .writable = true,
-					   .logging = true, .write = true };
-		u64 *list = NULL;
-
-		setup(&b, f);
-		map(&b, m);
-		m.gpa = MB2;
-		m.level = 1;
-		map(&b, m);
-		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 513);
-		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, 0, 1024, true, &list));
-		fonda_table_free_list(&b.t, list);
-		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 1);
-		EXPECT_NE(cpu_access(&b.t, MB2, false, NULL, NULL), NULL);
-		/* It comes back large. */
-		map(&b, (struct fonda_mapping){ .hpa = GB1, .level = 2, .writable = true });
-		EXPECT_EQ(atomic_long_read(&b.t.leaves[2]), 1);
-		teardown(&b);
-	}
-}
-
-TEST(what_a_gigabyte_was_split_into_goes_as_a_whole)
-{
-	struct fonda_mapping m = { .gpa = GB1, .hpa = 2 * GB1, .level = 3, .writable = true,
-				   .logging = true, .write = true };
-	const struct fonda_mmu_format *f;
-	struct bench b;
-
-	for_each_format(f) {
-		u64 *list = NULL;
-
-		setup(&b, f);
-		map(&b, m);
-		EXPECT_EQ(atomic_long_read(&b.t.leaves[2]), 511);
-		EXPECT_TRUE(fonda_table_zap(&b.t, NULL, 1 << 18, 2 << 18, true, &list));
-		fonda_table_free_list(&b.t, list);
-		EXPECT_EQ(atomic_long_read(&b.t.leaves[1]), 0);
-		EXPECT_EQ(atomic_long_read(&b.t.leaves[2]), 0);
-		EXPECT_EQ(atomic_long_read(&b.t.tables), 2);
-		teardown(&b);
 	}
 }
 
@@ -692,7 +643,7 @@ static void run_model(const struct fonda_mmu_format *f, bool by_write, gfn_t bas
 		case 0:
 			fonda_table_zap(&m.b.t, &slot, base + page,
 					base + min(PAGES, page + 1 + rng_below(&rng, 600)),
-					false, &list);
+					&list);
 			fonda_table_free_list(&m.b.t, list);
 			break;
 		case 1:
