@@ -9,6 +9,9 @@
 
 #include "fonda.h"
 
+struct fonda_failed_entry;
+struct fonda_entry_field;
+
 /*
  * Registers that the vendor's control block holds, for read_reg and write_reg.
  * General registers, RIP and RFLAGS are in struct fonda_vcpu.
@@ -86,8 +89,10 @@ struct fonda_backend {
 	 * code segment: 16, 32 or 64.
 	 */
 	int (*get_code)(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);
-	/* Log the control block of a failed entry. */
-	void (*dump)(struct fonda_vcpu *vcpu);
+	/* FONDA_GET_FAILED_ENTRY: the control block as it was refused. */
+	void (*describe_entry)(struct fonda_vcpu *vcpu, struct fonda_failed_entry *entry);
+	/* FONDA_BREAK_ENTRY: one field wrong, in the next entry only. -EINVAL. */
+	int (*break_entry)(struct fonda_vcpu *vcpu, const struct fonda_entry_field *f);
 };
 
 extern const struct fonda_backend fonda_svm;

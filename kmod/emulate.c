@@ -366,7 +366,8 @@ bool fonda_decode_exit(struct fonda_exit_insn *i, const u8 *code, int nr, int bi
 		found = FONDA_OP_PAUSE;
 	else if (found == 0x0f)
 		found |= next(&c) << 8;
-	if (found == 0x010f || found == FONDA_OP_MOV_TO_CR) {
+	/* The second: MOV of control and debug registers. */
+	if (found == 0x010f || (found & 0xfcff) == 0x200f) {
 		modrm = next(&c);
 		i->rm = (modrm & 7) | (insn.rex & 1) << 3;
 		/* A MOV ignores the mod field: always a register. */

@@ -20,6 +20,7 @@ enum fonda_exit_op {
 	FONDA_OP_WBINVD = 0x090f,	/* and WBNOINVD, with f3 */
 	FONDA_OP_VMMCALL = 0xd9010f, FONDA_OP_XSETBV = 0xd1010f, FONDA_OP_MONITOR = 0xc8010f,
 	FONDA_OP_MWAIT = 0xc9010f,
+	FONDA_OP_MOV_FROM_DR = 0x210f, FONDA_OP_MOV_TO_DR = 0x230f,
 	FONDA_OP_MOV_TO_CR = 0x220f, FONDA_OP_LMSW = 0x30010f,	/* with ModRM for operands */
 };
 

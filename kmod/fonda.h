@@ -261,6 +261,8 @@ struct fonda_vcpu {
 	struct fonda_io io;		/* (m) an instruction that user space finishes */
 	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */
 
+	struct kvm_guest_debug debug;	/* (m) control is 0 without KVM_GUESTDBG_ENABLE */
+	struct fonda_failed_entry *failed_entry;	/* (m) the last one, or NULL */
 	u64 db[4];			/* (m) guest DR0-DR3 */
 	u64 dr6, dr7;			/* (m) */
 	/* Of the host, during a section: TSC_AUX; its breakpoints, if DR7 is not 0. */
@@ -279,7 +281,6 @@ int fonda_hardware_get(void);
 void fonda_hardware_put(void);
 
 /* ioctl.c: the three tables; the file operations call these. */
-void fonda_ioctl_init(void);
 long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
@@ -326,6 +327,12 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu);
 int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cpl);
 /* XSETBV: 0, or 1: the guest gets #GP. */
 int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
+/* KVM_EXIT_DEBUG, and that the processor refused to enter: handlers' answers. */
+int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
+int fonda_exit_fail_entry(struct fonda_vcpu *vcpu, u64 reason);
+long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_get_failed_entry(struct fonda_vcpu *vcpu, void *arg);
+long fonda_vcpu_break_entry(struct fonda_vcpu *vcpu, void *arg);
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata);
 
 /* Exceptions: queued here, merged by the manual's rules, injected by the
@@ -347,7 +354,8 @@ static inline int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 	unsigned long rip = vcpu->rip + len;
 
 	vcpu->int_shadow = 0;
-	if (unlikely((rip ^ vcpu->rip) >> 32 || vcpu->rflags & X86_EFLAGS_TF))
+	if (unlikely((rip ^ vcpu->rip) >> 32 || vcpu->rflags & X86_EFLAGS_TF ||
+		     vcpu->debug.control))
 		return fonda_skip_insn_slowly(vcpu, len);
 	vcpu->rip = rip;
 	vcpu->rflags &= ~(unsigned long)X86_EFLAGS_RF;
@@ -432,6 +440,12 @@ void fonda_io_cancel(struct fonda_vcpu *vcpu);
 /* Finish what user space was asked to do, before anything else in KVM_RUN:
  * FONDA_RESUME_GUEST, FONDA_EXIT_USER (more to ask), or an errno. */
 int fonda_complete_user_io(struct fonda_vcpu *vcpu);
+
+/* What KVM_SET_GUEST_DEBUG takes: KVM_CAP_SET_GUEST_DEBUG2. */
+#define FONDA_GUEST_DEBUG	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | \
+				 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW_BP | \
+				 KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP | \
+				 KVM_GUESTDBG_BLOCKIRQ)
 
 /* cpuid.c, msr.c, regs.c, clock.c: state.h. mmu.c, memslot.c: mmu.h. */
 

@@ -208,6 +208,7 @@ static const u16 plain_caps[] = {
 	KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER, KVM_CAP_MSR_PLATFORM_INFO,
 	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXT_EMUL_CPUID, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
 	KVM_CAP_ENABLE_CAP, KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_CAP_SET_BOOT_CPU_ID,
+	KVM_CAP_SET_GUEST_DEBUG,
 };
 
 /* Those with another one that never changes. */
@@ -224,6 +225,7 @@ static const struct { u16 cap; u32 answer; } valued_caps[] = {
 	{ KVM_CAP_DIRTY_LOG_RING, FONDA_DIRTY_RING_BYTES },
 	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, FONDA_DIRTY_RING_BYTES },
 	{ KVM_CAP_X86_DISABLE_EXITS, FONDA_DISABLE_EXITS },
+	{ KVM_CAP_SET_GUEST_DEBUG2, FONDA_GUEST_DEBUG },
 	{ KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
@@ -252,9 +254,15 @@ static long vm_check_extension(struct fonda_vm *vm, void *arg)
 	return check_extension(arg);
 }
 
-#define E(cmd, copy, table, fn)	{ cmd, copy, .table = fn }
+/*
+ * The tables' index: the low byte, and the direction that the number claims. No two
+ * of one table share it: -Woverride-init (Kbuild) would tell.
+ */
+#define IOCTL_INDEX(cmd)	(_IOC_NR(cmd) | _IOC_DIR(cmd) << _IOC_NRBITS)
+#define NR_IOCTLS		(1 << (_IOC_NRBITS + _IOC_DIRBITS))
+#define E(cmd, copy, table, fn)	[IOCTL_INDEX(cmd)] = { cmd, copy, .table = fn }
 
-static const struct ioctl_entry dev_ioctls[] = {
+static const struct ioctl_entry dev_ioctls[NR_IOCTLS] = {
 	E(KVM_GET_API_VERSION,		FIO_VAL,   dev, dev_get_api_version),
 	E(KVM_CREATE_VM,		FIO_VAL,   dev, fonda_dev_create_vm),
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, check_extension),
@@ -267,7 +275,7 @@ static const struct ioctl_entry dev_ioctls[] = {
 	E(KVM_X86_GET_MCE_CAP_SUPPORTED, FIO_OUT,  dev, fonda_dev_x86_get_mce_cap_supported),
 };
 
-static const struct ioctl_entry vm_ioctls[] = {
+static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
 	E(KVM_CREATE_VCPU,		FIO_VAL,   vm, fonda_vm_create_vcpu),
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   vm, vm_check_extension),
 	E(KVM_ENABLE_CAP,		FIO_IN,    vm, vm_enable_cap),
@@ -301,7 +309,7 @@ static const struct ioctl_entry vm_ioctls[] = {
 	E(KVM_X86_SET_MSR_FILTER,	FIO_IN,    vm, fonda_vm_x86_set_msr_filter),
 };
 
-static const struct ioctl_entry vcpu_ioctls[] = {
+static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(KVM_RUN,			FIO_VAL,   vcpu, fonda_vcpu_run),
 	E(KVM_GET_REGS,			FIO_FILL,  vcpu, fonda_vcpu_get_regs),
 	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_set_regs),
@@ -320,6 +328,9 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_SET_DEBUGREGS,		FIO_IN,    vcpu, fonda_vcpu_set_debugregs),
 	E(KVM_GET_VCPU_EVENTS,		FIO_OUT,   vcpu, fonda_vcpu_get_vcpu_events),
 	E(KVM_SET_VCPU_EVENTS,		FIO_IN,    vcpu, fonda_vcpu_set_vcpu_events),
+	E(KVM_SET_GUEST_DEBUG,		FIO_IN,    vcpu, fonda_vcpu_set_guest_debug),
+	E(FONDA_GET_FAILED_ENTRY,	FIO_FILL,  vcpu, fonda_vcpu_get_failed_entry),
+	E(FONDA_BREAK_ENTRY,		FIO_IN,    vcpu, fonda_vcpu_break_entry),
 	E(KVM_TRANSLATE,		FIO_INOUT, vcpu, fonda_vcpu_translate),
 	E(KVM_GET_MP_STATE,		FIO_OUT,   vcpu, fonda_vcpu_get_mp_state),
 	E(KVM_SET_MP_STATE,		FIO_IN,    vcpu, fonda_vcpu_set_mp_state),
@@ -345,52 +356,12 @@ static const struct ioctl_entry vcpu_ioctls[] = {
 	E(KVM_ENABLE_CAP,		FIO_IN,    vcpu, fonda_vcpu_enable_cap),
 };
 
-/*
- * One kind of file's table with an index by the ioctl's low byte. Two commands
- * of one table may share a low byte; they stand in a chain through next.
- */
-struct ioctl_table {
-	const struct ioctl_entry *entry;
-	u8 nr;
-	u8 first[256];		/* entry + 1 */
-	u8 next[64];
-};
-
-#define IOCTL_TABLE(name)	{ .entry = name, .nr = ARRAY_SIZE(name) }
-
-static struct ioctl_table dev_table = IOCTL_TABLE(dev_ioctls);
-static struct ioctl_table vm_table = IOCTL_TABLE(vm_ioctls);
-static struct ioctl_table vcpu_table = IOCTL_TABLE(vcpu_ioctls);
-
-static void __init index_table(struct ioctl_table *table)
-{
-	int i;
-
-	for (i = 0; i < table->nr; i++) {
-		u8 *first = &table->first[_IOC_NR(table->entry[i].cmd)];
-
-		table->next[i] = *first;
-		*first = i + 1;
-	}
-}
-
-void __init fonda_ioctl_init(void)
-{
-	static_assert(ARRAY_SIZE(dev_ioctls) <= 64 && ARRAY_SIZE(vm_ioctls) <= 64 &&
-		      ARRAY_SIZE(vcpu_ioctls) <= 64);
-	index_table(&dev_table);
-	index_table(&vm_table);
-	index_table(&vcpu_table);
-}
-
 static __always_inline const struct ioctl_entry *
-find_ioctl(const struct ioctl_table *table, unsigned int cmd)
+find_ioctl(const struct ioctl_entry *table, unsigned int cmd)
 {
-	int i = table->first[_IOC_NR(cmd)];
+	const struct ioctl_entry *e = &table[array_index_nospec(IOCTL_INDEX(cmd), NR_IOCTLS)];
 
-	while (i && table->entry[i - 1].cmd != cmd)
-		i = table->next[i - 1];
-	return i ? &table->entry[i - 1] : NULL;
+	return cmd && e->cmd == cmd ? e : NULL;
 }
 
 enum ioctl_target { TARGET_DEV, TARGET_VM, TARGET_VCPU };
@@ -440,14 +411,14 @@ out_free:
 
 long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	const struct ioctl_entry *e = find_ioctl(&dev_table, cmd);
+	const struct ioctl_entry *e = find_ioctl(dev_ioctls, cmd);
 
 	return e ? copy_and_call(e, TARGET_DEV, NULL, arg) : -EINVAL;
 }
 
 long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	const struct ioctl_entry *e = find_ioctl(&vm_table, cmd);
+	const struct ioctl_entry *e = find_ioctl(vm_ioctls, cmd);
 	struct fonda_vm *vm = file->private_data;
 
 	/* Guest memory is the creator's: another process has other memory there. */
@@ -458,7 +429,7 @@ long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	const struct ioctl_entry *e = find_ioctl(&vcpu_table, cmd);
+	const struct ioctl_entry *e = find_ioctl(vcpu_ioctls, cmd);
 	struct fonda_vcpu *vcpu = file->private_data;
 	long ret;
 

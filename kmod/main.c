@@ -182,7 +182,6 @@ static int __init fonda_init(void)
 	ret = choose_backend();
 	if (ret)
 		return ret;
-	fonda_ioctl_init();
 	fonda_state_init();
 	fonda_stats_init();
 	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",

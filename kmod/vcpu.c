@@ -19,6 +19,7 @@
 #include <asm/fpu/api.h>
 #include <asm/fpu/xcr.h>
 #include <asm/trapnr.h>
+#include <uapi/linux/fonda.h>
 
 #include "backend.h"
 #include "stats.h"
@@ -129,6 +130,35 @@ static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
 	return FONDA_EXIT_USER;
 }
 
+int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7)
+{
+	struct kvm_debug_exit_arch *arch = &vcpu->run->debug.arch;
+	struct fonda_segment cs;
+
+	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
+	arch->exception = exception;
+	arch->pc = cs.base + vcpu->rip;
+	arch->dr6 = dr6;
+	arch->dr7 = dr7;
+	return exit_with(vcpu, KVM_EXIT_DEBUG);
+}
+
+int fonda_exit_fail_entry(struct fonda_vcpu *vcpu, u64 reason)
+{
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
+	if (!vcpu->failed_entry)
+		vcpu->failed_entry = kvzalloc(sizeof(*vcpu->failed_entry), GFP_KERNEL_ACCOUNT);
+	if (!vcpu->failed_entry)
+		return -ENOMEM;
+	memset(vcpu->failed_entry, 0, sizeof(*vcpu->failed_entry));
+	vcpu->failed_entry->phys_bits = boot_cpu_data.x86_phys_bits;
+	fonda_backend->describe_entry(vcpu, vcpu->failed_entry);
+	vcpu->run->fail_entry.hardware_entry_failure_reason = reason;
+	vcpu->run->fail_entry.cpu = vcpu->cpu;
+	return exit_with(vcpu, KVM_EXIT_FAIL_ENTRY);
+}
+
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata)
 {
 	struct kvm_run *run = vcpu->run;
@@ -156,6 +186,8 @@ int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 		rip = (u32)rip;
 	vcpu->rip = rip;
 	vcpu->rflags &= ~X86_EFLAGS_RF;
+	if (vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP)
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | DR_STEP, vcpu->dr7);
 	if (vcpu->rflags & X86_EFLAGS_TF)
 		fonda_queue_debug(vcpu, DR_STEP);
 	return FONDA_RESUME_GUEST;
@@ -182,6 +214,47 @@ int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cp
 		ret = fonda_hc_kick_cpu(vcpu, vcpu->regs[FONDA_RCX]);
 	vcpu->regs[FONDA_RAX] = ret & mask;
 	return fonda_skip_insn(vcpu, len);
+}
+
+/* -- debugging a guest, and fonda itself ------------------------------------ */
+
+#define GUEST_DEBUG_INJECT	(KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)
+
+long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg)
+{
+	const struct kvm_guest_debug *debug = arg;
+
+	if (debug->control & ~(u32)FONDA_GUEST_DEBUG || debug->arch.debugreg[7] >> 32)
+		return -EINVAL;
+	if (debug->control & GUEST_DEBUG_INJECT) {
+		if (vcpu->exception.pending)
+			return -EBUSY;
+		fonda_queue_exception(vcpu, debug->control & KVM_GUESTDBG_INJECT_DB ?
+					    X86_TRAP_DB : X86_TRAP_BP);
+	}
+	vcpu->debug = *debug;
+	vcpu->debug.arch.debugreg[7] |= FONDA_DR7_INIT;
+	if (!(debug->control & KVM_GUESTDBG_ENABLE))
+		vcpu->debug.control = 0;
+	fonda_backend->update_controls(vcpu);
+	return 0;
+}
+
+long fonda_vcpu_get_failed_entry(struct fonda_vcpu *vcpu, void *arg)
+{
+	if (!vcpu->failed_entry)
+		return -ENOENT;
+	memcpy(arg, vcpu->failed_entry, sizeof(*vcpu->failed_entry));
+	return 0;
+}
+
+static bool break_entry;
+module_param(break_entry, bool, 0444);
+MODULE_PARM_DESC(break_entry, "for tests: let user space spoil fields of the control block (FONDA_BREAK_ENTRY)");
+
+long fonda_vcpu_break_entry(struct fonda_vcpu *vcpu, void *arg)
+{
+	return break_entry ? fonda_backend->break_entry(vcpu, arg) : -EPERM;
 }
 
 /* -- sleeping --------------------------------------------------------------- */
@@ -688,6 +761,7 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	fonda_lapic_destroy(vcpu);
 	fonda_state_vcpu_fini(vcpu);
 	kvfree(vcpu->dirty_ring.entries);
+	kvfree(vcpu->failed_entry);
 	fonda_table_drain(&vcpu->mmu_cache);
 	if (vcpu->run)
 		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);

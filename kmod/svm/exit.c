@@ -221,7 +221,7 @@ static int exit_cr0_write(struct fonda_vcpu *vcpu)
 		return ret;
 	/* The processor does the rest (LMA, PDPTEs) as it executes. */
 	svm->cr0_cache_bits = 0;
-	svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, false);
+	svm_intercept(svm, SVM_EXIT_CR0_SEL_WRITE, false);
 	return FONDA_RESUME_GUEST;
 }
 
@@ -254,11 +254,45 @@ static int exit_cr8_write(struct fonda_vcpu *vcpu)
 	return ret ? ret : fonda_exit_write_cr8(vcpu, cr_value(svm, insn.rm), insn.len);
 }
 
+/* A debug register, while the processor's are a debugger's. */
+static int emulate_debug_register(struct svm_vcpu *svm)
+{
+	bool write = svm->vmcb->exit_code >= SVM_EXIT_WRITE_DR0;
+	int reg = svm->vmcb->exit_code & 7;
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+	struct fonda_exit_insn insn;
+	u64 *dr, val;
+	int ret;
+
+	ret = decode(svm, write ? FONDA_OP_MOV_TO_DR : FONDA_OP_MOV_FROM_DR, &insn);
+	if (ret)
+		return ret;
+	if (svm->vmcb->dr7 & FONDA_DR7_GD)
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | BIT(13), svm->vmcb->dr7);
+	/* DR4 and DR5 are DR6 and DR7; with CR4.DE they are gone, which the processor checked. */
+	dr = reg < 4 ? &vcpu->db[reg & 3] : reg & 1 ? &vcpu->dr7 : &vcpu->dr6;
+	if (!write) {
+		vcpu->regs[insn.rm] = *dr;
+		return fonda_skip_insn(vcpu, insn.len);
+	}
+	val = cr_value(svm, insn.rm);
+	if (reg >= 4 && val >> 32)
+		return fonda_exit_protection(vcpu);
+	if (dr == &vcpu->dr7)
+		val = (val & 0xffff2bff) | FONDA_DR7_INIT;
+	else if (dr == &vcpu->dr6)
+		val = (val & (DR_TRAP_BITS | DR_STEP | DR_SWITCH | BIT(13))) | FONDA_DR6_INIT;
+	*dr = val;
+	return fonda_skip_insn(vcpu, insn.len);
+}
+
 /* A debug register, while the processor has the host's: load, and try again. */
 static int exit_debug_register(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
+	if (vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP)
+		return emulate_debug_register(svm);
 	if (vcpu->atomic) {
 		svm_update_debug_controls(svm);
 		svm_load_debug_registers(svm);
@@ -277,7 +311,7 @@ static int exit_debug_exception(struct fonda_vcpu *vcpu)
 		if (svm->iret_rip)
 			svm_nmi_unmask(svm);
 		vcpu->event_pending = true;
-		if (!(vcpu->rflags & X86_EFLAGS_TF)) {
+		if (!(vcpu->rflags & X86_EFLAGS_TF) && !vcpu->debug.control) {
 			dr6 &= ~(u64)DR_STEP;
 			svm->vmcb->dr6 = dr6;
 			svm_dirty(svm, CLEAN_DR);
@@ -285,10 +319,22 @@ static int exit_debug_exception(struct fonda_vcpu *vcpu)
 				return FONDA_RESUME_GUEST;
 		}
 	}
+	if (vcpu->debug.control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP)) {
+		u64 dr7 = svm->vmcb->dr7;
+
+		svm_update_debug_controls(svm);
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, dr6, dr7);
+	}
 	/* DR6 is as the guest shall see it; only the delivery is left. */
 	vcpu->dr6 = dr6;
 	fonda_queue_exception(vcpu, X86_TRAP_DB);
 	return FONDA_RESUME_GUEST;
+}
+
+/* INT3 while a debugger uses it. */
+static int exit_breakpoint(struct fonda_vcpu *vcpu)
+{
+	return fonda_exit_debug(vcpu, X86_TRAP_BP, 0, 0);
 }
 
 static int exit_alignment_check(struct fonda_vcpu *vcpu)
@@ -312,7 +358,7 @@ static int exit_iret(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm_intercept1(svm, INTERCEPT_IRET, false);
+	svm_intercept(svm, SVM_EXIT_IRET, false);
 	svm->iret_rip = vcpu->rip;
 	vcpu->backend_work = true;
 	if (vcpu->nmi_pending)
@@ -344,22 +390,24 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 
 const struct svm_exit svm_exits[SVM_NR_EXITS] = {
 	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write,		FONDA_STAT_CR, true },
-	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,		FONDA_STAT_CR, true },
-	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write,		FONDA_STAT_CR },
+	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,		FONDA_STAT_CR, true, .on_demand = true },
+	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write,		FONDA_STAT_CR, .on_demand = true },
 	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] = { exit_debug_register,	FONDA_STAT_DR },
 	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
 				  { exit_debug_register,	FONDA_STAT_DR },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] = { exit_debug_exception,	FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] = { exit_breakpoint, FONDA_STAT_EXCEPTION, .on_demand = true },
+	/* Delivered in an endless loop these two would never let go of the CPU. */
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check,	FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
 				  { exit_machine_check,		FONDA_STAT_EXCEPTION },
 	/* INTR, NMI, SMI, INIT */
 	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { fonda_exit_resume,		FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT, .on_demand = true },
 	[SVM_EXIT_RDPMC]	= { fonda_exit_protection,			FONDA_STAT_OTHER },
 	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID, true },
 	[SVM_EXIT_RSM]		= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_IRET]		= { exit_iret,			FONDA_STAT_NMI_WINDOW },
+	[SVM_EXIT_IRET]		= { exit_iret,			FONDA_STAT_NMI_WINDOW, .on_demand = true },
 	[SVM_EXIT_INVD]		= { exit_invd,			FONDA_STAT_CACHE },
 	[SVM_EXIT_PAUSE]	= { exit_pause,			FONDA_STAT_PAUSE },
 	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT, true },
@@ -385,15 +433,11 @@ static int exit_unexpected(struct fonda_vcpu *vcpu)
 {
 	u64 data[] = { to_svm(vcpu)->vmcb->exit_code, vcpu->cpu };
 
-	fonda_backend->dump(vcpu);
 	/* -1; QEMU's emulation stores its lower half. */
-	if ((u32)data[0] != (u32)SVM_EXIT_ERR)
-		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-						 data, ARRAY_SIZE(data));
-	vcpu->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
-	vcpu->run->fail_entry.hardware_entry_failure_reason = data[0];
-	vcpu->run->fail_entry.cpu = vcpu->cpu;
-	return FONDA_EXIT_USER;
+	if ((u32)data[0] == (u32)SVM_EXIT_ERR)
+		return fonda_exit_fail_entry(vcpu, data[0]);
+	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+					 data, ARRAY_SIZE(data));
 }
 
 const struct svm_exit svm_exit_npf = { exit_nested_fault, FONDA_STAT_PAGE_FAULT };

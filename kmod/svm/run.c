@@ -58,7 +58,7 @@ static void inject_nmi(struct svm_vcpu *svm)
 	svm->vmcb->event_inj = VMCB_EVENT_NMI | VMCB_EVENT_VALID;
 	svm->vcpu.nmi_injected = true;
 	svm->nmi_masked = true;
-	svm_intercept1(svm, INTERCEPT_IRET, true);
+	svm_intercept(svm, SVM_EXIT_IRET, true);
 	trace_fonda_inject(&svm->vcpu, X86_TRAP_NMI, 0);
 }
 
@@ -66,11 +66,11 @@ void svm_nmi_unmask(struct svm_vcpu *svm)
 {
 	svm->nmi_masked = false;
 	svm->iret_rip = 0;
-	svm_intercept1(svm, INTERCEPT_IRET, false);
+	svm_intercept(svm, SVM_EXIT_IRET, false);
 }
 
 /* Exceptions and NMIs, in the order of "Simultaneous Interrupts". */
-static void inject_events(struct svm_vcpu *svm)
+static void inject_events(struct svm_vcpu *svm, bool blocked)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 
@@ -83,7 +83,7 @@ static void inject_events(struct svm_vcpu *svm)
 		inject_exception(svm);
 	} else if (vcpu->nmi_injected) {
 		inject_nmi(svm);
-	} else if (vcpu->nmi_pending && !svm->nmi_masked && !vcpu->int_shadow) {
+	} else if (vcpu->nmi_pending && !blocked && !svm->nmi_masked && !vcpu->int_shadow) {
 		vcpu->nmi_pending--;
 		inject_nmi(svm);
 	}
@@ -93,7 +93,7 @@ static void inject_events(struct svm_vcpu *svm)
 		 * It waits for the shadow of an STI or MOV SS, which single stepping
 		 * ends, or for the IRET of the NMI before it: exit_iret() finds that.
 		 */
-		if (!svm->nmi_masked || svm->iret_rip)
+		if (!blocked && (!svm->nmi_masked || svm->iret_rip))
 			svm->nmi_singlestep = true;
 	}
 }
@@ -114,7 +114,7 @@ static void offer_interrupt(struct svm_vcpu *svm)
 		vmcb->int_vector = max(vector, 0);
 		/* User space's PIC waits for its turn; the exit is all there is to it. */
 		if (vector < 0)
-			svm_intercept1(svm, INTERCEPT_VINTR, true);
+			svm_intercept(svm, SVM_EXIT_VINTR, true);
 	}
 	/*
 	 * A lower task priority may let another interrupt in; and QEMU's
@@ -146,8 +146,8 @@ static void settle_interrupt(struct svm_vcpu *svm)
 	 * IDT or the stack) leaves it in EXITINTINFO. It was not taken then: it
 	 * is still in the interrupt controller and will be offered again.
 	 */
-	if (unlikely(vmcb->intercept_misc1 & INTERCEPT_VINTR)) {
-		svm_intercept1(svm, INTERCEPT_VINTR, false);
+	if (unlikely(vmcb->intercepts[SVM_EXIT_VINTR / 32] & BIT(SVM_EXIT_VINTR % 32))) {
+		svm_intercept(svm, SVM_EXIT_VINTR, false);
 	} else {
 		bool taken = !(vmcb->int_ctl & V_IRQ) && !is_cut_interrupt(vmcb->exit_int_info);
 
@@ -224,30 +224,52 @@ static void flush_guest_tlb(struct svm_vcpu *svm, struct svm_cpu *sc)
 		svm->asid_generation = 0;
 }
 
+/* FONDA_BREAK_ENTRY: the field gets its value, and after that entry its own again. */
+static noinline void swap_broken_field(struct svm_vcpu *svm)
+{
+	void *field = (void *)svm->vmcb + svm->broken.field;
+	u64 old = 0;
+
+	memcpy(&old, field, svm->broken.size);
+	memcpy(field, &svm->broken.value, svm->broken.size);
+	svm->broken.value = old;
+	svm->is_broken = !svm->is_broken;
+	if (svm->is_broken)
+		memcpy(svm->refused, svm->vmcb, sizeof(*svm->vmcb));
+	else
+		svm->broken.size = 0;
+	svm->vcpu.backend_work = true;
+	svm_dirty(svm, CLEAN_ALL);
+}
+
 /* What most entries have nothing of: events, interrupts, stale translations. */
 static noinline void prepare_entry(struct svm_vcpu *svm, struct svm_cpu *sc)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 
+	bool blocked = vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ, step;
+
 	svm->unsettled = true;
 	vcpu->backend_work = false;
+	if (svm->is_broken)
+		swap_broken_field(svm);
 	if (vcpu->event_pending)
-		inject_events(svm);
-	if (READ_ONCE(vcpu->irq_pending) || vcpu->want_window)
+		inject_events(svm, blocked);
+	if ((READ_ONCE(vcpu->irq_pending) || vcpu->want_window) && !blocked)
 		offer_interrupt(svm);
 	else
 		svm_watch_cr8(svm, false);
-	svm->own_tf = 0;
-	if (svm->nmi_singlestep || svm->iret_rip) {
-		vcpu->backend_work = true;
-		if (svm->nmi_singlestep && !(vcpu->rflags & X86_EFLAGS_TF))
-			svm->own_tf = X86_EFLAGS_TF;
-		vcpu->rflags |= svm->own_tf;
-	}
+	step = svm->nmi_singlestep || vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP;
+	svm->own_tf = step ? X86_EFLAGS_TF & ~vcpu->rflags : 0;
+	vcpu->rflags |= svm->own_tf;
+	/* Until that is over. */
+	vcpu->backend_work |= step || svm->iret_rip;
 	if (svm->flush)
 		flush_guest_tlb(svm, sc);
 	if (svm->asid_generation != sc->asid_generation)
 		new_asid(svm, sc);
+	if (unlikely(svm->broken.size))
+		swap_broken_field(svm);
 }
 
 void svm_section_begin(struct fonda_vcpu *vcpu)

@@ -36,6 +36,8 @@ static void *iopm;
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 u32 svm_max_asid;
 u32 svm_clean_after_exit;
+static u64 cr4_bits, efer_bits;
+static bool knows_all_of_cr4;
 
 /*
  * MSRs that the guest may touch without an exit: the VMCB holds them, and
@@ -54,36 +56,6 @@ static int msrpm_bit(u32 msr)
 }
 
 /* -- switching it on -------------------------------------------------------- */
-
-static void free_cpu_pages(void)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		struct svm_cpu *sc = per_cpu_ptr(&svm_cpus, cpu);
-
-		if (sc->pages)
-			__free_pages(sc->pages, 1);
-		sc->pages = NULL;
-	}
-}
-
-static int alloc_cpu_pages(void)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		struct svm_cpu *sc = per_cpu_ptr(&svm_cpus, cpu);
-
-		sc->pages = alloc_pages_node(cpu_to_node(cpu), GFP_KERNEL | __GFP_ZERO, 1);
-		if (!sc->pages) {
-			free_cpu_pages();
-			return -ENOMEM;
-		}
-		sc->host_pa = page_to_phys(sc->pages + 1);
-	}
-	return 0;
-}
 
 static void count_cpu_in_use(void *count)
 {
@@ -134,10 +106,40 @@ disabled:
 	return -EOPNOTSUPP;
 }
 
+/*
+ * The bits of CR4 and EFER that this processor has, whatever the kernel makes of
+ * them. It may have more where CPUID describes features newer than these.
+ */
+static void find_control_bits(void)
+{
+	u32 max, ebx, ecx, edx, basic = cpuid_ecx(1), extended = cpuid_edx(0x80000001);
+
+	cpuid_count(7, 0, &max, &ebx, &ecx, &edx);
+	cr4_bits = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
+		   X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+		   (basic & BIT(17) ? X86_CR4_PCIDE : 0) | (basic & BIT(26) ? X86_CR4_OSXSAVE : 0) |
+		   (ebx & BIT(0) ? X86_CR4_FSGSBASE : 0) | (ebx & BIT(7) ? X86_CR4_SMEP : 0) |
+		   (ebx & BIT(20) ? X86_CR4_SMAP : 0) | (ecx & BIT(2) ? X86_CR4_UMIP : 0) |
+		   (ecx & BIT(3) ? X86_CR4_PKE : 0) | (ecx & BIT(7) ? BIT(23) : 0) |
+		   (ecx & BIT(16) ? X86_CR4_LA57 : 0);
+	knows_all_of_cr4 = !max;
+	efer_bits = EFER_SCE | EFER_LME | EFER_LMA | EFER_SVME |
+		    (extended & BIT(20) ? EFER_NX : 0) | (extended & BIT(25) ? EFER_FFXSR : 0);
+}
+
+static void svm_hardware_unsetup(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		free_pages(per_cpu(svm_cpus, cpu).host_pages, 1);
+	free_pages_exact(iopm, MAP_PAGES * PAGE_SIZE);
+}
+
 static int svm_hardware_setup(void)
 {
+	int ret, cpu, i;
 	u32 edx;
-	int ret, i;
 
 	ret = check_processor();
 	if (ret)
@@ -152,6 +154,7 @@ static int svm_hardware_setup(void)
 	svm_features.pause_filter = edx & BIT(10);
 	svm_features.v_spec_ctrl = edx & BIT(20);
 	svm_max_asid = cpuid_ebx(0x8000000a) - 1;
+	find_control_bits();
 
 	iopm = alloc_pages_exact(MAP_PAGES * PAGE_SIZE, GFP_KERNEL);
 	if (!iopm)
@@ -159,19 +162,18 @@ static int svm_hardware_setup(void)
 	memset(iopm, 0xff, MAP_PAGES * PAGE_SIZE);
 	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
 		bitmap_clear(iopm + IOPM_PAGES * PAGE_SIZE, msrpm_bit(direct_msrs[i]), 2);
-	ret = alloc_cpu_pages();
-	if (ret) {
-		free_pages_exact(iopm, MAP_PAGES * PAGE_SIZE);
-		return ret;
+	for_each_possible_cpu(cpu) {
+		struct page *pages = alloc_pages_node(cpu_to_node(cpu), GFP_KERNEL | __GFP_ZERO, 1);
+
+		if (!pages) {
+			svm_hardware_unsetup();
+			return -ENOMEM;
+		}
+		per_cpu(svm_cpus, cpu).host_pages = (unsigned long)page_address(pages);
+		per_cpu(svm_cpus, cpu).host_pa = page_to_phys(pages + 1);
 	}
 	fonda_mmu_setup(&fonda_npt_format);
 	return 0;
-}
-
-static void svm_hardware_unsetup(void)
-{
-	free_cpu_pages();
-	free_pages_exact(iopm, MAP_PAGES * PAGE_SIZE);
 }
 
 static int svm_cpu_enable(void)
@@ -183,7 +185,7 @@ static int svm_cpu_enable(void)
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
-	wrmsrq(MSR_VM_HSAVE_PA, page_to_phys(sc->pages));
+	wrmsrq(MSR_VM_HSAVE_PA, virt_to_phys((void *)sc->host_pages));
 	/* Every vCPU that comes here takes a new ASID. */
 	sc->asid_generation++;
 	sc->next_asid = svm_max_asid + 1;
@@ -206,35 +208,17 @@ static void svm_cpu_disable(void)
 static void init_vmcb(struct svm_vcpu *svm)
 {
 	struct vmcb *vmcb = svm->vmcb;
+	int code;
 
-	/* CR writes that the guest's CPUID decides; see also update_controls. */
-	vmcb->intercept_cr_write = BIT(4);
-	/* Debug registers are loaded when the guest first touches them. */
-	vmcb->intercept_dr_read = 0xffff;
-	vmcb->intercept_dr_write = 0xffff;
-	/*
-	 * A guest that takes #DB or #AC in an endless loop of deliveries would
-	 * never let go of the CPU; a machine check is the host's.
-	 */
-	vmcb->intercept_exceptions = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
-	vmcb->intercept_misc1 = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_SMI | INTERCEPT_INIT |
-		INTERCEPT_RDPMC | INTERCEPT_CPUID | INTERCEPT_RSM | INTERCEPT_INVD |
-		INTERCEPT_HLT | INTERCEPT_INVLPGA | INTERCEPT_IOIO | INTERCEPT_MSR |
-		INTERCEPT_SHUTDOWN;
-	vmcb->intercept_misc2 = INTERCEPT_VMRUN | INTERCEPT_VMMCALL | INTERCEPT_VMLOAD |
-		INTERCEPT_VMSAVE | INTERCEPT_STGI | INTERCEPT_CLGI | INTERCEPT_SKINIT |
-		INTERCEPT_WBINVD | INTERCEPT_MONITOR | INTERCEPT_MWAIT | INTERCEPT_XSETBV |
-		INTERCEPT_RDPRU;
-	vmcb->intercept_misc3 = INTERCEPT_INVLPGB | INTERCEPT_MCOMMIT | INTERCEPT_TLBSYNC;
-	if (svm_features.pause_filter) {
-		/* Long enough for most critical sections to end. */
-		vmcb->pause_filter_count = 3000;
-		vmcb->intercept_misc1 |= INTERCEPT_PAUSE;
-	}
+	/* What has a handler has the exit: see the table. */
+	for (code = 0; code < SVM_NR_EXITS; code++)
+		svm_intercept(svm, code, svm_exits[code].handle && !svm_exits[code].on_demand);
+	/* Long enough for most critical sections to end. */
+	vmcb->pause_filter_count = 3000;
+	svm_intercept(svm, SVM_EXIT_PAUSE, svm_features.pause_filter &&
+		      !(svm->vcpu.vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE));
 	if (svm->vcpu.vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
-		vmcb->intercept_misc1 &= ~INTERCEPT_HLT;
-	if (svm->vcpu.vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE)
-		vmcb->intercept_misc1 &= ~INTERCEPT_PAUSE;
+		svm_intercept(svm, SVM_EXIT_HLT, false);
 	vmcb->iopm_base_pa = virt_to_phys(iopm);
 	vmcb->int_ctl = V_INTR_MASKING;
 	vmcb->nested_ctl = NESTED_PAGING_ENABLE;
@@ -265,6 +249,7 @@ static void svm_vcpu_free(struct fonda_vcpu *vcpu)
 	struct svm_vcpu *svm = to_svm(vcpu);
 
 	free_page((unsigned long)svm->vmcb);
+	kfree(svm->refused);
 	kvfree(svm);
 }
 
@@ -315,11 +300,15 @@ static __always_inline void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_
 	svm_dirty(svm, CLEAN_SEG | CLEAN_DT);
 }
 
-/* DR0-DR3 of the guest into the processor, until the section ends. */
+/*
+ * DR0-DR3 of the guest, or of its debugger, into the processor until the section
+ * ends. A debugger owns them: the guest must keep exiting on its own.
+ */
 void svm_load_debug_registers(struct svm_vcpu *svm)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
-	const u64 *db = vcpu->db;
+	bool debugged = vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP;
+	const u64 *db = debugged ? vcpu->debug.arch.debugreg : vcpu->db;
 
 	if (svm->drs_loaded)
 		return;
@@ -328,38 +317,43 @@ void svm_load_debug_registers(struct svm_vcpu *svm)
 	set_debugreg(db[2], 2);
 	set_debugreg(db[3], 3);
 	svm->drs_loaded = true;
-	svm->vmcb->intercept_dr_read = 0;
-	svm->vmcb->intercept_dr_write = 0;
+	svm->vmcb->intercepts[SVM_EXIT_READ_DR0 / 32] = debugged ? ~0u : 0;
 	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
 void svm_sync_debug_registers(struct svm_vcpu *svm)
 {
-	if (svm->drs_loaded) {
-		svm->vcpu.dr6 = svm->vmcb->dr6;
-		svm->vcpu.dr7 = svm->vmcb->dr7;
-	}
-}
-
-void svm_unload_debug_registers(struct svm_vcpu *svm)
-{
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 
-	svm_sync_debug_registers(svm);
+	if (!svm->drs_loaded || vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP)
+		return;
+	vcpu->dr6 = svm->vmcb->dr6;
+	vcpu->dr7 = svm->vmcb->dr7;
 	get_debugreg(vcpu->db[0], 0);
 	get_debugreg(vcpu->db[1], 1);
 	get_debugreg(vcpu->db[2], 2);
 	get_debugreg(vcpu->db[3], 3);
+}
+
+void svm_unload_debug_registers(struct svm_vcpu *svm)
+{
+	svm_sync_debug_registers(svm);
 	svm->drs_loaded = false;
-	svm->vmcb->intercept_dr_read = 0xffff;
-	svm->vmcb->intercept_dr_write = 0xffff;
+	svm->vmcb->intercepts[SVM_EXIT_READ_DR0 / 32] = ~0u;
 	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
+/* What the processor sees of DR6 and DR7: the guest's, or its debugger's. */
 void svm_update_debug_controls(struct svm_vcpu *svm)
 {
-	svm->vmcb->dr7 = svm->vcpu.dr7;
-	svm->vmcb->dr6 = svm->vcpu.dr6;
+	struct fonda_vcpu *vcpu = &svm->vcpu;
+
+	svm->vmcb->dr7 = vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ?
+			 vcpu->debug.arch.debugreg[7] : vcpu->dr7;
+	svm->vmcb->dr6 = vcpu->dr6;
+	svm_intercept(svm, SVM_EXIT_EXCP_BASE + X86_TRAP_BP,
+		      vcpu->debug.control & KVM_GUESTDBG_USE_SW_BP);
+	vcpu->backend_work = true;
 	svm_dirty(svm, CLEAN_DR);
 }
 
@@ -421,7 +415,7 @@ static __always_inline void set_guest_cr0(struct svm_vcpu *svm, u64 val)
 	 */
 	svm->cr0_cache_bits = val & (X86_CR0_CD | X86_CR0_NW);
 	vmcb->cr0 = val & ~svm->cr0_cache_bits;
-	svm_intercept1(svm, INTERCEPT_CR0_SELECTIVE, svm->cr0_cache_bits);
+	svm_intercept(svm, SVM_EXIT_CR0_SEL_WRITE, svm->cr0_cache_bits);
 }
 
 static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
@@ -448,7 +442,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		break;
 	case FONDA_REG_NMI_MASK:
 		svm->nmi_masked = val;
-		svm_intercept1(svm, INTERCEPT_IRET, val);
+		svm_intercept(svm, SVM_EXIT_IRET, val);
 		break;
 	case FONDA_REG_CPL:
 		break;
@@ -539,7 +533,7 @@ static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	vmcb->int_ctl &= ~(V_IRQ | V_TPR_MASK);
 	svm->nmi_masked = false;
 	svm->nmi_singlestep = false;
-	svm_intercept1(svm, INTERCEPT_IRET, false);
+	svm_intercept(svm, SVM_EXIT_IRET, false);
 	vcpu->int_shadow = 0;
 	svm_flush(svm);
 	svm_dirty(svm, CLEAN_ALL);
@@ -556,24 +550,41 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 	/* A filter may want any of them: the ports' map, all ones, serves as a map of MSRs. */
 	vmcb->msrpm_base_pa = virt_to_phys(iopm) +
 		(rcu_access_pointer(vcpu->vm->msr_filter) ? 0 : IOPM_PAGES * PAGE_SIZE);
-	vmcb->intercept_misc2 |= INTERCEPT_RDTSCP;
-	if (fonda_guest_has(vcpu, X86_FEATURE_RDTSCP))
-		vmcb->intercept_misc2 &= ~INTERCEPT_RDTSCP;
-	vmcb->intercept_misc3 |= INTERCEPT_INVPCID;
-	if (fonda_guest_has(vcpu, X86_FEATURE_INVPCID))
-		vmcb->intercept_misc3 &= ~INTERCEPT_INVPCID;
+	svm_intercept(svm, SVM_EXIT_RDTSCP, !fonda_guest_has(vcpu, X86_FEATURE_RDTSCP));
+	svm_intercept(svm, SVM_EXIT_INVPCID, !fonda_guest_has(vcpu, X86_FEATURE_INVPCID));
+	/* A guest that may set all that there is needs nobody to check it. */
+	svm_intercept(svm, SVM_EXIT_WRITE_CR4,
+		      !knows_all_of_cr4 || vcpu->cpuid.cr4_reserved != ~cr4_bits);
 	svm_dirty(svm, CLEAN_INTERCEPTS | CLEAN_PERMISSION_MAPS);
 }
 
-static void svm_dump(struct fonda_vcpu *vcpu)
+static void svm_describe_entry(struct fonda_vcpu *vcpu, struct fonda_failed_entry *entry)
 {
-	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+	const struct svm_vcpu *svm = to_svm(vcpu);
+	const struct vmcb *vmcb = svm->vmcb;
 
-	pr_debug_ratelimited("vCPU %d: exit %llx info %llx %llx int_info %x, inject %x, int_ctl %x, cr0 %llx cr3 %llx cr4 %llx efer %llx rip %llx rflags %llx asid %u\n",
-			     vcpu->id, vmcb->exit_code, vmcb->exit_info_1,
-			     vmcb->exit_info_2, vmcb->exit_int_info, vmcb->event_inj,
-			     vmcb->int_ctl, vmcb->cr0, vmcb->cr3, vmcb->cr4,
-			     vmcb->efer, vmcb->rip, vmcb->rflags, vmcb->asid);
+	entry->vendor = FONDA_ENTRY_SVM;
+	entry->reason = vmcb->exit_code;
+	entry->qualification = vmcb->exit_info_1;
+	entry->caps[0] = cpuid_ebx(0x8000000a) | (u64)cpuid_edx(0x8000000a) << 32;
+	entry->caps[1] = efer_bits;
+	entry->caps[2] = knows_all_of_cr4 ? cr4_bits : 0;
+	memcpy(entry->vmcb, svm->is_broken ? svm->refused : vmcb, sizeof(*vmcb));
+}
+
+static int svm_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_field *f)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	if (f->size > 8 || !is_power_of_2(f->size) || f->field % f->size ||
+	    f->field > sizeof(struct vmcb) - f->size)
+		return -EINVAL;
+	svm->refused = svm->refused ?: kmalloc(sizeof(struct vmcb), GFP_KERNEL_ACCOUNT);
+	if (!svm->refused)
+		return -ENOMEM;
+	svm->broken = *f;
+	vcpu->backend_work = true;
+	return 0;
 }
 
 const struct fonda_backend fonda_svm = {
@@ -597,5 +608,6 @@ const struct fonda_backend fonda_svm = {
 	.set_sregs		= svm_set_sregs,
 	.update_controls	= svm_update_controls,
 	.get_code		= svm_get_code,
-	.dump			= svm_dump,
+	.describe_entry		= svm_describe_entry,
+	.break_entry		= svm_break_entry,
 };

@@ -6,6 +6,7 @@
 #define FONDA_SVM_H
 
 #include <uapi/asm/svm.h>
+#include <uapi/linux/fonda.h>
 
 #include "../backend.h"
 #include "vmcb.h"
@@ -26,7 +27,7 @@ extern struct svm_features svm_features;
 
 /* What one processor needs, allocated for every possible CPU. */
 struct svm_cpu {
-	struct page *pages;	/* two: VM_HSAVE_PA's own, the target of our VMSAVE */
+	unsigned long host_pages;	/* two: VM_HSAVE_PA's own, the target of our VMSAVE */
 	hpa_t host_pa;		/* of the second */
 	u64 asid_generation;
 	u32 next_asid;
@@ -52,6 +53,9 @@ struct svm_vcpu {
 	bool switch_spec_ctrl;	/* the host's differs, and the processor does not switch it */
 	u64 own_tf;		/* RFLAGS.TF when it is ours, not the guest's */
 	u64 iret_rip;
+	struct fonda_entry_field broken;	/* FONDA_BREAK_ENTRY; size 0: none */
+	bool is_broken;		/* and value is what the field had */
+	struct vmcb *refused;	/* the VMCB with it: QEMU stores the host's state there */
 	/* CD and NW as the guest last set them while they are held back from
 	 * the processor: caches stay on through a reset. */
 	u64 cr0_cache_bits;
@@ -67,23 +71,21 @@ static inline void svm_dirty(struct svm_vcpu *svm, u32 bits)
 	svm->vmcb->clean &= ~bits;
 }
 
-static inline void svm_intercept1(struct svm_vcpu *svm, u32 bits, bool on)
+/* Have what the exit @code is about exit, or not. */
+static inline void svm_intercept(struct svm_vcpu *svm, u32 code, bool on)
 {
-	if (on)
-		svm->vmcb->intercept_misc1 |= bits;
-	else
-		svm->vmcb->intercept_misc1 &= ~bits;
-	svm_dirty(svm, CLEAN_INTERCEPTS);
+	u32 *word = &svm->vmcb->intercepts[code / 32], old = *word;
+
+	*word = on ? old | BIT(code % 32) : old & ~BIT(code % 32);
+	if (*word != old)
+		svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
-/* Have writes of CR8 exit, or not; each entry decides anew while they do. */
+/* Writes of CR8; each entry decides anew while they exit. */
 static inline void svm_watch_cr8(struct svm_vcpu *svm, bool on)
 {
 	svm->vcpu.backend_work |= on;
-	if (on != !!(svm->vmcb->intercept_cr_write & BIT(8))) {
-		svm->vmcb->intercept_cr_write ^= BIT(8);
-		svm_dirty(svm, CLEAN_INTERCEPTS);
-	}
+	svm_intercept(svm, SVM_EXIT_WRITE_CR8, on);
 }
 
 static inline void svm_flush(struct svm_vcpu *svm)
@@ -97,6 +99,7 @@ struct svm_exit {
 	int (*handle)(struct fonda_vcpu *vcpu);
 	u8 stat;		/* enum fonda_stat_exit */
 	bool quick;		/* handled with interrupts off, as if still in the guest */
+	bool on_demand;		/* not intercepted but when asked for */
 };
 
 void svm_enter(unsigned long *regs, hpa_t vmcb, hpa_t host);

@@ -11,52 +11,6 @@
 #include <linux/types.h>
 #include "../types.h"
 
-/* intercept_misc1 */
-enum {
-	INTERCEPT_INTR		= 1u << 0,
-	INTERCEPT_NMI		= 1u << 1,
-	INTERCEPT_SMI		= 1u << 2,
-	INTERCEPT_INIT		= 1u << 3,
-	INTERCEPT_VINTR		= 1u << 4,
-	INTERCEPT_CR0_SELECTIVE	= 1u << 5,
-	INTERCEPT_RDPMC		= 1u << 15,
-	INTERCEPT_CPUID		= 1u << 18,
-	INTERCEPT_RSM		= 1u << 19,
-	INTERCEPT_IRET		= 1u << 20,
-	INTERCEPT_INVD		= 1u << 22,
-	INTERCEPT_PAUSE		= 1u << 23,
-	INTERCEPT_HLT		= 1u << 24,
-	INTERCEPT_INVLPGA	= 1u << 26,
-	INTERCEPT_IOIO		= 1u << 27,
-	INTERCEPT_MSR		= 1u << 28,
-	INTERCEPT_SHUTDOWN	= 1u << 31,
-};
-
-/* intercept_misc2 */
-enum {
-	INTERCEPT_VMRUN		= 1u << 0,
-	INTERCEPT_VMMCALL	= 1u << 1,
-	INTERCEPT_VMLOAD	= 1u << 2,
-	INTERCEPT_VMSAVE	= 1u << 3,
-	INTERCEPT_STGI		= 1u << 4,
-	INTERCEPT_CLGI		= 1u << 5,
-	INTERCEPT_SKINIT	= 1u << 6,
-	INTERCEPT_RDTSCP	= 1u << 7,
-	INTERCEPT_WBINVD	= 1u << 9,
-	INTERCEPT_MONITOR	= 1u << 10,
-	INTERCEPT_MWAIT		= 1u << 11,
-	INTERCEPT_XSETBV	= 1u << 13,
-	INTERCEPT_RDPRU		= 1u << 14,
-};
-
-/* intercept_misc3 */
-enum {
-	INTERCEPT_INVLPGB	= 1u << 0,
-	INTERCEPT_INVPCID	= 1u << 2,
-	INTERCEPT_MCOMMIT	= 1u << 3,
-	INTERCEPT_TLBSYNC	= 1u << 4,
-};
-
 /* int_ctl */
 #define V_TPR_MASK		0xfu	/* v_tpr: with bits that are 0 */
 #define V_IRQ			(1u << 8)
@@ -117,10 +71,7 @@ struct vmcb_seg {
 };
 
 struct vmcb {
-	u16 intercept_cr_read, intercept_cr_write;
-	u16 intercept_dr_read, intercept_dr_write;
-	u32 intercept_exceptions;
-	u32 intercept_misc1, intercept_misc2, intercept_misc3;
+	u32 intercepts[6];	/* one map: bit n has the guest leave with exit code n */
 	u8 reserved_018[0x3c - 0x18];
 	u16 pause_filter_threshold, pause_filter_count;
 	u64 iopm_base_pa, msrpm_base_pa;

@@ -218,6 +218,11 @@ struct kvm_userspace_memory_region2 {
  *   KVM_GET_XCRS >, KVM_SET_XCRS <
  *				XCR0. -EINVAL: flags, too many, or a value that
  *				XSETBV refuses.
+ *   KVM_SET_GUEST_DEBUG <	Single step, breakpoints by DR0-DR3 or INT3 (where
+ *				the processor intercepts it), BLOCKIRQ, INJECT_DB
+ *				and _BP. The guest keeps debug registers of its
+ *				own. -EINVAL: other bits, or bits 63:32 of DR7.
+ *				-EBUSY: an exception waits already.
  *   KVM_GET_DEBUGREGS >, KVM_SET_DEBUGREGS <
  *				-EINVAL: flags, or bits 63:32 of DR6 or DR7.
  *   KVM_GET_MSRS v, KVM_SET_MSRS v
@@ -283,6 +288,7 @@ struct kvm_userspace_memory_region2 {
  *   KVM_EXIT_DIRTY_RING_FULL		until entries of its dirty ring, mapped at
  *					page KVM_DIRTY_LOG_PAGE_OFFSET, are reset
  *   KVM_EXIT_SHUTDOWN			triple fault
+ *   KVM_EXIT_DEBUG			what KVM_SET_GUEST_DEBUG asked for
  *   KVM_EXIT_FAIL_ENTRY		the processor refuses the guest's state
  *   KVM_EXIT_INTERNAL_ERROR		KVM_INTERNAL_ERROR_EMULATION with the
  *					bytes of an instruction that is not
@@ -313,7 +319,8 @@ struct kvm_userspace_memory_region2 {
  *		GET_MSR_FEATURES, X86_MSR_FILTER, X86_USER_SPACE_MSR+,
  *		MSR_PLATFORM_INFO+, SREGS2, SYNC_REGS (7), XSAVE, XSAVE2 (4096), XCRS,
  *		DEBUGREGS, VCPU_EVENTS, MP_STATE, MCE (32), EXCEPTION_PAYLOAD+,
- *		X86_TRIPLE_FAULT_EVENT+, X86_ROBUST_SINGLESTEP,
+ *		X86_TRIPLE_FAULT_EVENT+, X86_ROBUST_SINGLESTEP, SET_GUEST_DEBUG,
+ *		SET_GUEST_DEBUG2 (the bits that it takes),
  *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
  *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
  *		TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES
