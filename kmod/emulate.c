@@ -4,7 +4,7 @@
  * compilers, kernels and firmware use on MMIO, and the string port
  * instructions; anything else is reported, not guessed. It owns segmentation,
  * operand sizes, arithmetic and flags; paging, memory and devices are behind
- * struct emulate_ops. Encodings and effects: AMD64 APM volume 3, "Instruction
+ * a few functions. Encodings and effects: AMD64 APM volume 3, "Instruction
  * Encoding" and "General-Purpose Instruction Reference"; Intel SDM volume 2.
  */
 #include <linux/kernel.h>

@@ -45,9 +45,9 @@ int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector)
 }
 
 /*
- * Of an access to memory in the engine's terms. What could not be had: not now
+ * What came of an access to memory, in the engine's terms: it cannot be had now
  * (in this context, or because another processor keeps changing the tables), a
- * signal, or it is not there any more.
+ * signal came, or it is not there any more.
  */
 static int result(struct fonda_vcpu *vcpu, int ret)
 {
@@ -322,8 +322,8 @@ static __always_inline int decode(struct fonda_vcpu *vcpu, const struct fonda_pa
 
 /*
  * Most of MMIO: a MOV whose operand is all where the processor has found it. At
- * the beginning of a page that may be the second half of one across pages; with AC it
- * may be unaligned.
+ * the beginning of a page that may be the second half of one across pages; with
+ * AC it may have to be aligned.
  */
 static __always_inline bool is_plain_mov(const struct fonda_vcpu *vcpu, int bits)
 {

@@ -28,7 +28,7 @@ struct svm_features svm_features;
 #define MAP_PAGES	(IOPM_PAGES + MSRPM_PAGES)
 
 /*
- * The I/O permission map: all ports exit, to user space or fonda_io_read(). The
+ * The I/O permission map: all ports exit, to user space or fonda_io_access(). The
  * MSR permission map follows it.
  */
 static void *iopm;
