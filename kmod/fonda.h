@@ -167,6 +167,7 @@ struct fonda_vm {
 	struct mutex lock;
 	struct mutex slots_lock;
 	struct srcu_struct srcu;
+	atomic_t synchronizing;		/* how many wait in fonda_vm_synchronize() */
 	struct mmu_notifier notifier;
 
 	struct fonda_mmu mmu;		/* second-stage tables: mmu.h */

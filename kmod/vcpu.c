@@ -485,10 +485,12 @@ static bool take_request(struct fonda_vcpu *vcpu, int req)
 
 static int serve_requests(struct fonda_vcpu *vcpu)
 {
-	/* Let those go on who wait for us to leave the old slots. */
+	/* Let those go on who wait for us to leave the old slots: fonda_vm_synchronize(). */
 	if (take_request(vcpu, FONDA_REQ_UNLOAD)) {
 		fonda_slots_leave(vcpu);
 		fonda_slots_enter(vcpu);
+		if (atomic_read(&vcpu->vm->synchronizing))
+			fonda_request(vcpu, FONDA_REQ_UNLOAD);
 	}
 	if (take_request(vcpu, FONDA_REQ_TRIPLE_FAULT))
 		return exit_with(vcpu, KVM_EXIT_SHUTDOWN);

@@ -210,6 +210,13 @@ void fonda_vm_synchronize(struct fonda_vm *vm)
 		busy |= READ_ONCE(vcpu->reading_slots);
 	if (!busy)
 		return;
+	/*
+	 * One that left and came back may be waited for once more, so none goes
+	 * back into its guest until the grace period is over.
+	 */
+	atomic_inc(&vm->synchronizing);
+	smp_mb__after_atomic();
 	fonda_vm_kick_all(vm, FONDA_REQ_UNLOAD, false);
 	synchronize_srcu_expedited(&vm->srcu);
+	atomic_dec(&vm->synchronizing);
 }
