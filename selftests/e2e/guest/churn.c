@@ -45,8 +45,9 @@ static void *write_and_check(void *arg)
 
 			if (page[0] != want || page[WORDS - 1] != want) {
 				printf("guest: FAILED: page %lu in round %lu: %lx and %lx, not %lx\n",
-				       part->first + i, (unsigned long)round, (unsigned long)page[0],
-				       (unsigned long)page[WORDS - 1], (unsigned long)want);
+				       part->first + i, (unsigned long)round,
+				       (unsigned long)page[0], (unsigned long)page[WORDS - 1],
+				       (unsigned long)want);
 				exit(1);
 			}
 			page[0] = mark(part->first + i, round);
