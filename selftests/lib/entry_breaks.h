@@ -7,6 +7,7 @@
 #ifndef SELFTESTS_ENTRY_BREAKS_H
 #define SELFTESTS_ENTRY_BREAKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct entry_break {
@@ -15,6 +16,7 @@ struct entry_break {
 	uint64_t clear, set;	/* bits, in this order */
 	const char *name;	/* of the field that the explanation must name first, */
 	const char *rule;	/* and a part of the rule that it must name first */
+	bool unchecked;		/* by QEMU's emulation of VMRUN */
 };
 
 #define ALL		(~0ULL)
@@ -25,12 +27,12 @@ struct entry_break {
 static const struct entry_break svm_breaks[] = {
 	{ 0x010, 4, 1, 0, "INTERCEPT_MISC2", "VMRUN must be intercepted" },
 	{ 0x058, 4, ALL, 0, "GUEST_ASID", "must not be 0" },
-	{ 0x0a8, 4, 0, 0x80000106, "EVENTINJ", "type of an injected event" },
-	{ 0x0a8, 4, 0, 0x80000320, "EVENTINJ", "exception's vector" },
-	{ 0x0a8, 4, 0, 0x80000302, "EVENTINJ", "exception's vector" },
+	{ 0x0a8, 4, 0, 0x80000106, "EVENTINJ", "type of an injected event", true },
+	{ 0x0a8, 4, 0, 0x80000320, "EVENTINJ", "exception's vector", true },
+	{ 0x0a8, 4, 0, 0x80000302, "EVENTINJ", "exception's vector", true },
 	{ 0x048, 8, ALL, ~0xfffULL, "MSRPM_BASE_PA", "MSR permission map" },
 	{ 0x040, 8, ALL, ~0xfffULL, "IOPM_BASE_PA", "I/O permission map" },
-	{ 0x0b0, 8, 0, BEYOND_PHYS, "N_CR3", "physical address space" },
+	{ 0x0b0, 8, 0, BEYOND_PHYS, "N_CR3", "physical address space", true },
 	{ 0x4d0, 8, 1 << 12, 0, "EFER", "EFER.SVME" },
 	{ 0x4d0, 8, 0, 1ULL << 40, "EFER", "lacks" },
 	{ 0x548, 8, 0, 1ULL << 40, "CR4", "lacks" },
@@ -42,7 +44,7 @@ static const struct entry_break svm_breaks[] = {
 	{ 0x560, 8, 0, 1ULL << 32, "DR7", "DR7[63:32]" },
 	{ 0x568, 8, 0, 1ULL << 32, "DR6", "DR6[63:32]" },
 	{ 0x412, 2, 0, 3 << 9, "CS_ATTRIBUTES", "CS.L and CS.D" },
-	{ 0x668, 8, 0xff, 2, "G_PAT", "memory types" },
+	{ 0x668, 8, 0xff, 2, "G_PAT", "memory types", true },
 };
 
 /* In a guest in 64-bit mode, unrestricted, with EPT, VPID and virtual NMIs. */
