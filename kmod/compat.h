@@ -119,15 +119,18 @@ static inline bool fonda_task_work_pending(void)
 }
 
 /*
- * Do it. Before 7.0 what is needed is not for modules, and a trip to user space
- * with -EINTR does it; since then cgroup limits depend on the call.
+ * Do it. Before 7.0 what is needed is not for modules: a trip to user space does
+ * it, which nobody there notices. TIF_NOTIFY_SIGNAL has the system call started
+ * again on the way, unless a signal's handler runs; then KVM_RUN fails with
+ * -EINTR. Since 7.0 limits of cgroups depend on the call.
  */
 static inline int fonda_handle_task_work(void)
 {
 	if (!fonda_task_work_pending())
 		return 0;
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
-	return -EINTR;
+	set_thread_flag(TIF_NOTIFY_SIGNAL);
+	return -ERESTARTNOHAND;
 #else
 	return xfer_to_guest_mode_handle_work();
 #endif
