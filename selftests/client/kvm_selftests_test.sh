@@ -27,6 +27,7 @@ show_parameters() {
 	echo N >/sys/module/kvm/parameters/enable_pmu
 	echo N >/sys/module/kvm/parameters/ignore_msrs
 	echo Y >/sys/module/kvm_amd/parameters/npt
+	echo N >/sys/module/kvm_amd/parameters/avic
 }
 
 if [ "$4" = --in-namespace ]; then
