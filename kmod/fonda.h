@@ -458,6 +458,8 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu);
 
 /* stats.c */
 void fonda_stats_vm_init(struct fonda_vm *vm, int fd);
+long fonda_vm_get_stats_fd(struct fonda_vm *vm, void *arg);
+long fonda_vcpu_get_stats_fd(struct fonda_vcpu *vcpu, void *arg);
 void fonda_stats_init(void);
 void fonda_stats_fini(void);
 

@@ -208,7 +208,7 @@ static const u16 plain_caps[] = {
 	KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER, KVM_CAP_MSR_PLATFORM_INFO,
 	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXT_EMUL_CPUID, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
 	KVM_CAP_ENABLE_CAP, KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_CAP_SET_BOOT_CPU_ID,
-	KVM_CAP_SET_GUEST_DEBUG,
+	KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_BINARY_STATS_FD,
 };
 
 /* Those with another one that never changes. */
@@ -278,6 +278,7 @@ static const struct ioctl_entry dev_ioctls[NR_IOCTLS] = {
 static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
 	E(KVM_CREATE_VCPU,		FIO_VAL,   vm, fonda_vm_create_vcpu),
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   vm, vm_check_extension),
+	E(KVM_GET_STATS_FD,		FIO_VAL,   vm, fonda_vm_get_stats_fd),
 	E(KVM_ENABLE_CAP,		FIO_IN,    vm, vm_enable_cap),
 	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
 	E(KVM_SET_USER_MEMORY_REGION2,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
@@ -328,6 +329,7 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(KVM_SET_DEBUGREGS,		FIO_IN,    vcpu, fonda_vcpu_set_debugregs),
 	E(KVM_GET_VCPU_EVENTS,		FIO_OUT,   vcpu, fonda_vcpu_get_vcpu_events),
 	E(KVM_SET_VCPU_EVENTS,		FIO_IN,    vcpu, fonda_vcpu_set_vcpu_events),
+	E(KVM_GET_STATS_FD,		FIO_VAL,   vcpu, fonda_vcpu_get_stats_fd),
 	E(KVM_SET_GUEST_DEBUG,		FIO_IN,    vcpu, fonda_vcpu_set_guest_debug),
 	E(FONDA_GET_FAILED_ENTRY,	FIO_FILL,  vcpu, fonda_vcpu_get_failed_entry),
 	E(FONDA_BREAK_ENTRY,		FIO_IN,    vcpu, fonda_vcpu_break_entry),

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Statistics in debugfs: /sys/kernel/debug/fonda/<pid>-<fd>/stats, one file a
- * VM, a line a counter. The directory carries the process that made the VM and
+ * Statistics, by KVM_GET_STATS_FD in its binary format, and in debugfs:
+ * /sys/kernel/debug/fonda/<pid>-<fd>/stats, one file a VM,
+ * a line a counter. The directory carries the process that made the VM and
  * the number of its file there.
  */
+#include <linux/anon_inodes.h>
 #include <linux/debugfs.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -63,6 +67,130 @@ static int stats_show(struct seq_file *m, void *unused)
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
+
+/* -- KVM_GET_STATS_FD ------------------------------------------------------- */
+
+#define NAME_BYTES	48
+#define DESC_BYTES	(offsetof(struct kvm_stats_desc, name) + NAME_BYTES)
+#define NR_OTHERS	3
+#define NR_STATS	(2 * FONDA_NR_STAT_EXITS + NR_OTHERS)
+#define DESC_OFFSET	(sizeof(struct kvm_stats_header) + NAME_BYTES)
+#define DATA_OFFSET	(DESC_OFFSET + NR_STATS * DESC_BYTES)
+#define STATS_BYTES	(DATA_OFFSET + NR_STATS * sizeof(u64))
+
+struct stats_file {
+	struct fonda_vm *vm;
+	struct fonda_vcpu *vcpu;	/* NULL: the sums of all */
+};
+
+/* The name, and where struct fonda_vcpu_stats has it. */
+static size_t name_stat(int i, char *name)
+{
+	static const char *const others[NR_OTHERS] = { "user_exits", "halt_polls", "halt_sleeps" };
+	int class = i % FONDA_NR_STAT_EXITS;
+
+	if (i >= 2 * FONDA_NR_STAT_EXITS) {
+		i -= 2 * FONDA_NR_STAT_EXITS;
+		strscpy(name, others[i], NAME_BYTES);
+		return offsetof(struct fonda_vcpu_stats, user_exits) + i * sizeof(u64);
+	}
+	snprintf(name, NAME_BYTES, "%s_%s", i < FONDA_NR_STAT_EXITS ? "exits" : "cycles",
+		 exit_names[class]);
+	return i < FONDA_NR_STAT_EXITS ? offsetof(struct fonda_vcpu_stats, exits[class]) :
+					 offsetof(struct fonda_vcpu_stats, cycles[class]);
+}
+
+static ssize_t stats_read(struct file *file, char __user *to, size_t len, loff_t *pos)
+{
+	const struct stats_file *f = file->private_data;
+	struct kvm_stats_header *header;
+	struct kvm_stats_desc *desc;
+	size_t offset;
+	ssize_t ret;
+	u64 *data;
+	int i;
+
+	header = kzalloc(STATS_BYTES, GFP_KERNEL);
+	if (!header)
+		return -ENOMEM;
+	*header = (struct kvm_stats_header){
+		.name_size = NAME_BYTES, .num_desc = NR_STATS, .id_offset = sizeof(*header),
+		.desc_offset = DESC_OFFSET, .data_offset = DATA_OFFSET };
+	/* The reference's names begin like this, and its readers insist. */
+	snprintf((char *)(header + 1), NAME_BYTES, "kvm-%s", f->vm->name);
+	if (f->vcpu)
+		snprintf((char *)(header + 1), NAME_BYTES, "kvm-%s/vcpu-%d", f->vm->name,
+			 f->vcpu->id);
+	data = (void *)header + DATA_OFFSET;
+	for (i = 0; i < NR_STATS; i++) {
+		desc = (void *)header + DESC_OFFSET + i * DESC_BYTES;
+		desc->flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE |
+			      KVM_STATS_BASE_POW10;
+		desc->size = 1;
+		desc->offset = i * sizeof(u64);
+		offset = name_stat(i, desc->name);
+		data[i] = f->vcpu ? READ_ONCE(*(u64 *)((void *)&f->vcpu->stats + offset)) :
+				    sum(f->vm, offset);
+	}
+	ret = simple_read_from_buffer(to, len, pos, header, STATS_BYTES);
+	kfree(header);
+	return ret;
+}
+
+static int stats_release(struct inode *inode, struct file *file)
+{
+	struct stats_file *f = file->private_data;
+
+	fonda_vm_put(f->vm);
+	kfree(f);
+	return 0;
+}
+
+static const struct file_operations stats_fd_fops = {
+	.owner		= THIS_MODULE,
+	.read		= stats_read,
+	.release	= stats_release,
+	.llseek		= noop_llseek,
+};
+
+static long create_stats_fd(struct fonda_vm *vm, struct fonda_vcpu *vcpu)
+{
+	struct stats_file *f;
+	struct file *file;
+	int fd;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	f = kmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
+	if (!f)
+		goto out_fd;
+	*f = (struct stats_file){ vm, vcpu };
+	file = anon_inode_getfile("fonda-stats", &stats_fd_fops, f, O_RDONLY);
+	if (IS_ERR(file))
+		goto out_free;
+	/* The file's release drops it. */
+	refcount_inc(&vm->users);
+	file->f_mode |= FMODE_PREAD;
+	fd_install(fd, file);
+	return fd;
+
+out_free:
+	kfree(f);
+out_fd:
+	put_unused_fd(fd);
+	return -ENOMEM;
+}
+
+long fonda_vm_get_stats_fd(struct fonda_vm *vm, void *arg)
+{
+	return create_stats_fd(vm, NULL);
+}
+
+long fonda_vcpu_get_stats_fd(struct fonda_vcpu *vcpu, void *arg)
+{
+	return create_stats_fd(vcpu->vm, vcpu);
+}
 
 /* debugfs holds off its removal (vm.c) while a file is being read. */
 void fonda_stats_vm_init(struct fonda_vm *vm, int fd)

@@ -396,7 +396,8 @@ const struct svm_exit svm_exits[SVM_NR_EXITS] = {
 	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
 				  { exit_debug_register,	FONDA_STAT_DR },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] = { exit_debug_exception,	FONDA_STAT_EXCEPTION },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] = { exit_breakpoint, FONDA_STAT_EXCEPTION, .on_demand = true },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] =
+		{ exit_breakpoint, FONDA_STAT_EXCEPTION, .on_demand = true },
 	/* Delivered in an endless loop these two would never let go of the CPU. */
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check,	FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =

@@ -218,6 +218,9 @@ struct kvm_userspace_memory_region2 {
  *   KVM_GET_XCRS >, KVM_SET_XCRS <
  *				XCR0. -EINVAL: flags, too many, or a value that
  *				XSETBV refuses.
+ *   KVM_GET_STATS_FD v		Also on the VM, with the sums of its vCPUs: a file in
+ *				the reference's binary format; counts of exits and
+ *				the host's cycles spent on them.
  *   KVM_SET_GUEST_DEBUG <	Single step, breakpoints by DR0-DR3 or INT3 (where
  *				the processor intercepts it), BLOCKIRQ, INJECT_DB
  *				and _BP. The guest keeps debug registers of its
@@ -320,7 +323,7 @@ struct kvm_userspace_memory_region2 {
  *		MSR_PLATFORM_INFO+, SREGS2, SYNC_REGS (7), XSAVE, XSAVE2 (4096), XCRS,
  *		DEBUGREGS, VCPU_EVENTS, MP_STATE, MCE (32), EXCEPTION_PAYLOAD+,
  *		X86_TRIPLE_FAULT_EVENT+, X86_ROBUST_SINGLESTEP, SET_GUEST_DEBUG,
- *		SET_GUEST_DEBUG2 (the bits that it takes),
+ *		SET_GUEST_DEBUG2 (the bits that it takes), BINARY_STATS_FD,
  *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
  *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
  *		TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES
