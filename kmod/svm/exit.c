@@ -268,7 +268,8 @@ static int emulate_debug_register(struct svm_vcpu *svm)
 	if (ret)
 		return ret;
 	if (svm->vmcb->dr7 & FONDA_DR7_GD)
-		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | BIT(13), svm->vmcb->dr7);
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | BIT(13),
+					svm->vmcb->dr7);
 	/* DR4 and DR5 are DR6 and DR7; with CR4.DE they are gone, which the processor checked. */
 	dr = reg < 4 ? &vcpu->db[reg & 3] : reg & 1 ? &vcpu->dr7 : &vcpu->dr6;
 	if (!write) {
@@ -390,7 +391,7 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 
 const struct svm_exit svm_exits[SVM_NR_EXITS] = {
 	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write,		FONDA_STAT_CR, true },
-	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,		FONDA_STAT_CR, true, .on_demand = true },
+	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,	FONDA_STAT_CR, true, .on_demand = true },
 	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write,		FONDA_STAT_CR, .on_demand = true },
 	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] = { exit_debug_register,	FONDA_STAT_DR },
 	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
@@ -403,12 +404,12 @@ const struct svm_exit svm_exits[SVM_NR_EXITS] = {
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
 				  { exit_machine_check,		FONDA_STAT_EXCEPTION },
 	/* INTR, NMI, SMI, INIT */
-	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { fonda_exit_resume,		FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_VINTR]	= { exit_window,		FONDA_STAT_INTERRUPT, .on_demand = true },
+	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { fonda_exit_resume,	FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_VINTR]	= { exit_window,	FONDA_STAT_INTERRUPT, .on_demand = true },
 	[SVM_EXIT_RDPMC]	= { fonda_exit_protection,			FONDA_STAT_OTHER },
 	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID, true },
 	[SVM_EXIT_RSM]		= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_IRET]		= { exit_iret,			FONDA_STAT_NMI_WINDOW, .on_demand = true },
+	[SVM_EXIT_IRET]		= { exit_iret,		FONDA_STAT_NMI_WINDOW, .on_demand = true },
 	[SVM_EXIT_INVD]		= { exit_invd,			FONDA_STAT_CACHE },
 	[SVM_EXIT_PAUSE]	= { exit_pause,			FONDA_STAT_PAUSE },
 	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT, true },
