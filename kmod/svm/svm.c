@@ -116,7 +116,8 @@ static void find_control_bits(void)
 
 	cpuid_count(7, 0, &max, &ebx, &ecx, &edx);
 	cr4_bits = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE |
-		   X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+		   X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
+		   X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
 		   (basic & BIT(17) ? X86_CR4_PCIDE : 0) | (basic & BIT(26) ? X86_CR4_OSXSAVE : 0) |
 		   (ebx & BIT(0) ? X86_CR4_FSGSBASE : 0) | (ebx & BIT(7) ? X86_CR4_SMEP : 0) |
 		   (ebx & BIT(20) ? X86_CR4_SMAP : 0) | (ecx & BIT(2) ? X86_CR4_UMIP : 0) |
