@@ -144,7 +144,8 @@ TEST_TIMEOUT(each_broken_field_is_named, 300)
 	if (may_break()) {
 		get_record(&good);
 		b = good.vendor == FONDA_ENTRY_SVM ? svm_breaks : vmx_breaks;
-		end = good.vendor == FONDA_ENTRY_SVM ? ARRAY_END(svm_breaks) : ARRAY_END(vmx_breaks);
+		end = good.vendor == FONDA_ENTRY_SVM ?
+		      ARRAY_END(svm_breaks) : ARRAY_END(vmx_breaks);
 		for (; b < end; b++)
 			if (!b->unchecked || !tvm_in_tcg()) {
 				check_break(b, &good);

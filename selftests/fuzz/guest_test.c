@@ -291,7 +291,8 @@ static bool handle_exit(struct tvm *t)
 	default:
 		sregs = tvm_sregs(t, 0);
 		/* QEMU does not check MOV to CR0, but VMRUN. */
-		if (run->exit_reason == KVM_EXIT_FAIL_ENTRY && tvm_in_tcg() && !(sregs.cr0 & CR0_PE))
+		if (run->exit_reason == KVM_EXIT_FAIL_ENTRY && tvm_in_tcg() &&
+		    !(sregs.cr0 & CR0_PE))
 			return false;
 		tap_fail("exit reason %u; CR0 %llx, CR3 %llx, CR4 %llx, EFER %llx, CS.L %u, CS.D %u",
 			 run->exit_reason, sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer,

@@ -193,7 +193,8 @@ TEST(memory_types_reach_the_leaf)
 }
 
 /* The same format without dirty bits, so that writes are known by protection. */
-static const struct fonda_mmu_format *logging_format(const struct fonda_mmu_format *f, bool by_write)
+static const struct fonda_mmu_format *
+logging_format(const struct fonda_mmu_format *f, bool by_write)
 {
 	static struct fonda_mmu_format copy;
 
@@ -510,7 +511,8 @@ TEST(small_leaves_are_found_where_they_are)
 		setup(&b, f);
 		map(&b, (struct fonda_mapping){ .gpa = MB2, .hpa = GB1, .level = 2 });
 		map(&b, (struct fonda_mapping){ .gpa = 4096, .hpa = GB1, .level = 1 });
-		EXPECT_EQ(fonda_table_small_leaf(&b.t, 1), cpu_access(&b.t, 4096, false, NULL, NULL));
+		EXPECT_EQ(fonda_table_small_leaf(&b.t, 1),
+			  cpu_access(&b.t, 4096, false, NULL, NULL));
 		EXPECT_NE(fonda_table_small_leaf(&b.t, 2), NULL);
 		EXPECT_EQ(fonda_table_small_leaf(&b.t, 512), NULL);
 		EXPECT_EQ(fonda_table_small_leaf(&b.t, 1 << 20), NULL);
