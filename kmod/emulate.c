@@ -110,7 +110,8 @@ static const u32 two_byte[256] = {
 
 static const u32 groups[][8] = {
 	[GROUP1] = { OP_ADD | RMW | IMM, OP_OR | RMW | IMM, OP_ADC | RMW | IMM, OP_SBB | RMW | IMM,
-		     OP_AND | RMW | IMM, OP_SUB | RMW | IMM, OP_XOR | RMW | IMM, OP_CMP | RD | IMM },
+		     OP_AND | RMW | IMM, OP_SUB | RMW | IMM, OP_XOR | RMW | IMM,
+		     OP_CMP | RD | IMM },
 	[GROUP3] = { OP_AND | RD | IMM, OP_AND | RD | IMM, OP_NOT | RMW, OP_NEG | RMW },
 	[GROUP45] = { OP_INC | RMW, OP_DEC | RMW },
 	[GROUP8] = { [4] = OP_BT | RD | IMM, OP_BTS | RMW | IMM, OP_BTR | RMW | IMM,

@@ -136,8 +136,8 @@ struct fonda_vcpu_stats {
 /*
  * A port or MMIO range served in the kernel. Owned by whoever registers it;
  * access runs under vm->srcu, or with preemption off inside it, so it never
- * sleeps. @data is left alone by a write. 0: done; -EOPNOTSUPP: not mine after all (an ioeventfd whose
- * datamatch misses), look on.
+ * sleeps. @data is left alone by a write. 0: done; -EOPNOTSUPP: not mine after
+ * all (an ioeventfd whose datamatch misses), look on.
  */
 struct fonda_io_dev {
 	int (*access)(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,

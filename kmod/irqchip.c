@@ -178,7 +178,8 @@ long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
 		return -EINVAL;
 	pic_init(&chip->pic);
 	ioapic_init(chip);
-	ret = fonda_routes_set(chip, fonda_routes_default()) ?: register_devs(vm, 0, FIRST_PIT_PLACE);
+	ret = fonda_routes_set(chip, fonda_routes_default()) ?:
+	      register_devs(vm, 0, FIRST_PIT_PLACE);
 	if (!ret)
 		smp_store_release(&chip->mode, FONDA_IRQCHIP_KERNEL);
 	return ret;

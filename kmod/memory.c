@@ -16,7 +16,8 @@
 
 static int check_region(const struct kvm_userspace_memory_region *r)
 {
-	if (r->slot >= FONDA_MEM_SLOTS || r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY) ||
+	if (r->slot >= FONDA_MEM_SLOTS ||
+	    r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY) ||
 	    !PAGE_ALIGNED(r->memory_size | r->guest_phys_addr | r->userspace_addr) ||
 	    r->userspace_addr != untagged_addr(r->userspace_addr) ||
 	    !access_ok((void __user *)(hva_t)r->userspace_addr, r->memory_size))
@@ -255,7 +256,8 @@ int fonda_write_guest(struct fonda_vcpu *vcpu, gpa_t gpa, const void *buf, int l
 
 int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u64 new)
 {
-	struct access a = { .kind = CMPXCHG_MEMORY, .len = len, .gpa = gpa, .old = old, .new = new };
+	struct access a = { .kind = CMPXCHG_MEMORY, .len = len, .gpa = gpa,
+			    .old = old, .new = new };
 
 	return IS_ALIGNED(gpa, len) ? access_guest(vcpu, &a) : -EINVAL;
 }

@@ -217,7 +217,8 @@ bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 		if (old && !is_leaf(old, level)) {
 			/* A table that was not written to for a while is. */
 			new = (old | FONDA_ENTRY_WRITE) & ~FONDA_ENTRY_COOLING;
-			if (m->write && !(old & FONDA_ENTRY_WRITE) && cmpxchg64(entry, old, new) != old)
+			if (m->write && !(old & FONDA_ENTRY_WRITE) &&
+			    cmpxchg64(entry, old, new) != old)
 				continue;
 			table = table_of(f, old);
 			level--;
@@ -231,7 +232,8 @@ bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 			add_table(t, cache, m, entry, old, level);
 			continue;
 		}
-		new = old ? old | FONDA_ENTRY_WRITE | f->accessed | f->dirty : make_leaf(f, m, level);
+		new = old ? old | FONDA_ENTRY_WRITE | f->accessed | f->dirty :
+			    make_leaf(f, m, level);
 		if (cmpxchg64(entry, old, new) != old)
 			continue;
 		if (!old)
