@@ -16,7 +16,6 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/syscore_ops.h>
-#include <linux/task_work.h>
 #include <linux/version.h>
 #include <linux/vtime.h>
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
@@ -110,26 +109,13 @@ static inline bool fonda_immediate_exit(const struct kvm_run *run)
 #else
 #define FONDA_TIF_RESCHED	_TIF_NEED_RESCHED
 #endif
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
-#define FONDA_TIF_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | FONDA_TIF_RESCHED)
-#else
 #define FONDA_TIF_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME | \
 			 FONDA_TIF_RESCHED)
-#endif
 
-/*
- * Is there work that only the way to user mode can do? Before 7.0 restartable
- * sequences set the flag whenever a thread is preempted, and nothing of theirs
- * needs to be done before user mode is really reached: KVM_RUN must not fail
- * with -EINTR for that.
- */
+/* Is there work that only the way to user mode can do? */
 static inline bool fonda_task_work_pending(void)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
-	return test_thread_flag(TIF_NOTIFY_RESUME) && task_work_pending(current);
-#else
 	return test_thread_flag(TIF_NOTIFY_RESUME);
-#endif
 }
 
 /*
