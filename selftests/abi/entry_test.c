@@ -143,18 +143,9 @@ TEST_TIMEOUT(each_broken_field_is_named, 300)
 
 	if (may_break()) {
 		get_record(&good);
-<<<<<<< HEAD
 		b = good.vendor == FONDA_ENTRY_SVM ? svm_breaks : vmx_breaks;
 		end = good.vendor == FONDA_ENTRY_SVM ?
 		      ARRAY_END(svm_breaks) : ARRAY_END(vmx_breaks);
-=======
-		b = vmx_breaks;
-		end = ARRAY_END(vmx_breaks);
-		if (good.vendor == FONDA_ENTRY_SVM) {
-			b = svm_breaks;
-			end = ARRAY_END(svm_breaks);
-		}
->>>>>>> f98b0bc (style: nothing beyond 100 columns)
 		for (; b < end; b++)
 			if (!b->unchecked || !tvm_in_tcg()) {
 				check_break(b, &good);

@@ -193,13 +193,8 @@ TEST(memory_types_reach_the_leaf)
 }
 
 /* The same format without dirty bits, so that writes are known by protection. */
-<<<<<<< HEAD
 static const struct fonda_mmu_format *
 logging_format(const struct fonda_mmu_format *f, bool by_write)
-=======
-static const struct fonda_mmu_format *logging_format(const struct fonda_mmu_format *f,
-						     bool by_write)
->>>>>>> f98b0bc (style: nothing beyond 100 columns)
 {
 	static struct fonda_mmu_format copy;
 
