@@ -130,7 +130,9 @@ static void probe(enum file file)
 			answers(fd, NO_SUCH_IOCTL, read_only, zeros);
 		tap_diag("%s | %s | %s", k->name, file_names[file],
 			 there ? "yes" : k->missing ? k->missing : "missing");
-		if (!tvm_is_stock() || !k->missing)
+		/* The reference has more, and may be older than this one. */
+		if (!tvm_is_stock() ||
+		    (!k->missing && k->cmd != KVM_SET_USER_MEMORY_REGION2))
 			EXPECT_EQ(there, !k->missing);
 		tvm_fini(&t);
 	}

@@ -6,12 +6,17 @@
  * from real mode to long mode.
  */
 #define _GNU_SOURCE
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "tvm.h"
 
 #define HOLE	0x200000000ull	/* not mapped by the guest */
+
+/* CPUID leaf 7, EBX */
+#define CPUID7_FSGSBASE	(1u << 0)
+#define CPUID7_SMEP	(1u << 7)
 
 #define GUEST_TRY0(_insn)	GUEST_TRY(_insn, , )
 
@@ -87,9 +92,30 @@ GUEST(guest_intercepted_faults)
 	GUEST_EQ(read_cr4(), cr4);
 }
 
+/*
+ * Of a guest that has all bits of CR4 that the processor has, writes to CR4 are
+ * the processor's to check, and QEMU's does not. This one lacks some.
+ */
+static void take_features(struct tvm *t)
+{
+	struct kvm_cpuid2 *cpuid = tvm_supported_cpuid(t->dev);
+	unsigned int i;
+
+	for (i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 7 && !cpuid->entries[i].index)
+			cpuid->entries[i].ebx &= ~(CPUID7_FSGSBASE | CPUID7_SMEP);
+	ASSERT_OK(ioctl(t->cpu, KVM_SET_CPUID2, cpuid));
+	free(cpuid);
+}
+
 TEST(intercepted_instructions_fault_at_themselves)
 {
-	run_to_done(&guest_intercepted_faults, TVM_IRQCHIP);
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_intercepted_faults, TVM_IRQCHIP, 1);
+	take_features(&t);
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
 }
 
 GUEST(guest_bad_cr0)
