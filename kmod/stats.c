@@ -156,8 +156,8 @@ static const struct file_operations stats_fd_fops = {
 static long create_stats_fd(struct fonda_vm *vm, struct fonda_vcpu *vcpu)
 {
 	struct stats_file *f;
+	int fd, ret = -ENOMEM;
 	struct file *file;
-	int fd;
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
@@ -167,7 +167,8 @@ static long create_stats_fd(struct fonda_vm *vm, struct fonda_vcpu *vcpu)
 		goto out_fd;
 	*f = (struct stats_file){ vm, vcpu };
 	file = anon_inode_getfile("fonda-stats", &stats_fd_fops, f, O_RDONLY);
-	if (IS_ERR(file))
+	ret = PTR_ERR_OR_ZERO(file);
+	if (ret)
 		goto out_free;
 	/* The file's release drops it. */
 	refcount_inc(&vm->users);
@@ -179,7 +180,7 @@ out_free:
 	kfree(f);
 out_fd:
 	put_unused_fd(fd);
-	return -ENOMEM;
+	return ret;
 }
 
 long fonda_vm_get_stats_fd(struct fonda_vm *vm, void *arg)
