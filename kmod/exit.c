@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What exits mean, whatever the vendor: the backends' handlers end here, with
- * the length of the instruction where there is one. Its privilege was checked
- * unless said otherwise.
+ * What exits mean, whatever the vendor: the backends' tables and handlers end
+ * here, with the length of the instruction in vcpu->insn_len. Its privilege was
+ * checked unless said otherwise. And what both do about events at an entry.
  */
-#include <linux/kvm_para.h>
+#include <linux/percpu.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
 #include <asm/trapnr.h>
 
-#include "backend.h"
-#include "stats.h"
-#include "trace.h"
+#include "run.h"
 
 /* The host has taken what it was about. */
 int fonda_exit_resume(struct fonda_vcpu *vcpu)
@@ -29,7 +29,20 @@ int fonda_exit_protection(struct fonda_vcpu *vcpu)
 	return FONDA_RESUME_GUEST;
 }
 
-int fonda_exit_cpuid(struct fonda_vcpu *vcpu, int len)
+/* WBINVD and INVD, too: no device reaches the guest's memory behind the caches. */
+int fonda_exit_skip(struct fonda_vcpu *vcpu)
+{
+	return fonda_skip_insn(vcpu, vcpu->insn_len);
+}
+
+/* The host's handler reads the banks; the vector is all it needs from us. */
+int fonda_exit_machine_check(struct fonda_vcpu *vcpu)
+{
+	asm volatile("int $18");
+	return FONDA_RESUME_GUEST;
+}
+
+int fonda_exit_cpuid(struct fonda_vcpu *vcpu)
 {
 	unsigned long *regs = vcpu->regs;
 	u32 eax = regs[FONDA_RAX], ecx = regs[FONDA_RCX], ebx, edx;
@@ -39,14 +52,40 @@ int fonda_exit_cpuid(struct fonda_vcpu *vcpu, int len)
 	regs[FONDA_RBX] = ebx;
 	regs[FONDA_RCX] = ecx;
 	regs[FONDA_RDX] = edx;
-	return fonda_skip_insn(vcpu, len);
+	return fonda_exit_skip(vcpu);
+}
+
+int fonda_exit_rdmsr(struct fonda_vcpu *vcpu)
+{
+	return fonda_emulate_rdmsr(vcpu, vcpu->insn_len);
+}
+
+int fonda_exit_wrmsr(struct fonda_vcpu *vcpu)
+{
+	return fonda_emulate_wrmsr(vcpu, vcpu->insn_len);
+}
+
+int fonda_exit_hlt(struct fonda_vcpu *vcpu)
+{
+	int ret = fonda_exit_skip(vcpu);
+
+	return ret == FONDA_RESUME_GUEST ? fonda_vcpu_halt(vcpu) : ret;
+}
+
+/* The guest spins: let the others of this CPU run. */
+int fonda_exit_pause(struct fonda_vcpu *vcpu)
+{
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
+	fonda_vcpu_yield(vcpu);
+	return fonda_exit_skip(vcpu);
 }
 
 /*
  * CPUID offers neither MONITOR nor MWAIT; a guest that uses them all the same
  * finds that they do nothing, unless user space asked for the #UD.
  */
-int fonda_exit_monitor(struct fonda_vcpu *vcpu, int len)
+int fonda_exit_monitor(struct fonda_vcpu *vcpu)
 {
 	u32 eax = 1, ebx, ecx = 0, edx;
 
@@ -54,21 +93,21 @@ int fonda_exit_monitor(struct fonda_vcpu *vcpu, int len)
 	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS &&
 	    !(ecx & BIT(X86_FEATURE_MWAIT % 32)))
 		return fonda_exit_invalid_opcode(vcpu);
-	return fonda_skip_insn(vcpu, len);
+	return fonda_exit_skip(vcpu);
 }
 
 /* CPL is checked here. */
-int fonda_exit_xsetbv(struct fonda_vcpu *vcpu, int len)
+int fonda_exit_xsetbv(struct fonda_vcpu *vcpu)
 {
 	u64 val = (u32)vcpu->regs[FONDA_RAX] | vcpu->regs[FONDA_RDX] << 32;
 
 	if (fonda_backend->read_reg(vcpu, FONDA_REG_CPL) ||
 	    fonda_vcpu_set_xcr0(vcpu, vcpu->regs[FONDA_RCX], val))
 		return fonda_exit_protection(vcpu);
-	return fonda_skip_insn(vcpu, len);
+	return fonda_exit_skip(vcpu);
 }
 
-int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val, int len)
+int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val)
 {
 	u64 old;
 	int ret;
@@ -77,16 +116,40 @@ int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val, int len)
 		return fonda_exit_protection(vcpu);
 	if (vcpu->in_kernel_apic) {
 		lapic_set_tpr(&vcpu->lapic, val);
-		return fonda_skip_insn(vcpu, len);
+		return fonda_exit_skip(vcpu);
 	}
 	old = fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
 	fonda_backend->write_reg(vcpu, FONDA_REG_CR8, val);
-	ret = fonda_skip_insn(vcpu, len);
+	ret = fonda_exit_skip(vcpu);
 	if (ret != FONDA_RESUME_GUEST || val >= old)
 		return ret;
 	/* User space's local APIC may have something for the lower priority. */
 	vcpu->run->exit_reason = KVM_EXIT_SET_TPR;
 	return FONDA_EXIT_USER;
+}
+
+int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int gpr, u64 dr7)
+{
+	u64 *dr, val = vcpu->regs[gpr];
+
+	if (dr7 & FONDA_DR7_GD)
+		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | BIT(13), dr7);
+	/* DR4 and DR5 are DR6 and DR7; with CR4.DE they are gone, which the processor checked. */
+	dr = reg < 4 ? &vcpu->db[reg & 3] : reg & 1 ? &vcpu->dr7 : &vcpu->dr6;
+	if (!write) {
+		vcpu->regs[gpr] = *dr;
+		return fonda_exit_skip(vcpu);
+	}
+	if (!fonda_in_64bit_mode(vcpu))
+		val = (u32)val;
+	if (reg >= 4 && val >> 32)
+		return fonda_exit_protection(vcpu);
+	if (dr == &vcpu->dr7)
+		val = (val & 0xffff2bff) | FONDA_DR7_INIT;
+	else if (dr == &vcpu->dr6)
+		val = (val & (DR_TRAP_BITS | DR_STEP | DR_SWITCH | BIT(13))) | FONDA_DR6_INIT;
+	*dr = val;
+	return fonda_exit_skip(vcpu);
 }
 
 int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_fault *f)
@@ -109,4 +172,61 @@ int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_f
 	}
 	/* Found on the way through the guest's tables it is not the operand's. */
 	return fonda_emulate_mmio(vcpu, f->table_walk ? FONDA_INVALID_GPA : f->gpa, access);
+}
+
+/* -- events ----------------------------------------------------------------- */
+
+enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
+{
+	enum fonda_event event = FONDA_EVENT_NONE;
+
+	/* Before the sources are read: a new NMI sets it again. */
+	WRITE_ONCE(vcpu->event_pending, false);
+	smp_mb();
+	vcpu->nmi_pending = min(vcpu->nmi_pending + atomic_xchg(&vcpu->nmi_queued, 0), 2);
+
+	if (vcpu->exception.injected || vcpu->exception.pending) {
+		fonda_deliver_payload(vcpu);
+		/* "Resume Flag": set in the image that a fault pushes. */
+		if (vcpu->exception.pending && vcpu->exception.vector != X86_TRAP_DB)
+			vcpu->rflags |= X86_EFLAGS_RF;
+		vcpu->exception.pending = false;
+		vcpu->exception.injected = true;
+		event = FONDA_EVENT_EXCEPTION;
+	} else if (vcpu->nmi_injected || (vcpu->nmi_pending && nmi_open)) {
+		vcpu->nmi_pending -= !vcpu->nmi_injected;
+		vcpu->nmi_injected = true;
+		event = FONDA_EVENT_NMI;
+	}
+	if (vcpu->nmi_pending)
+		vcpu->event_pending = true;
+	if (event != FONDA_EVENT_NONE)
+		trace_fonda_inject(vcpu, event == FONDA_EVENT_NMI ? X86_TRAP_NMI :
+				   vcpu->exception.vector, vcpu->exception.error);
+	return event;
+}
+
+/* Both vendors number the parts of such a word alike. */
+void fonda_requeue_event(struct fonda_vcpu *vcpu, u32 info, u32 error)
+{
+	struct fonda_exception *ex = &vcpu->exception;
+
+	/* What was injected by the last entry has been delivered, unless ... */
+	ex->injected = false;
+	vcpu->nmi_injected = false;
+	if (!(info & FONDA_EVENT_VALID))
+		return;
+	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI) {
+		vcpu->nmi_injected = true;
+	} else {
+		/* INT n, INT3 and INTO: RIP is still theirs, they execute again. */
+		ex->vector = info;
+		if ((info & FONDA_EVENT_TYPE) != FONDA_EVENT_TYPE_EXCEPTION ||
+		    ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF)
+			return;
+		ex->injected = true;
+		ex->has_error = info & FONDA_EVENT_ERROR;
+		ex->error = error;
+	}
+	vcpu->event_pending = true;
 }

@@ -231,6 +231,8 @@ struct fonda_vcpu {
 	bool reading_slots;		/* (a) inside vm->srcu */
 	int srcu_idx;			/* (m) */
 	bool in_kernel_apic;		/* (c) */
+	bool switch_spec_ctrl;		/* (m) around entries: the host's differs */
+	u8 insn_len;			/* (m) bytes of the instruction that exited */
 	struct fonda_vm *vm;		/* (c) holds a reference */
 	struct kvm_run *run;		/* (c) shared with user space: hostile */
 	u8 *pio_data;			/* (c) second page of the mapping */
@@ -275,6 +277,8 @@ struct fonda_vcpu {
 
 /* main.c */
 extern const struct fonda_backend *fonda_backend;
+/* The extension is on, here. Written by the CPU itself. */
+DECLARE_PER_CPU(bool, fonda_cpu_enabled);
 extern struct list_head fonda_vms;
 extern struct mutex fonda_vms_lock;
 /* Turn the extensions on for the first VM, off after the last; -EBUSY. */
@@ -324,8 +328,9 @@ void fonda_vcpu_nmi(struct fonda_vcpu *vcpu);
 void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init);
 /* The guest spins: let another vCPU of the VM run. May sleep. */
 void fonda_vcpu_yield(struct fonda_vcpu *vcpu);
-/* VMMCALL or VMCALL, @len bytes long; a handler's answer. */
-int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cpl);
+/* VMMCALL or VMCALL; a handler's answer. */
+int fonda_hypercall(struct fonda_vcpu *vcpu, bool in_64bit_mode, int cpl);
+bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu);
 /* XSETBV: 0, or 1: the guest gets #GP. */
 int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 /* KVM_EXIT_DEBUG, and that the processor refused to enter: handlers' answers. */
@@ -388,23 +393,6 @@ void fonda_vm_synchronize(struct fonda_vm *vm);
  * vCPU's thread only; released around sleeps of unbounded length. */
 void fonda_slots_enter(struct fonda_vcpu *vcpu);
 void fonda_slots_leave(struct fonda_vcpu *vcpu);
-
-/* exit.c: what exits mean; handlers' answers. */
-struct fonda_nested_fault {
-	gpa_t gpa;
-	bool write, fetch;
-	bool table_walk;	/* it was met on the way through the guest's tables */
-	u32 event;		/* whose delivery met it, as the processor says; or 0 */
-	u64 reason, info;	/* of the exit, for who reads about it */
-};
-int fonda_exit_resume(struct fonda_vcpu *vcpu);
-int fonda_exit_invalid_opcode(struct fonda_vcpu *vcpu);
-int fonda_exit_protection(struct fonda_vcpu *vcpu);
-int fonda_exit_cpuid(struct fonda_vcpu *vcpu, int len);
-int fonda_exit_monitor(struct fonda_vcpu *vcpu, int len);
-int fonda_exit_xsetbv(struct fonda_vcpu *vcpu, int len);
-int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val, int len);
-int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_fault *f);
 
 /*
  * mmio.c: the instruction that touched @gpa (FONDA_INVALID_GPA: it was not its

@@ -30,29 +30,30 @@ static const struct fonda_backend *const backends[] = { &fonda_svm };
 /* Number of VMs; under fonda_vms_lock, as is the state of every CPU. */
 static int hardware_users;
 static enum cpuhp_state hotplug_state;
-/* CPUs on which cpu_enable() succeeded. Written by the CPU itself. */
-static cpumask_t cpus_enabled;
+DEFINE_PER_CPU(bool, fonda_cpu_enabled);
 static atomic_t enable_error;
 /* The machine goes down: no VM may turn a CPU on again. */
 static bool rebooting;
 
 static void enable_this_cpu(void *unused)
 {
-	int cpu = smp_processor_id(), ret;
+	int ret;
 
-	if (cpumask_test_cpu(cpu, &cpus_enabled))
+	if (__this_cpu_read(fonda_cpu_enabled))
 		return;
 	ret = fonda_backend->cpu_enable();
 	if (ret)
 		atomic_cmpxchg(&enable_error, 0, ret);
 	else
-		cpumask_set_cpu(cpu, &cpus_enabled);
+		__this_cpu_write(fonda_cpu_enabled, true);
 }
 
 static void disable_this_cpu(void *unused)
 {
-	if (cpumask_test_and_clear_cpu(smp_processor_id(), &cpus_enabled))
-		fonda_backend->cpu_disable();
+	if (!__this_cpu_read(fonda_cpu_enabled))
+		return;
+	__this_cpu_write(fonda_cpu_enabled, false);
+	fonda_backend->cpu_disable();
 }
 
 int fonda_hardware_get(void)

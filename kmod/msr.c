@@ -145,6 +145,7 @@ static int set_spec_ctrl(struct fonda_vcpu *vcpu, u64 val, bool host)
 	if (val & ~(u64)vcpu->cpuid.spec_ctrl)
 		return MSR_INVALID;
 	vcpu->msrs.spec_ctrl = val;
+	fonda_backend->update_controls(vcpu);
 	return 0;
 }
 

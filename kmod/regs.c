@@ -231,8 +231,7 @@ long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg)
 
 /* -- events and the multiprocessing state ----------------------------------- */
 
-/* Old interfaces know no payload: do now what the delivery would have done. */
-static void settle_payload(struct fonda_vcpu *vcpu)
+void fonda_deliver_payload(struct fonda_vcpu *vcpu)
 {
 	struct fonda_exception *ex = &vcpu->exception;
 
@@ -242,6 +241,7 @@ static void settle_payload(struct fonda_vcpu *vcpu)
 		fonda_backend->write_reg(vcpu, FONDA_REG_CR2, ex->payload);
 	} else if (ex->vector == X86_TRAP_DB) {
 		vcpu->dr6 = fonda_merge_dr6(vcpu->dr6, ex->payload);
+		vcpu->dr7 &= ~FONDA_DR7_GD;
 		fonda_backend->update_controls(vcpu);
 	}
 	ex->has_payload = false;
@@ -260,7 +260,7 @@ long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
 		events->exception_has_payload = ex->has_payload;
 		events->exception_payload = ex->payload;
 	} else {
-		settle_payload(vcpu);
+		fonda_deliver_payload(vcpu);
 		events->exception.injected |= ex->pending;
 	}
 	events->exception.nr = ex->vector;

@@ -103,6 +103,7 @@ int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val);
 /* Bits of DR6 that are 1 when nothing has happened, RTM (16) inverted. */
 #define FONDA_DR6_INIT		0xffff0ff0ULL
 #define FONDA_DR7_INIT		0x400ULL
+#define FONDA_DR7_GD		(1ULL << 13)	/* general detect */
 
 /* DR6 after a #DB with the causes @payload. ("Debug Status Register (DR6)") */
 static inline u64 fonda_merge_dr6(u64 dr6, u64 payload)
@@ -182,6 +183,12 @@ static __always_inline void fonda_segment_from_kvm(struct fonda_segment *s,
 	if (k->unusable)
 		s->attr &= ~FONDA_SEG_P;
 }
+
+/*
+ * What delivering the exception that waits does to CR2, DR6 and DR7, now: at its
+ * injection, or because an old interface knows no payload.
+ */
+void fonda_deliver_payload(struct fonda_vcpu *vcpu);
 
 /*
  * KVM_CAP_SYNC_REGS: take what kvm_run->kvm_dirty_regs names, give what

@@ -169,7 +169,7 @@ int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *
 	return exit_with(vcpu, KVM_EXIT_INTERNAL_ERROR);
 }
 
-static bool in_64bit_mode(struct fonda_vcpu *vcpu)
+bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu)
 {
 	struct fonda_segment cs;
 
@@ -182,7 +182,7 @@ int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 	unsigned long rip = vcpu->rip + len;
 
 	/* Only 64-bit code goes on past 4 GiB. */
-	if ((rip ^ vcpu->rip) >> 32 && !in_64bit_mode(vcpu))
+	if ((rip ^ vcpu->rip) >> 32 && !fonda_in_64bit_mode(vcpu))
 		rip = (u32)rip;
 	vcpu->rip = rip;
 	vcpu->rflags &= ~X86_EFLAGS_RF;
@@ -198,7 +198,7 @@ static bool has_pv(struct fonda_vcpu *vcpu, u32 feature)
 	return !vcpu->cpuid.enforce_pv || fonda_guest_has(vcpu, feature);
 }
 
-int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cpl)
+int fonda_hypercall(struct fonda_vcpu *vcpu, bool in_64bit_mode, int cpl)
 {
 	unsigned long mask = in_64bit_mode ? ~0ul : ~0u;
 	unsigned long nr = vcpu->regs[FONDA_RAX] & mask;
@@ -213,7 +213,7 @@ int fonda_hypercall(struct fonda_vcpu *vcpu, int len, bool in_64bit_mode, int cp
 	else if (nr == KVM_HC_KICK_CPU && has_pv(vcpu, FONDA_PV_FEATURE(PV_UNHALT)))
 		ret = fonda_hc_kick_cpu(vcpu, vcpu->regs[FONDA_RCX]);
 	vcpu->regs[FONDA_RAX] = ret & mask;
-	return fonda_skip_insn(vcpu, len);
+	return fonda_skip_insn(vcpu, vcpu->insn_len);
 }
 
 /* -- debugging a guest, and fonda itself ------------------------------------ */

@@ -14,8 +14,6 @@
 #include <uapi/asm/svm.h>
 
 #include "svm.h"
-#include "../stats.h"
-#include "../trace.h"
 #include "../walk.h"
 
 static bool in_64bit_code(const struct vmcb *vmcb)
@@ -58,28 +56,12 @@ static noinline int decode(struct svm_vcpu *svm, enum fonda_exit_op op,
 	return fonda_decode_exit(insn, code, nr, bits, op) ? 0 : FONDA_RESUME_GUEST;
 }
 
-static noinline int decode_length(struct svm_vcpu *svm, enum fonda_exit_op op)
+noinline int svm_insn_length_slowly(struct fonda_vcpu *vcpu, u32 op)
 {
 	struct fonda_exit_insn insn;
-	int ret = decode(svm, op, &insn);
+	int ret = decode(to_svm(vcpu), op, &insn);
 
 	return ret ? -ret : insn.len;
-}
-
-/* Bytes of the instruction that exited; a negative number: minus what decode() answered. */
-static __always_inline int insn_length(struct svm_vcpu *svm, enum fonda_exit_op op)
-{
-	const struct vmcb *vmcb = svm->vmcb;
-	int len = op > 0xffff ? 3 : op > 0xff ? 2 : 1;
-
-	if (svm_features.nrip_save)
-		return vmcb->next_rip - vmcb->rip;
-	/* Without prefixes, as nearly all are, the first bytes say it all. */
-	if (likely(in_64bit_code(vmcb) &&
-		   (fonda_peek_code(&svm->vcpu, fonda_code_root(vmcb->cr3, vmcb->cr4),
-				    vmcb->rip) & ~0u >> (32 - 8 * len)) == op))
-		return len;
-	return decode_length(svm, op);
 }
 
 /* The outer loop finds that the window is open. */
@@ -88,27 +70,15 @@ static int exit_window(struct fonda_vcpu *vcpu)
 	return FONDA_LEAVE_SECTION;
 }
 
-static int exit_cpuid(struct fonda_vcpu *vcpu)
-{
-	int len = insn_length(to_svm(vcpu), FONDA_OP_CPUID);
-
-	return len < 0 ? -len : fonda_exit_cpuid(vcpu, len);
-}
-
 static int exit_msr(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	bool write = svm->vmcb->exit_info_1;
-	int len, ret;
+	int len = svm_insn_length(svm, write ? FONDA_OP_WRMSR : FONDA_OP_RDMSR);
 
-	len = write ? insn_length(svm, FONDA_OP_WRMSR) : insn_length(svm, FONDA_OP_RDMSR);
-	if (len < 0)
+	if (unlikely(len < 0))
 		return -len;
-	if (!write)
-		return fonda_emulate_rdmsr(vcpu, len);
-	ret = fonda_emulate_wrmsr(vcpu, len);
-	svm_update_spec_ctrl(svm);
-	return ret;
+	return write ? fonda_emulate_wrmsr(vcpu, len) : fonda_emulate_rdmsr(vcpu, len);
 }
 
 static int exit_io(struct fonda_vcpu *vcpu)
@@ -123,64 +93,11 @@ static int exit_io(struct fonda_vcpu *vcpu)
 	return fonda_pio(vcpu, info >> 16, size, info & IOIO_IN, vmcb->exit_info_2 - vmcb->rip);
 }
 
-static int exit_hlt(struct fonda_vcpu *vcpu)
-{
-	int len = insn_length(to_svm(vcpu), FONDA_OP_HLT), ret;
-
-	if (len < 0)
-		return -len;
-	ret = fonda_skip_insn(vcpu, len);
-	return ret == FONDA_RESUME_GUEST ? fonda_vcpu_halt(vcpu) : ret;
-}
-
-static __always_inline int skip_op(struct fonda_vcpu *vcpu, enum fonda_exit_op op)
-{
-	int len = insn_length(to_svm(vcpu), op);
-
-	return len < 0 ? -len : fonda_skip_insn(vcpu, len);
-}
-
-/* No device reaches the guest's memory behind the caches. (WBNOINVD as well.) */
-static int exit_wbinvd(struct fonda_vcpu *vcpu)
-{
-	return skip_op(vcpu, FONDA_OP_WBINVD);
-}
-
-static int exit_invd(struct fonda_vcpu *vcpu)
-{
-	return skip_op(vcpu, FONDA_OP_INVD);
-}
-
-static int exit_monitor(struct fonda_vcpu *vcpu)
-{
-	bool monitor = to_svm(vcpu)->vmcb->exit_code == SVM_EXIT_MONITOR;
-	int len = insn_length(to_svm(vcpu), monitor ? FONDA_OP_MONITOR : FONDA_OP_MWAIT);
-
-	return len < 0 ? -len : fonda_exit_monitor(vcpu, len);
-}
-
-/* The guest spins: let the others of this CPU run. */
-static int exit_pause(struct fonda_vcpu *vcpu)
-{
-	if (vcpu->atomic)
-		return FONDA_RETRY_SLEEPING;
-	fonda_vcpu_yield(vcpu);
-	return skip_op(vcpu, FONDA_OP_PAUSE);
-}
-
 static int exit_hypercall(struct fonda_vcpu *vcpu)
 {
 	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
-	int len = insn_length(to_svm(vcpu), FONDA_OP_VMMCALL);
 
-	return len < 0 ? -len : fonda_hypercall(vcpu, len, in_64bit_code(vmcb), vmcb->cpl);
-}
-
-static int exit_xsetbv(struct fonda_vcpu *vcpu)
-{
-	int len = insn_length(to_svm(vcpu), FONDA_OP_XSETBV);
-
-	return len < 0 ? -len : fonda_exit_xsetbv(vcpu, len);
+	return fonda_hypercall(vcpu, in_64bit_code(vmcb), vmcb->cpl);
 }
 
 /* Which general register a MOV to a control register took. */
@@ -240,7 +157,7 @@ static int exit_cr4_write(struct fonda_vcpu *vcpu)
 		return fonda_exit_protection(vcpu);
 	svm->vmcb->cr4 = val;
 	svm_dirty(svm, CLEAN_CR);
-	svm_flush(svm);
+	svm_flush(vcpu);
 	return fonda_skip_insn(vcpu, insn.len);
 }
 
@@ -251,40 +168,21 @@ static int exit_cr8_write(struct fonda_vcpu *vcpu)
 	int ret;
 
 	ret = cr_operand(svm, &insn);
-	return ret ? ret : fonda_exit_write_cr8(vcpu, cr_value(svm, insn.rm), insn.len);
+	vcpu->insn_len = insn.len;
+	return ret ? ret : fonda_exit_write_cr8(vcpu, cr_value(svm, insn.rm));
 }
 
 /* A debug register, while the processor's are a debugger's. */
 static int emulate_debug_register(struct svm_vcpu *svm)
 {
 	bool write = svm->vmcb->exit_code >= SVM_EXIT_WRITE_DR0;
-	int reg = svm->vmcb->exit_code & 7;
-	struct fonda_vcpu *vcpu = &svm->vcpu;
 	struct fonda_exit_insn insn;
-	u64 *dr, val;
 	int ret;
 
 	ret = decode(svm, write ? FONDA_OP_MOV_TO_DR : FONDA_OP_MOV_FROM_DR, &insn);
-	if (ret)
-		return ret;
-	if (svm->vmcb->dr7 & FONDA_DR7_GD)
-		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | BIT(13),
-					svm->vmcb->dr7);
-	/* DR4 and DR5 are DR6 and DR7; with CR4.DE they are gone, which the processor checked. */
-	dr = reg < 4 ? &vcpu->db[reg & 3] : reg & 1 ? &vcpu->dr7 : &vcpu->dr6;
-	if (!write) {
-		vcpu->regs[insn.rm] = *dr;
-		return fonda_skip_insn(vcpu, insn.len);
-	}
-	val = cr_value(svm, insn.rm);
-	if (reg >= 4 && val >> 32)
-		return fonda_exit_protection(vcpu);
-	if (dr == &vcpu->dr7)
-		val = (val & 0xffff2bff) | FONDA_DR7_INIT;
-	else if (dr == &vcpu->dr6)
-		val = (val & (DR_TRAP_BITS | DR_STEP | DR_SWITCH | BIT(13))) | FONDA_DR6_INIT;
-	*dr = val;
-	return fonda_skip_insn(vcpu, insn.len);
+	svm->vcpu.insn_len = insn.len;
+	return ret ? ret : fonda_exit_debug_register(&svm->vcpu, svm->vmcb->exit_code & 7, write,
+						     insn.rm, svm->vmcb->dr7);
 }
 
 /* A debug register, while the processor has the host's: load, and try again. */
@@ -344,13 +242,6 @@ static int exit_alignment_check(struct fonda_vcpu *vcpu)
 	return FONDA_RESUME_GUEST;
 }
 
-/* The host's handler reads the banks; the vector is all it needs from us. */
-static int exit_machine_check(struct fonda_vcpu *vcpu)
-{
-	asm volatile("int $18");
-	return FONDA_RESUME_GUEST;
-}
-
 /*
  * An IRET while an NMI is being handled. NMIs are let in again after it, not
  * before: where one waits, single stepping finds the end, else the next exit.
@@ -382,52 +273,54 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 	const struct fonda_nested_fault fault = {
 		.gpa = vmcb->exit_info_2, .write = info & NPF_WRITE, .fetch = info & NPF_FETCH,
 		.table_walk = info & NPF_TABLE_WALK,
-		.event = vmcb->exit_int_info & VMCB_EVENT_VALID ? vmcb->exit_int_info : 0,
+		.event = vmcb->exit_int_info & FONDA_EVENT_VALID ? vmcb->exit_int_info : 0,
 		.reason = vmcb->exit_code, .info = info,
 	};
 
 	return fonda_exit_nested_fault(vcpu, &fault);
 }
 
-const struct svm_exit svm_exits[SVM_NR_EXITS] = {
-	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write,		FONDA_STAT_CR, true },
-	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write,	FONDA_STAT_CR, true, .on_demand = true },
-	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write,		FONDA_STAT_CR, .on_demand = true },
-	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] = { exit_debug_register,	FONDA_STAT_DR },
+#define UD	{ fonda_exit_invalid_opcode, .stat = FONDA_STAT_OTHER }
+
+const struct fonda_exit svm_exits[SVM_NR_EXITS] = {
+	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write, 0, FONDA_STAT_CR, true },
+	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write, 0, FONDA_STAT_CR, true, .on_demand = true },
+	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write, 0, FONDA_STAT_CR, .on_demand = true },
+	[SVM_EXIT_READ_DR0 ... SVM_EXIT_READ_DR0 + 15] = { exit_debug_register, 0, FONDA_STAT_DR },
 	[SVM_EXIT_WRITE_DR0 ... SVM_EXIT_WRITE_DR0 + 15] =
-				  { exit_debug_register,	FONDA_STAT_DR },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] = { exit_debug_exception,	FONDA_STAT_EXCEPTION },
+				  { exit_debug_register, 0, FONDA_STAT_DR },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] = { exit_debug_exception, 0, FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] =
-		{ exit_breakpoint, FONDA_STAT_EXCEPTION, .on_demand = true },
+		{ exit_breakpoint, 0, FONDA_STAT_EXCEPTION, .on_demand = true },
 	/* Delivered in an endless loop these two would never let go of the CPU. */
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check,	FONDA_STAT_EXCEPTION },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
-				  { exit_machine_check,		FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check, 0, FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] = { fonda_exit_machine_check, 0, FONDA_STAT_EXCEPTION },
 	/* INTR, NMI, SMI, INIT */
-	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { fonda_exit_resume,	FONDA_STAT_INTERRUPT },
-	[SVM_EXIT_VINTR]	= { exit_window,	FONDA_STAT_INTERRUPT, .on_demand = true },
-	[SVM_EXIT_RDPMC]	= { fonda_exit_protection,			FONDA_STAT_OTHER },
-	[SVM_EXIT_CPUID]	= { exit_cpuid,			FONDA_STAT_CPUID, true },
-	[SVM_EXIT_RSM]		= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_IRET]		= { exit_iret,		FONDA_STAT_NMI_WINDOW, .on_demand = true },
-	[SVM_EXIT_INVD]		= { exit_invd,			FONDA_STAT_CACHE },
-	[SVM_EXIT_PAUSE]	= { exit_pause,			FONDA_STAT_PAUSE },
-	[SVM_EXIT_HLT]		= { exit_hlt,			FONDA_STAT_HALT, true },
-	[SVM_EXIT_INVLPGA]	= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_IOIO]		= { exit_io,			FONDA_STAT_PIO, true },
-	[SVM_EXIT_MSR]		= { exit_msr,			FONDA_STAT_MSR, true },
-	[SVM_EXIT_SHUTDOWN]	= { exit_shutdown,		FONDA_STAT_OTHER },
-	[SVM_EXIT_VMRUN]	= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_VMMCALL]	= { exit_hypercall,		FONDA_STAT_HYPERCALL, true },
+	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { fonda_exit_resume, 0, FONDA_STAT_INTERRUPT },
+	[SVM_EXIT_VINTR]	= { exit_window, 0, FONDA_STAT_INTERRUPT, .on_demand = true },
+	[SVM_EXIT_RDPMC]	= { fonda_exit_protection, 0, FONDA_STAT_OTHER },
+	[SVM_EXIT_CPUID]	= { fonda_exit_cpuid, FONDA_OP_CPUID, FONDA_STAT_CPUID, true },
+	[SVM_EXIT_RSM]		= UD,
+	[SVM_EXIT_IRET]		= { exit_iret, 0, FONDA_STAT_NMI_WINDOW, .on_demand = true },
+	[SVM_EXIT_INVD]		= { fonda_exit_skip, FONDA_OP_INVD, FONDA_STAT_CACHE },
+	[SVM_EXIT_PAUSE]	= { fonda_exit_pause, FONDA_OP_PAUSE, FONDA_STAT_PAUSE },
+	[SVM_EXIT_HLT]		= { fonda_exit_hlt, FONDA_OP_HLT, FONDA_STAT_HALT, true },
+	[SVM_EXIT_INVLPGA]	= UD,
+	[SVM_EXIT_IOIO]		= { exit_io, 0, FONDA_STAT_PIO, true },
+	[SVM_EXIT_MSR]		= { exit_msr, 0, FONDA_STAT_MSR, true },
+	[SVM_EXIT_SHUTDOWN]	= { exit_shutdown, 0, FONDA_STAT_OTHER },
+	[SVM_EXIT_VMRUN]	= UD,
+	[SVM_EXIT_VMMCALL]	= { exit_hypercall, FONDA_OP_VMMCALL, FONDA_STAT_HYPERCALL, true },
 	/* VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP where the guest has none */
-	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] = { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
-	[SVM_EXIT_WBINVD]	= { exit_wbinvd,		FONDA_STAT_CACHE, true },
-	[SVM_EXIT_MONITOR]	= { exit_monitor,		FONDA_STAT_OTHER },
-	[SVM_EXIT_MWAIT]	= { exit_monitor,		FONDA_STAT_OTHER },
-	[SVM_EXIT_XSETBV]	= { exit_xsetbv,		FONDA_STAT_OTHER },
-	[SVM_EXIT_RDPRU]	= { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[SVM_EXIT_VMLOAD ... SVM_EXIT_RDTSCP] = UD,
+	/* WBNOINVD as well */
+	[SVM_EXIT_WBINVD]	= { fonda_exit_skip, FONDA_OP_WBINVD, FONDA_STAT_CACHE, true },
+	[SVM_EXIT_MONITOR]	= { fonda_exit_monitor, FONDA_OP_MONITOR, FONDA_STAT_OTHER },
+	[SVM_EXIT_MWAIT]	= { fonda_exit_monitor, FONDA_OP_MWAIT, FONDA_STAT_OTHER },
+	[SVM_EXIT_XSETBV]	= { fonda_exit_xsetbv, FONDA_OP_XSETBV, FONDA_STAT_OTHER },
+	[SVM_EXIT_RDPRU]	= UD,
 	/* INVLPGB, ILLEGAL_INVLPGB, INVPCID, MCOMMIT, TLBSYNC */
-	[0xa0 ... SVM_NR_EXITS - 1] = { fonda_exit_invalid_opcode,	FONDA_STAT_OTHER },
+	[0xa0 ... SVM_NR_EXITS - 1] = UD,
 };
 
 /* VMRUN found the VMCB's state illegal, or the exit is one we never asked for. */
@@ -442,10 +335,10 @@ static int exit_unexpected(struct fonda_vcpu *vcpu)
 					 data, ARRAY_SIZE(data));
 }
 
-const struct svm_exit svm_exit_npf = { exit_nested_fault, FONDA_STAT_PAGE_FAULT };
-const struct svm_exit svm_exit_unexpected = { exit_unexpected, FONDA_STAT_OTHER };
+const struct fonda_exit svm_exit_npf = { exit_nested_fault, 0, FONDA_STAT_PAGE_FAULT };
+const struct fonda_exit svm_exit_unexpected = { exit_unexpected, 0, FONDA_STAT_OTHER };
 
 int svm_handle_exit(struct fonda_vcpu *vcpu)
 {
-	return svm_find_exit(to_svm(vcpu)->vmcb->exit_code)->handle(vcpu);
+	return svm_dispatch(vcpu, svm_find_exit(to_svm(vcpu)->vmcb->exit_code));
 }

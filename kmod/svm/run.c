@@ -21,46 +21,8 @@
 #include <asm/trapnr.h>
 
 #include "svm.h"
-#include "../stats.h"
-#include "../trace.h"
 
 /* -- events ----------------------------------------------------------------- */
-
-static void inject_exception(struct svm_vcpu *svm)
-{
-	struct fonda_exception *ex = &svm->vcpu.exception;
-	struct vmcb *vmcb = svm->vmcb;
-
-	if (ex->pending && ex->has_payload) {
-		if (ex->vector == X86_TRAP_PF) {
-			vmcb->cr2 = ex->payload;
-			svm_dirty(svm, CLEAN_CR2);
-		} else if (ex->vector == X86_TRAP_DB) {
-			svm_sync_debug_registers(svm);
-			svm->vcpu.dr6 = fonda_merge_dr6(svm->vcpu.dr6, ex->payload);
-			svm->vcpu.dr7 &= ~FONDA_DR7_GD;
-			svm_update_debug_controls(svm);
-		}
-	}
-	/* "Resume Flag": set in the image that a fault pushes. */
-	if (ex->pending && ex->vector != X86_TRAP_DB)
-		svm->vcpu.rflags |= X86_EFLAGS_RF;
-	vmcb->event_inj = ex->vector | VMCB_EVENT_EXCEPTION | VMCB_EVENT_VALID |
-			  (ex->has_error ? VMCB_EVENT_ERROR : 0);
-	vmcb->event_inj_error = ex->error;
-	ex->pending = false;
-	ex->injected = true;
-	trace_fonda_inject(&svm->vcpu, ex->vector, ex->has_error ? ex->error : 0);
-}
-
-static void inject_nmi(struct svm_vcpu *svm)
-{
-	svm->vmcb->event_inj = VMCB_EVENT_NMI | VMCB_EVENT_VALID;
-	svm->vcpu.nmi_injected = true;
-	svm->nmi_masked = true;
-	svm_intercept(svm, SVM_EXIT_IRET, true);
-	trace_fonda_inject(&svm->vcpu, X86_TRAP_NMI, 0);
-}
 
 void svm_nmi_unmask(struct svm_vcpu *svm)
 {
@@ -69,33 +31,34 @@ void svm_nmi_unmask(struct svm_vcpu *svm)
 	svm_intercept(svm, SVM_EXIT_IRET, false);
 }
 
-/* Exceptions and NMIs, in the order of "Simultaneous Interrupts". */
+/* "Simultaneous Interrupts" */
 static void inject_events(struct svm_vcpu *svm, bool blocked)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
+	const struct fonda_exception *ex = &vcpu->exception;
+	struct vmcb *vmcb = svm->vmcb;
 
-	/* Before the sources are read: a new NMI sets it again. */
-	WRITE_ONCE(vcpu->event_pending, false);
-	smp_mb();
-	vcpu->nmi_pending = min(vcpu->nmi_pending + atomic_xchg(&vcpu->nmi_queued, 0), 2);
-
-	if (vcpu->exception.injected || vcpu->exception.pending) {
-		inject_exception(svm);
-	} else if (vcpu->nmi_injected) {
-		inject_nmi(svm);
-	} else if (vcpu->nmi_pending && !blocked && !svm->nmi_masked && !vcpu->int_shadow) {
-		vcpu->nmi_pending--;
-		inject_nmi(svm);
+	svm_sync_debug_registers(svm);
+	switch (fonda_next_event(vcpu, !blocked && !svm->nmi_masked && !vcpu->int_shadow)) {
+	case FONDA_EVENT_EXCEPTION:
+		vmcb->event_inj = ex->vector | FONDA_EVENT_TYPE_EXCEPTION | FONDA_EVENT_VALID |
+				  (ex->has_error ? FONDA_EVENT_ERROR : 0);
+		vmcb->event_inj_error = ex->error;
+		break;
+	case FONDA_EVENT_NMI:
+		vmcb->event_inj = FONDA_EVENT_TYPE_NMI | FONDA_EVENT_VALID;
+		svm->nmi_masked = true;
+		svm_intercept(svm, SVM_EXIT_IRET, true);
+		break;
+	default:
+		break;
 	}
-	if (vcpu->nmi_pending) {
-		vcpu->event_pending = true;
-		/*
-		 * It waits for the shadow of an STI or MOV SS, which single stepping
-		 * ends, or for the IRET of the NMI before it: exit_iret() finds that.
-		 */
-		if (!blocked && (!svm->nmi_masked || svm->iret_rip))
-			svm->nmi_singlestep = true;
-	}
+	/*
+	 * One waits for the shadow of an STI or MOV SS, which single stepping ends,
+	 * or for the IRET of the NMI before it: exit_iret() finds that.
+	 */
+	if (vcpu->nmi_pending && !blocked && (!svm->nmi_masked || svm->iret_rip))
+		svm->nmi_singlestep = true;
 }
 
 /* Offer an interrupt; see the top of the file. */
@@ -129,11 +92,10 @@ static void offer_interrupt(struct svm_vcpu *svm)
  */
 static bool is_cut_interrupt(u32 info)
 {
-	if (!(info & VMCB_EVENT_VALID))
+	if (!(info & FONDA_EVENT_VALID))
 		return false;
-	return (info & VMCB_EVENT_MASK) == VMCB_EVENT_INTR ||
-	       ((info & VMCB_EVENT_MASK) == VMCB_EVENT_EXCEPTION &&
-		(info & VMCB_EVENT_VECTOR) > 31);
+	return (info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_INTR ||
+	       ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_EXCEPTION && (u8)info > 31);
 }
 
 /* After the exit: was the offered interrupt taken? */
@@ -158,33 +120,6 @@ static void settle_interrupt(struct svm_vcpu *svm)
 	vmcb->int_ctl &= ~(V_IRQ | V_IGN_TPR);
 }
 
-static void requeue_event(struct svm_vcpu *svm)
-{
-	struct fonda_exception *ex = &svm->vcpu.exception;
-	u32 info = svm->vmcb->exit_int_info;
-
-	/* What was injected by the last entry has been delivered, unless ... */
-	ex->injected = false;
-	svm->vcpu.nmi_injected = false;
-	/* An external interrupt is offered anew. */
-	if (!(info & VMCB_EVENT_VALID) || is_cut_interrupt(info))
-		return;
-
-	if ((info & VMCB_EVENT_MASK) == VMCB_EVENT_NMI) {
-		svm->vcpu.nmi_injected = true;
-	} else {
-		ex->vector = info & VMCB_EVENT_VECTOR;
-		/* INT n, INT3 and INTO: RIP is still theirs, they execute again. */
-		if ((info & VMCB_EVENT_MASK) != VMCB_EVENT_EXCEPTION ||
-		    ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF)
-			return;
-		ex->injected = true;
-		ex->has_error = info & VMCB_EVENT_ERROR;
-		ex->error = svm->vmcb->exit_int_info_error;
-	}
-	svm->vcpu.event_pending = true;
-}
-
 /* After the exit: what became of all that prepare_entry() did. */
 static noinline void settle(struct svm_vcpu *svm)
 {
@@ -196,7 +131,9 @@ static noinline void settle(struct svm_vcpu *svm)
 	svm->vcpu.rflags &= ~svm->own_tf;
 	if (vmcb->int_ctl & V_IGN_TPR)
 		settle_interrupt(svm);
-	requeue_event(svm);
+	/* An external interrupt is offered anew. */
+	fonda_requeue_event(&svm->vcpu, is_cut_interrupt(vmcb->exit_int_info) ? 0 :
+			    vmcb->exit_int_info, vmcb->exit_int_info_error);
 	if (svm->iret_rip && svm->vcpu.rip != svm->iret_rip)
 		svm_nmi_unmask(svm);
 }
@@ -243,10 +180,10 @@ static noinline void swap_broken_field(struct svm_vcpu *svm)
 }
 
 /* What most entries have nothing of: events, interrupts, stale translations. */
-static noinline void prepare_entry(struct svm_vcpu *svm, struct svm_cpu *sc)
+static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 {
-	struct fonda_vcpu *vcpu = &svm->vcpu;
-
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
+	struct svm_vcpu *svm = to_svm(vcpu);
 	bool blocked = vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ, step;
 
 	svm->unsettled = true;
@@ -307,15 +244,15 @@ void svm_section_end(struct fonda_vcpu *vcpu)
 void svm_update_spec_ctrl(struct svm_vcpu *svm)
 {
 	svm->vmcb->spec_ctrl = svm->vcpu.msrs.spec_ctrl;
-	svm->switch_spec_ctrl = !svm_features.v_spec_ctrl &&
+	svm->vcpu.switch_spec_ctrl = !svm_features.v_spec_ctrl &&
 				svm->vcpu.msrs.spec_ctrl != fonda_host_spec_ctrl();
 }
 
-/* One entry and exit. Interrupts are off, and ready() has agreed. */
-static __always_inline void switch_worlds(struct svm_vcpu *svm, struct vmcb *vmcb,
-					  struct svm_cpu *sc)
+/* One entry and exit. Interrupts are off. */
+static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
-	struct fonda_vcpu *vcpu = &svm->vcpu;
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
 	u8 tpr = vmcb->v_tpr;
 
 	if (likely(vcpu->in_kernel_apic))
@@ -325,19 +262,9 @@ static __always_inline void switch_worlds(struct svm_vcpu *svm, struct vmcb *vmc
 	vmcb->rax = vcpu->regs[FONDA_RAX];
 	vmcb->rflags = vcpu->rflags;
 	vmcb->int_state = vcpu->int_shadow;
-	trace_fonda_entry(vcpu);
-	/* From here the time is the guest's, for RCU and context tracking too. */
-	context_tracking_guest_enter();
-#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
-	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
-		x86_clear_cpu_buffers();
-#endif
-	if (unlikely(svm->switch_spec_ctrl))
-		wrmsrq(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
-	svm_enter(vcpu->regs, svm->vmcb_pa, sc->host_pa);
-	if (unlikely(svm->switch_spec_ctrl))
-		wrmsrq(MSR_IA32_SPEC_CTRL, fonda_host_spec_ctrl());
-	context_tracking_guest_exit();
+	fonda_before_switch(vcpu);
+	svm_enter(vcpu->regs, svm->vmcb_pa, this_cpu_read(svm_cpus.host_pa));
+	fonda_after_switch(vcpu);
 
 	vcpu->rip = vmcb->rip;
 	vcpu->regs[FONDA_RSP] = vmcb->rsp;
@@ -345,84 +272,22 @@ static __always_inline void switch_worlds(struct svm_vcpu *svm, struct vmcb *vmc
 	vcpu->rflags = vmcb->rflags;
 	vcpu->int_shadow = vmcb->int_state & INT_SHADOW;
 	vmcb->clean = svm_clean_after_exit;
-	if (unlikely(svm->unsettled || vmcb->exit_int_info & VMCB_EVENT_VALID))
+	if (unlikely(svm->unsettled || vmcb->exit_int_info & FONDA_EVENT_VALID))
 		settle(svm);
 	if (vcpu->in_kernel_apic && unlikely(vmcb->v_tpr != tpr))
 		lapic_set_tpr(&vcpu->lapic, vmcb->v_tpr);
+	if (trace_fonda_exit_enabled())
+		trace_fonda_exit(vcpu, vmcb->exit_code, vmcb->exit_info_1);
+	return svm_find_exit(vmcb->exit_code);
 }
 
-/*
- * From here on, who sets a request or an interrupt and then looks at the mode
- * sends an IPI, which ends the guest's run, also one that is about to begin.
- */
-static __always_inline void go_in(struct fonda_vcpu *vcpu)
+static __always_inline void nothing(struct fonda_vcpu *vcpu)
 {
-	local_irq_disable();
-	smp_store_mb(vcpu->mode, FONDA_IN_GUEST);
-	vtime_account_guest_enter();
-}
-
-/* What the host has pending is taken here; the ticks among it are the guest's. */
-static __always_inline void go_out(struct fonda_vcpu *vcpu)
-{
-	WRITE_ONCE(vcpu->mode, FONDA_OUTSIDE);
-	local_irq_enable();
-	vtime_account_guest_exit();
-}
-
-/* False: there is other work first, which the outer loop does. */
-static __always_inline bool ready(struct svm_vcpu *svm, struct svm_cpu *sc)
-{
-	struct fonda_vcpu *vcpu = &svm->vcpu;
-
-	if (unlikely(READ_ONCE(vcpu->requests))) {
-		if (test_and_clear_bit(FONDA_REQ_TLB_FLUSH, &vcpu->requests))
-			svm_flush(svm);
-		if (READ_ONCE(vcpu->requests))
-			return false;
-	}
-	if (unlikely(read_thread_flags() & FONDA_TIF_WORK) || unlikely(!sc->enabled))
-		return false;
-	if (unlikely(READ_ONCE(vcpu->entry_work)))
-		prepare_entry(svm, sc);
-	return true;
 }
 
 int svm_run(struct fonda_vcpu *vcpu)
 {
-	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
-	struct svm_vcpu *svm = to_svm(vcpu);
-	struct vmcb *vmcb = svm->vmcb;
-	int ret = FONDA_RESUME_GUEST;
-	const struct svm_exit *e;
-
-	fonda_stats_close(vcpu);
-	go_in(vcpu);
-	while (ready(svm, sc)) {
-		switch_worlds(svm, vmcb, sc);
-		e = svm_find_exit(vmcb->exit_code);
-		fonda_stats_exit(vcpu, e->stat);
-		if (trace_fonda_exit_enabled())
-			trace_fonda_exit(vcpu, vmcb->exit_code, vmcb->exit_info_1);
-		if (likely(e->quick)) {
-			ret = e->handle(vcpu);
-			if (unlikely(ret != FONDA_RESUME_GUEST))
-				break;
-		} else {
-			/*
-			 * A host interrupt came while the guest ran: often the tick, which
-			 * is when RCU wants to know that this CPU holds nothing.
-			 */
-			if (vmcb->exit_code == SVM_EXIT_INTR)
-				fonda_rcu_note_guest();
-			go_out(vcpu);
-			ret = e->handle(vcpu);
-			if (ret != FONDA_RESUME_GUEST)
-				return ret;
-			go_in(vcpu);
-		}
-		fonda_stats_close(vcpu);
-	}
-	go_out(vcpu);
-	return ret;
+	return fonda_inner_loop(vcpu, (struct fonda_loop){
+		.open = nothing, .close = nothing, .flush = svm_flush, .prepare = prepare_entry,
+		.enter = enter, .dispatch = svm_dispatch });
 }

@@ -18,8 +18,6 @@
 #include <uapi/asm/svm.h>
 
 #include "svm.h"
-#include "../stats.h"
-#include "../trace.h"
 
 struct svm_features svm_features;
 
@@ -190,7 +188,6 @@ static int svm_cpu_enable(void)
 	/* Every vCPU that comes here takes a new ASID. */
 	sc->asid_generation++;
 	sc->next_asid = svm_max_asid + 1;
-	sc->enabled = true;
 	return 0;
 }
 
@@ -198,7 +195,6 @@ static void svm_cpu_disable(void)
 {
 	u64 efer;
 
-	this_cpu_ptr(&svm_cpus)->enabled = false;
 	wrmsrq(MSR_VM_HSAVE_PA, 0);
 	rdmsrq(MSR_EFER, efer);
 	wrmsrq(MSR_EFER, efer & ~EFER_SVME);
@@ -428,7 +424,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	switch (reg) {
 	case FONDA_REG_CR0:
 		set_guest_cr0(svm, val);
-		svm_flush(svm);
+		svm_flush(&svm->vcpu);
 		break;
 	case FONDA_REG_CR8:
 		vmcb->int_ctl = (vmcb->int_ctl & ~V_TPR_MASK) | (val & V_TPR_MASK);
@@ -436,7 +432,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	case FONDA_REG_EFER:
 		/* VMRUN demands SVME in the guest's EFER. */
 		vmcb->efer = val | EFER_SVME;
-		svm_flush(svm);
+		svm_flush(&svm->vcpu);
 		break;
 	case FONDA_REG_INT_SHADOW:
 		vcpu->int_shadow = !!val;
@@ -450,7 +446,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	default:
 		*vmcb_register(vmcb, reg) = val;
 		if (reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4)
-			svm_flush(svm);
+			svm_flush(&svm->vcpu);
 	}
 }
 
@@ -496,7 +492,7 @@ static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 	vmcb->cr3 = sregs->cr3;
 	vmcb->cr4 = sregs->cr4;
 	vmcb->efer = sregs->efer | EFER_SVME;
-	svm_flush(svm);
+	svm_flush(&svm->vcpu);
 	svm_dirty(svm, CLEAN_SEG | CLEAN_DT | CLEAN_CR | CLEAN_CR2);
 }
 
@@ -536,7 +532,7 @@ static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	svm->nmi_singlestep = false;
 	svm_intercept(svm, SVM_EXIT_IRET, false);
 	vcpu->int_shadow = 0;
-	svm_flush(svm);
+	svm_flush(&svm->vcpu);
 	svm_dirty(svm, CLEAN_ALL);
 	svm_update_debug_controls(svm);
 }
@@ -547,6 +543,7 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 	struct vmcb *vmcb = svm->vmcb;
 
 	svm_update_debug_controls(svm);
+	svm_update_spec_ctrl(svm);
 	vmcb->tsc_offset = vcpu->clock.tsc_offset;
 	/* A filter may want any of them: the ports' map, all ones, serves as a map of MSRs. */
 	vmcb->msrpm_base_pa = virt_to_phys(iopm) +

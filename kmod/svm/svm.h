@@ -8,11 +8,8 @@
 #include <uapi/asm/svm.h>
 #include <uapi/linux/fonda.h>
 
-#include "../backend.h"
+#include "../run.h"
 #include "vmcb.h"
-
-/* "Debug Control Register (DR7)": general detect. */
-#define FONDA_DR7_GD	(1ull << 13)
 
 /* Optional features of this processor: CPUID 8000_000A, EDX. */
 struct svm_features {
@@ -31,7 +28,6 @@ struct svm_cpu {
 	hpa_t host_pa;		/* of the second */
 	u64 asid_generation;
 	u32 next_asid;
-	bool enabled;
 };
 
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
@@ -50,7 +46,6 @@ struct svm_vcpu {
 	bool nmi_singlestep;	/* step over that IRET */
 	bool flush;		/* forget this guest's translations */
 	bool unsettled;		/* prepare_entry() has done something for this entry */
-	bool switch_spec_ctrl;	/* the host's differs, and the processor does not switch it */
 	u64 own_tf;		/* RFLAGS.TF when it is ours, not the guest's */
 	u64 iret_rip;
 	struct fonda_entry_field broken;	/* FONDA_BREAK_ENTRY; size 0: none */
@@ -88,19 +83,11 @@ static inline void svm_watch_cr8(struct svm_vcpu *svm, bool on)
 	svm_intercept(svm, SVM_EXIT_WRITE_CR8, on);
 }
 
-static inline void svm_flush(struct svm_vcpu *svm)
+static inline void svm_flush(struct fonda_vcpu *vcpu)
 {
-	svm->flush = true;
-	svm->vcpu.backend_work = true;
+	to_svm(vcpu)->flush = true;
+	vcpu->backend_work = true;
 }
-
-/* An entry of the table of exits. */
-struct svm_exit {
-	int (*handle)(struct fonda_vcpu *vcpu);
-	u8 stat;		/* enum fonda_stat_exit */
-	bool quick;		/* handled with interrupts off, as if still in the guest */
-	bool on_demand;		/* not intercepted but when asked for */
-};
 
 void svm_enter(unsigned long *regs, hpa_t vmcb, hpa_t host);
 /* svm.c: DR0-DR3 into the processor for the rest of a section, and back. */
@@ -119,13 +106,46 @@ void svm_update_spec_ctrl(struct svm_vcpu *svm);
 void svm_nmi_unmask(struct svm_vcpu *svm);
 /* exit.c */
 #define SVM_NR_EXITS	0xa5
-extern const struct svm_exit svm_exits[SVM_NR_EXITS], svm_exit_npf, svm_exit_unexpected;
+extern const struct fonda_exit svm_exits[SVM_NR_EXITS], svm_exit_npf, svm_exit_unexpected;
 
-static __always_inline const struct svm_exit *svm_find_exit(u64 code)
+static __always_inline const struct fonda_exit *svm_find_exit(u64 code)
 {
 	if (likely(code < SVM_NR_EXITS && svm_exits[code].handle))
 		return &svm_exits[code];
 	return code == SVM_EXIT_NPF ? &svm_exit_npf : &svm_exit_unexpected;
+}
+
+int svm_insn_length_slowly(struct fonda_vcpu *vcpu, u32 op);
+
+/*
+ * Bytes of the instruction that exited, of which @op has the first: from the
+ * processor, or read and decoded. A negative number: minus what to answer.
+ */
+static __always_inline int svm_insn_length(struct svm_vcpu *svm, u32 op)
+{
+	const struct vmcb *vmcb = svm->vmcb;
+	int len = (__fls(op) >> 3) + 1;
+
+	if (svm_features.nrip_save)
+		return vmcb->next_rip - vmcb->rip;
+	/* Without prefixes, as nearly all are, the first bytes say it all. */
+	if (likely(vmcb->cs.attr & FONDA_SEG_L && vmcb->efer & EFER_LMA &&
+		   (fonda_peek_code(&svm->vcpu, fonda_code_root(vmcb->cr3, vmcb->cr4),
+				    vmcb->rip) & ~0u >> (32 - 8 * len)) == op))
+		return len;
+	return svm_insn_length_slowly(&svm->vcpu, op);
+}
+
+static __always_inline int svm_dispatch(struct fonda_vcpu *vcpu, const struct fonda_exit *e)
+{
+	if (e->op) {
+		int len = svm_insn_length(to_svm(vcpu), e->op);
+
+		if (unlikely(len < 0))
+			return -len;
+		vcpu->insn_len = len;
+	}
+	return e->handle(vcpu);
 }
 
 int svm_handle_exit(struct fonda_vcpu *vcpu);

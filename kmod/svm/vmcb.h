@@ -21,16 +21,6 @@
 /* int_state */
 #define INT_SHADOW		(1u << 0)
 
-/* event_inj and exit_int_info */
-#define VMCB_EVENT_VECTOR	0xffu
-#define VMCB_EVENT_SHIFT	8
-#define VMCB_EVENT_MASK		(7u << VMCB_EVENT_SHIFT)
-#define VMCB_EVENT_INTR		(0u << VMCB_EVENT_SHIFT)
-#define VMCB_EVENT_NMI		(2u << VMCB_EVENT_SHIFT)
-#define VMCB_EVENT_EXCEPTION	(3u << VMCB_EVENT_SHIFT)
-#define VMCB_EVENT_ERROR		(1u << 11)
-#define VMCB_EVENT_VALID		(1u << 31)
-
 /* tlb_control */
 #define VMCB_TLB_KEEP		0
 #define VMCB_TLB_FLUSH_ALL		1

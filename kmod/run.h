@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The inner loop of KVM_RUN, which both backends run with their own parts: it
+ * enters the guest and handles its exits while nothing has to sleep. All is
+ * inlined into the backend's run().
+ */
+#ifndef FONDA_RUN_H
+#define FONDA_RUN_H
+
+#include <asm/cpufeature.h>
+#include <asm/nospec-branch.h>
+
+#include "backend.h"
+#include "stats.h"
+#include "trace.h"
+
+/* An entry of a backend's table of exits. */
+struct fonda_exit {
+	int (*handle)(struct fonda_vcpu *vcpu);
+	u32 op;			/* enum fonda_exit_op, if the length of that is to be found */
+	u8 stat;		/* enum fonda_stat_exit */
+	bool quick;		/* handled with interrupts off, as if still in the guest */
+	bool on_demand;		/* not intercepted but when asked for */
+};
+
+/* Right before the processor enters the guest: from here the time is the guest's. */
+static __always_inline void fonda_before_switch(struct fonda_vcpu *vcpu)
+{
+	trace_fonda_entry(vcpu);
+	context_tracking_guest_enter();
+#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
+	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
+		x86_clear_cpu_buffers();
+#endif
+	if (unlikely(vcpu->switch_spec_ctrl))
+		wrmsrq(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
+}
+
+/* And right after it. */
+static __always_inline void fonda_after_switch(struct fonda_vcpu *vcpu)
+{
+	if (unlikely(vcpu->switch_spec_ctrl))
+		wrmsrq(MSR_IA32_SPEC_CTRL, fonda_host_spec_ctrl());
+	context_tracking_guest_exit();
+}
+
+/*
+ * From here on, who sets a request or an interrupt and then looks at the mode
+ * sends an IPI, which ends the guest's run, also one that is about to begin.
+ */
+static __always_inline void fonda_go_in(struct fonda_vcpu *vcpu)
+{
+	local_irq_disable();
+	smp_store_mb(vcpu->mode, FONDA_IN_GUEST);
+	vtime_account_guest_enter();
+}
+
+/* What the host has pending is taken here; the ticks among it are the guest's. */
+static __always_inline void fonda_go_out(struct fonda_vcpu *vcpu)
+{
+	WRITE_ONCE(vcpu->mode, FONDA_OUTSIDE);
+	local_irq_enable();
+	vtime_account_guest_exit();
+}
+
+/* What a backend adds: see fonda_inner_loop(). */
+struct fonda_loop {
+	/* Interrupts are off; before the first entry after that, and after the last. */
+	void (*open)(struct fonda_vcpu *vcpu);
+	void (*close)(struct fonda_vcpu *vcpu);
+	/* FONDA_REQ_TLB_FLUSH. */
+	void (*flush)(struct fonda_vcpu *vcpu);
+	/* What most entries have nothing of: vcpu->entry_work. */
+	void (*prepare)(struct fonda_vcpu *vcpu);
+	/* Into the guest and out of it: why it left. */
+	const struct fonda_exit *(*enter)(struct fonda_vcpu *vcpu);
+	/* Calls the handler of an exit. */
+	int (*dispatch)(struct fonda_vcpu *vcpu, const struct fonda_exit *e);
+};
+
+/* False: there is other work first, which the outer loop does. */
+static __always_inline bool fonda_ready(struct fonda_vcpu *vcpu, const struct fonda_loop *loop)
+{
+	if (unlikely(READ_ONCE(vcpu->requests))) {
+		if (test_and_clear_bit(FONDA_REQ_TLB_FLUSH, &vcpu->requests))
+			loop->flush(vcpu);
+		if (READ_ONCE(vcpu->requests))
+			return false;
+	}
+	if (unlikely(read_thread_flags() & FONDA_TIF_WORK) ||
+	    unlikely(!this_cpu_read(fonda_cpu_enabled)))
+		return false;
+	if (unlikely(READ_ONCE(vcpu->entry_work)))
+		loop->prepare(vcpu);
+	return true;
+}
+
+static __always_inline int fonda_inner_loop(struct fonda_vcpu *vcpu, const struct fonda_loop loop)
+{
+	int ret = FONDA_RESUME_GUEST;
+	const struct fonda_exit *e;
+
+	fonda_stats_close(vcpu);
+	fonda_go_in(vcpu);
+	loop.open(vcpu);
+	while (fonda_ready(vcpu, &loop)) {
+		e = loop.enter(vcpu);
+		fonda_stats_exit(vcpu, e->stat);
+		if (likely(e->quick)) {
+			ret = loop.dispatch(vcpu, e);
+			if (unlikely(ret != FONDA_RESUME_GUEST))
+				break;
+		} else {
+			/*
+			 * A host interrupt came while the guest ran: often the tick, which
+			 * is when RCU wants to know that this CPU holds nothing.
+			 */
+			if (e->stat == FONDA_STAT_INTERRUPT)
+				fonda_rcu_note_guest();
+			loop.close(vcpu);
+			fonda_go_out(vcpu);
+			ret = loop.dispatch(vcpu, e);
+			if (ret != FONDA_RESUME_GUEST)
+				return ret;
+			fonda_go_in(vcpu);
+			loop.open(vcpu);
+		}
+		fonda_stats_close(vcpu);
+	}
+	loop.close(vcpu);
+	fonda_go_out(vcpu);
+	return ret;
+}
+
+/*
+ * What is injected next, in the order of both vendors' priorities: exceptions,
+ * then NMIs where they are @nmi_open. Something may remain: vcpu->nmi_pending.
+ */
+enum fonda_event { FONDA_EVENT_NONE, FONDA_EVENT_EXCEPTION, FONDA_EVENT_NMI };
+enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open);
+
+/* An event for the processor, or one whose delivery it cut short; both vendors' form. */
+#define FONDA_EVENT_TYPE		(7u << 8)
+#define FONDA_EVENT_TYPE_INTR		(0u << 8)
+#define FONDA_EVENT_TYPE_NMI		(2u << 8)
+#define FONDA_EVENT_TYPE_EXCEPTION	(3u << 8)
+#define FONDA_EVENT_ERROR		(1u << 11)
+#define FONDA_EVENT_VALID		(1u << 31)
+
+/* After the exit: @info says which exception or NMI was not delivered, if any. */
+void fonda_requeue_event(struct fonda_vcpu *vcpu, u32 info, u32 error);
+
+/* exit.c: what exits mean; handlers' answers. The instruction is vcpu->insn_len long. */
+struct fonda_nested_fault {
+	gpa_t gpa;
+	bool write, fetch;
+	bool table_walk;	/* it was met on the way through the guest's tables */
+	u32 event;		/* whose delivery met it, as the processor says; or 0 */
+	u64 reason, info;	/* of the exit, for who reads about it */
+};
+typedef int fonda_exit_handler(struct fonda_vcpu *vcpu);
+fonda_exit_handler fonda_exit_resume, fonda_exit_invalid_opcode, fonda_exit_protection,
+		   fonda_exit_cpuid, fonda_exit_rdmsr, fonda_exit_wrmsr, fonda_exit_hlt, fonda_exit_skip,
+		   fonda_exit_pause, fonda_exit_monitor, fonda_exit_xsetbv, fonda_exit_machine_check;
+int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val);
+/*
+ * MOV to or from debug register @reg while a debugger has those of the processor,
+ * with @dr7 in DR7: the guest has its own.
+ */
+int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int gpr, u64 dr7);
+int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_fault *f);
+
+#endif
