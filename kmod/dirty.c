@@ -47,12 +47,11 @@ int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot)
 }
 
 /*
- * Begin anew for pages [first, end) of @slot, or those of them that @want has
- * a bit for, and move into @bitmap, unless NULL, which of them were written.
- * The caller flushes if the result is true.
+ * Begin anew for pages [first, end) of @slot, whose bitmap, if any, gets those
+ * that were written. The caller flushes if the result is true.
  */
 static bool collect(struct fonda_vm *vm, const struct fonda_memslot *slot, u64 first, u64 end,
-		    unsigned long *bitmap, const unsigned long *want)
+		    bool cool)
 {
 	struct fonda_mmu *mmu = &vm->mmu;
 	bool changed = false;
@@ -62,9 +61,7 @@ static bool collect(struct fonda_vm *vm, const struct fonda_memslot *slot, u64 f
 	for (; first < end; first = next) {
 		next = min(end, first + CHUNK_PAGES);
 		changed |= fonda_table_collect(&mmu->table, slot, slot->base_gfn + first,
-					       slot->base_gfn + next, bitmap, want);
-		if (want)
-			want += CHUNK_PAGES / BITS_PER_LONG;
+					       slot->base_gfn + next, cool);
 		if (next < end)
 			cond_resched_rwlock_read(&mmu->lock);
 	}
@@ -77,87 +74,37 @@ void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot)
 	/* All pages count as written, until they are cleared. */
 	if (slot->dirty_bitmap && vm->dirty_log_flags & KVM_DIRTY_LOG_INITIALLY_SET)
 		return;
-	if (collect(vm, slot, 0, slot->npages, NULL, NULL))
+	if (collect(vm, slot, 0, slot->npages, true))
 		fonda_vm_flush_tlbs(vm);
-}
-
-/* The slot whose bitmap user space asks for. Under slots_lock. */
-static struct fonda_memslot *logging_slot(struct fonda_vm *vm, u32 id)
-{
-	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
-	struct fonda_memslot *slot;
-
-	if (vm->dirty_ring_entries)
-		return ERR_PTR(-ENXIO);
-	if (id >= FONDA_MEM_SLOTS)
-		return ERR_PTR(-EINVAL);
-	slot = fonda_slots_by_id(slots, id);
-	return slot && slot->dirty_bitmap ? slot : ERR_PTR(-ENOENT);
+	/* What was written before is of no interest. */
+	if (slot->dirty_bitmap)
+		bitmap_zero(slot->dirty_bitmap, slot->npages);
 }
 
 /*
- * What the log forgets must have been forgotten by the processors: leaves whose
- * bit was @collected, and leaves that somebody removes, who sets bits in the
- * bitmap but has not flushed yet. After the bits were taken.
+ * Move what the leaves tell of the pages into the bitmap, and some of its bits
+ * out of it: to clear, those that user space has set; else all, for user space
+ * to see, unless they stay until they are cleared by hand.
  */
-static void flush_taken(struct fonda_vm *vm, bool collected)
+static int move_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log, bool clear)
 {
-	smp_mb();
-	if (collected || atomic_read(&vm->mmu.flushes_pending))
-		fonda_vm_flush_tlbs(vm);
-}
-
-static int get_log(struct fonda_vm *vm, const struct kvm_dirty_log *log)
-{
-	/* Bits stay until they are cleared by hand. */
-	bool manual = vm->dirty_log_flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
-	struct fonda_memslot *slot = logging_slot(vm, log->slot);
-	unsigned long *bitmap, *copy, nr, i;
-	bool collected;
-	int ret;
-
-	if (IS_ERR(slot))
-		return PTR_ERR(slot);
-	bitmap = slot->dirty_bitmap;
-	nr = bitmap_longs(slot->npages);
-	copy = kvmalloc_array(nr, sizeof(*copy), GFP_KERNEL_ACCOUNT);
-	if (!copy)
-		return -ENOMEM;
-	collected = collect(vm, slot, 0, slot->npages, bitmap, NULL);
-	for (i = 0; i < nr; i++) {
-		copy[i] = READ_ONCE(bitmap[i]);
-		if (copy[i] && !manual)
-			copy[i] = xchg(&bitmap[i], 0);
-	}
-	flush_taken(vm, collected);
-	ret = copy_to_user(log->dirty_bitmap, copy, nr * sizeof(*copy)) ? -EFAULT : 0;
-	/* Nothing was taken then. */
-	for (i = 0; ret && i < nr; i++)
-		atomic_long_or(copy[i], (atomic_long_t *)&bitmap[i]);
-	kvfree(copy);
-	return ret;
-}
-
-/* KVM_GET_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
-long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg)
-{
-	int ret;
-
-	mutex_lock(&vm->slots_lock);
-	ret = get_log(vm, arg);
-	mutex_unlock(&vm->slots_lock);
-	return ret;
-}
-
-static int clear_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log)
-{
-	struct fonda_memslot *slot = logging_slot(vm, log->slot);
-	u64 first = log->first_page, npages = log->num_pages;
-	unsigned long *want, nr, i;
+	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
+	u64 first = log->first_page, npages = log->num_pages, nr, i;
+	struct fonda_memslot *slot;
 	atomic_long_t *bitmap;
+	unsigned long *words;
+	int ret = -EFAULT;
+	bool collected;
 
-	if (IS_ERR(slot))
-		return PTR_ERR(slot);
+	if (vm->dirty_ring_entries)
+		return -ENXIO;
+	if (log->slot >= FONDA_MEM_SLOTS)
+		return -EINVAL;
+	slot = fonda_slots_by_id(slots, log->slot);
+	if (!slot || !slot->dirty_bitmap)
+		return -ENOENT;
+	if (!clear)
+		npages = slot->npages;
 	if (first % 64 || first > slot->npages || npages > slot->npages - first)
 		return -EINVAL;
 	/* Whole words, or up to the slot's end. */
@@ -167,20 +114,39 @@ static int clear_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log)
 		return 0;
 
 	nr = bitmap_longs(npages);
-	want = kvmalloc_array(nr, sizeof(*want), GFP_KERNEL_ACCOUNT);
-	if (!want)
+	words = kvmalloc_array(nr, sizeof(*words), GFP_KERNEL_ACCOUNT);
+	if (!words)
 		return -ENOMEM;
-	if (copy_from_user(want, log->dirty_bitmap, nr * sizeof(*want))) {
-		kvfree(want);
-		return -EFAULT;
-	}
+	if (!clear)
+		memset(words, vm->dirty_log_flags ? 0 : ~0, nr * sizeof(*words));
+	else if (copy_from_user(words, log->dirty_bitmap, nr * sizeof(*words)))
+		goto out;
+	/* A table in which nothing was written since GET may be written soon. */
+	collected = collect(vm, slot, first, first + npages, !clear);
 	bitmap = (atomic_long_t *)&slot->dirty_bitmap[first / BITS_PER_LONG];
-	for (i = 0; i < nr; i++)
-		if (want[i] & atomic_long_read(&bitmap[i]))
-			atomic_long_andnot(want[i], &bitmap[i]);
-	flush_taken(vm, collect(vm, slot, first, first + npages, NULL, want));
-	kvfree(want);
-	return 0;
+	for (i = 0; i < nr; i++) {
+		unsigned long old = atomic_long_read(&bitmap[i]);
+
+		words[i] = words[i] & old ? atomic_long_fetch_andnot(words[i], &bitmap[i]) : old;
+	}
+	/*
+	 * What the log forgets must have been forgotten by the processors: leaves
+	 * whose bit was collected, and leaves that somebody removes, who sets bits
+	 * in the bitmap but has not flushed yet.
+	 */
+	smp_mb();
+	if (collected || atomic_read(&vm->mmu.flushes_pending))
+		fonda_vm_flush_tlbs(vm);
+	ret = 0;
+	if (!clear && copy_to_user(log->dirty_bitmap, words, nr * sizeof(*words))) {
+		ret = -EFAULT;
+		/* Nothing was taken then. */
+		for (i = 0; i < nr; i++)
+			atomic_long_or(words[i], &bitmap[i]);
+	}
+out:
+	kvfree(words);
+	return ret;
 }
 
 /* KVM_CLEAR_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
@@ -189,7 +155,20 @@ long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg)
 	int ret;
 
 	mutex_lock(&vm->slots_lock);
-	ret = clear_log(vm, arg);
+	ret = move_log(vm, arg, true);
+	mutex_unlock(&vm->slots_lock);
+	return ret;
+}
+
+/* KVM_GET_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
+long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg)
+{
+	const struct kvm_dirty_log *get = arg;
+	struct kvm_clear_dirty_log log = { .slot = get->slot, .dirty_bitmap = get->dirty_bitmap };
+	int ret;
+
+	mutex_lock(&vm->slots_lock);
+	ret = move_log(vm, &log, false);
 	mutex_unlock(&vm->slots_lock);
 	return ret;
 }

@@ -184,19 +184,18 @@ void fonda_table_free_list(struct fonda_table *t, u64 *list);
 
 /*
  * Find the pages of [start, end) in @slot written since the last time, note them
- * in @bitmap (of the whole slot) unless it is NULL, and begin anew: the bit is
- * cleared, and large leaves lose the write permission, since they are split when
- * written next. @want, if not NULL, has a bit for every page from @start (a
- * multiple of 64 from the slot's base) and limits it to those. Returns whether
- * an entry was changed, so that the processors must forget what they have cached
- * before the next time.
+ * in the slot's bitmap, if it has one, and begin anew: the bit is cleared, and
+ * large leaves lose the write permission, since they are split when written
+ * next. Returns whether an entry was changed, so that the processors must forget
+ * what they have cached before the next time.
  *
- * A table in which no page was written loses the write permission as a whole:
- * it is `cooling` until it has been looked at once more, for what processors
- * wrote before they forgot, and is passed over from then until a write faults.
+ * With @cool, a table in which no page was written loses the write permission
+ * as a whole: it is `cooling` until it has been looked at once more, for what
+ * processors wrote before they forgot, and is passed over from then until a
+ * write faults.
  */
 bool fonda_table_collect(struct fonda_table *t, const struct fonda_memslot *slot,
-			 gfn_t start, gfn_t end, unsigned long *bitmap, const unsigned long *want);
+			 gfn_t start, gfn_t end, bool cool);
 /* The entry of @gfn if it is in a table of small leaves, else NULL. */
 u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn);
 /* Was a page of the range accessed? Forget it if @clear. */

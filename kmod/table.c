@@ -245,249 +245,169 @@ bool fonda_table_map(struct fonda_table *t, struct fonda_mmu_cache *cache,
 }
 
 /*
- * Called for each entry in use that translates pages of the range, above the
- * small leaves: for a table after the entries in it. @start and @end are the
- * part of the range that it translates. Not 0 ends the walk.
+ * The entry where the walk for @gfn ends: one that is not in use, a leaf, or a
+ * table's of level @lowest. *@old is what it holds.
  */
-typedef int (*walk_fn)(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level);
-
-static int walk_level(const struct fonda_mmu_format *f, u64 *table, int level,
-		      gfn_t start, gfn_t end, walk_fn fn, void *ctx)
+static u64 *find_entry(const struct fonda_table *t, gfn_t gfn, int lowest, int *level, u64 *old)
 {
-	u64 *entry = entry_of(table, start, level);
-	int ret = 0;
+	u64 *table = t->root;
+
+	for (*level = FONDA_ROOT_LEVEL; ; --*level) {
+		u64 *entry = entry_of(table, gfn, *level);
+
+		*old = READ_ONCE(*entry);
+		if (!*old || *level == lowest || is_leaf(*old, *level))
+			return entry;
+		table = table_of(t->format, *old);
+	}
+}
+
+/* If the leaf @old was written, all its pages that belong to the slot were. */
+static void note_leaf(const struct fonda_mmu_format *f, const struct fonda_memslot *slot,
+		      u64 old, gfn_t gfn, int level)
+{
+	gfn_t end;
+
+	if (!slot || !slot->dirty_bitmap || !(old & fonda_written_bit(f)))
+		return;
+	end = min(entry_end(gfn, level), slot->base_gfn + slot->npages);
+	for (gfn = max(gfn & -FONDA_LEVEL_PAGES(level), slot->base_gfn); gfn < end; gfn++)
+		set_bit(gfn - slot->base_gfn, slot->dirty_bitmap);
+}
+
+static bool zap_level(struct fonda_table *t, u64 *table, int level,
+		      const struct fonda_memslot *slot, gfn_t start, gfn_t end, u64 **free)
+{
+	u64 *entry = entry_of(table, start, level), old;
+	bool removed = false;
 	gfn_t next;
 
-	for (; start < end && !ret; start = next, entry++) {
-		u64 old = READ_ONCE(*entry);
-
+	for (; start < end; start = next, entry++) {
 		next = min(end, entry_end(start, level));
+		old = READ_ONCE(*entry);
 		if (!old)
 			continue;
-		if (level > 2 && !is_leaf(old, level))
-			ret = walk_level(f, table_of(f, old), level - 1, start, next, fn, ctx);
-		if (!ret)
-			ret = fn(ctx, entry, old, start, next, level);
+		if (is_leaf(old, level)) {
+			note_leaf(t->format, slot, xchg(entry, 0), start, level);
+			atomic_long_dec(&t->leaves[level]);
+			removed = true;
+			continue;
+		}
+		removed |= zap_level(t, table_of(t->format, old), level - 1, slot, start, next,
+				     free);
+		if (next - start == FONDA_LEVEL_PAGES(level)) {
+			WRITE_ONCE(*entry, 0);
+			push_free(free, table_of(t->format, old));
+			removed = true;
+		}
 	}
-	return ret;
-}
-
-static int walk(struct fonda_table *t, gfn_t start, gfn_t end, walk_fn fn, void *ctx)
-{
-	return walk_level(t->format, t->root, FONDA_ROOT_LEVEL, start, end, fn, ctx);
-}
-
-/* The leaf at @gfn was written: all its pages that belong to the slot were. */
-static void note_leaf(const struct fonda_memslot *slot, unsigned long *bitmap, gfn_t gfn, int level)
-{
-	gfn_t end = min(gfn + FONDA_LEVEL_PAGES(level), slot->base_gfn + slot->npages);
-
-	for (gfn = max(gfn, slot->base_gfn); gfn < end; gfn++)
-		set_bit(gfn - slot->base_gfn, bitmap);
-}
-
-struct zap {
-	struct fonda_table *t;
-	const struct fonda_memslot *slot;
-	u64 **free;
-	bool removed;
-};
-
-static void zap_leaf(struct zap *z, u64 *entry, gfn_t gfn, int level)
-{
-	u64 old;
-
-	if (!READ_ONCE(*entry))
-		return;
-	old = xchg(entry, 0);
-	z->removed = true;
-	atomic_long_dec(&z->t->leaves[level]);
-	if (z->slot && z->slot->dirty_bitmap && old & fonda_written_bit(z->t->format))
-		note_leaf(z->slot, z->slot->dirty_bitmap, gfn & -FONDA_LEVEL_PAGES(level), level);
-}
-
-static int zap_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
-{
-	bool covered = end - start == FONDA_LEVEL_PAGES(level);
-	struct zap *z = ctx;
-	u64 *table, *leaf;
-
-	if (is_leaf(old, level)) {
-		zap_leaf(z, entry, start, level);
-		return 0;
-	}
-	table = table_of(z->t->format, old);
-	if (level == 2)
-		for (leaf = entry_of(table, start, 1); start < end; start++, leaf++)
-			zap_leaf(z, leaf, start, 1);
-	if (covered) {
-		WRITE_ONCE(*entry, 0);
-		push_free(z->free, table);
-		z->removed = true;
-	}
-	return 0;
+	return removed;
 }
 
 bool fonda_table_zap(struct fonda_table *t, const struct fonda_memslot *slot,
 		     gfn_t start, gfn_t end, u64 **free)
 {
-	struct zap z = { .t = t, .slot = slot, .free = free };
-
-	walk(t, start, end, zap_entry, &z);
-	return z.removed;
+	return zap_level(t, t->root, FONDA_ROOT_LEVEL, slot, start, end, free);
 }
 
-struct collect {
-	const struct fonda_mmu_format *f;
-	const struct fonda_memslot *slot;
-	unsigned long *bitmap;
-	const unsigned long *want;
-	gfn_t start, end;
-	bool changed;
-};
-
-/* Whether any of the small leaves of [gfn, end), from @entry on, was written. */
-static bool collect_small(struct collect *c, u64 *entry, gfn_t gfn, gfn_t end)
+/* Of the small leaves of [gfn, end), from @leaf on: was one written? */
+static bool collect_small(const struct fonda_mmu_format *f, const struct fonda_memslot *slot,
+			  u64 *leaf, gfn_t gfn, gfn_t end)
 {
-	u64 mask = fonda_written_bit(c->f), any = 0;
+	u64 mask = fonda_written_bit(f), any = 0;
 
 	while (gfn < end) {
-		u64 page = gfn - c->slot->base_gfn, bit = 1ULL << page % 64;
-		u64 want = c->want ? c->want[(gfn - c->start) / 64] : ~0ULL, written = 0;
-		u64 *last = entry + min(end - gfn, 64 - page % 64);
+		u64 page = gfn - slot->base_gfn, bit = 1ULL << page % 64, written = 0;
+		u64 *last = leaf + min(end - gfn, 64 - page % 64);
 
 		/* As far as a word of the bitmap goes. */
-		gfn += last - entry;
+		gfn += last - leaf;
 		do {
-			if (want & bit && READ_ONCE(*entry) & mask) {
-				clear_bits(entry, mask);
+			if (READ_ONCE(*leaf) & mask) {
+				clear_bits(leaf, mask);
 				written |= bit;
 			}
 			bit <<= 1;
-		} while (++entry < last);
-		if (written && c->bitmap)
-			atomic_long_or(written, (atomic_long_t *)&c->bitmap[page / 64]);
+		} while (++leaf < last);
+		if (written && slot->dirty_bitmap)
+			atomic_long_or(written, (atomic_long_t *)&slot->dirty_bitmap[page / 64]);
 		any |= written;
 	}
 	return any;
 }
 
-static void collect_table(struct collect *c, u64 *entry, u64 old, gfn_t start, gfn_t end)
+static bool collect_table(const struct fonda_mmu_format *f, const struct fonda_memslot *slot,
+			  u64 *entry, u64 old, gfn_t start, gfn_t end, bool cool)
 {
-	u64 new = old;
-	bool written;
+	bool warm = old & FONDA_ENTRY_WRITE, written;
 
 	if (!(old & (FONDA_ENTRY_WRITE | FONDA_ENTRY_COOLING)))
-		return;
-	written = collect_small(c, entry_of(table_of(c->f, old), start, 1), start, end);
-	c->changed |= written;
-	if (c->want || end - start != FONDA_TABLE_ENTRIES)
-		return;
-
-	if (!(old & FONDA_ENTRY_WRITE)) {
-		new &= ~FONDA_ENTRY_COOLING;
-	} else if (!written) {
-		new = (old & ~FONDA_ENTRY_WRITE) | FONDA_ENTRY_COOLING;
-		c->changed = true;
-	}
+		return false;
+	written = collect_small(f, slot, entry_of(table_of(f, old), start, 1), start, end);
+	if (!cool || end - start != FONDA_TABLE_ENTRIES || (warm && written))
+		return written;
 	/* A write fault that comes first keeps it warm. */
-	if (new != old)
-		cmpxchg64(entry, old, new);
+	cmpxchg64(entry, old, old ^ FONDA_ENTRY_COOLING ^ (old & FONDA_ENTRY_WRITE));
+	return warm || written;
 }
 
-static void collect_large(struct collect *c, u64 *entry, gfn_t gfn, int level)
+static bool collect_large(const struct fonda_mmu_format *f, const struct fonda_memslot *slot,
+			  u64 *entry, gfn_t gfn, int level)
 {
-	gfn_t first = max(gfn, c->start) - c->start;
-	gfn_t end = min(gfn + FONDA_LEVEL_PAGES(level), c->end) - c->start;
-	u64 mask = FONDA_ENTRY_WRITE | c->f->dirty, old;
+	u64 mask = FONDA_ENTRY_WRITE | f->dirty, old;
 
-	if (c->want && find_next_bit(c->want, end, first) >= end)
-		return;
 	do {
 		old = READ_ONCE(*entry);
 		/* A table by now: what is written there waits for the next time. */
 		if (!is_leaf(old, level) || !(old & mask))
-			return;
+			return false;
 	} while (cmpxchg64(entry, old, old & ~mask) != old);
-	c->changed = true;
-	if (c->bitmap && old & fonda_written_bit(c->f))
-		note_leaf(c->slot, c->bitmap, gfn, level);
-}
-
-static int collect_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
-{
-	struct collect *c = ctx;
-
-	if (is_leaf(old, level))
-		collect_large(c, entry, start & -FONDA_LEVEL_PAGES(level), level);
-	else if (level == 2)
-		collect_table(c, entry, old, start, end);
-	return 0;
+	note_leaf(f, slot, old, gfn, level);
+	return true;
 }
 
 bool fonda_table_collect(struct fonda_table *t, const struct fonda_memslot *slot,
-			 gfn_t start, gfn_t end, unsigned long *bitmap, const unsigned long *want)
+			 gfn_t start, gfn_t end, bool cool)
 {
-	struct collect c = {
-		.f = t->format, .slot = slot, .bitmap = bitmap, .want = want,
-		.start = start, .end = end,
-	};
+	const struct fonda_mmu_format *f = t->format;
+	bool changed = false;
+	u64 old, *entry;
+	gfn_t next;
+	int level;
 
-	walk(t, start, end, collect_entry, &c);
-	return c.changed;
+	for (; start < end; start = next) {
+		entry = find_entry(t, start, 2, &level, &old);
+		next = min(end, entry_end(start, level));
+		if (is_leaf(old, level))
+			changed |= collect_large(f, slot, entry, start, level);
+		else
+			changed |= collect_table(f, slot, entry, old, start, next, cool);
+	}
+	return changed;
 }
 
 u64 *fonda_table_small_leaf(struct fonda_table *t, gfn_t gfn)
 {
-	u64 *table = t->root;
 	int level;
+	u64 old, *entry = find_entry(t, gfn, 1, &level, &old);
 
-	for (level = FONDA_ROOT_LEVEL; level > 1; level--) {
-		u64 entry = READ_ONCE(*entry_of(table, gfn, level));
-
-		if (!entry || is_leaf(entry, level))
-			return NULL;
-		table = table_of(t->format, entry);
-	}
-	return entry_of(table, gfn, 1);
-}
-
-struct age {
-	const struct fonda_mmu_format *f;
-	u64 mask;
-	bool clear, young;
-};
-
-static int age_entry(void *ctx, u64 *entry, u64 old, gfn_t start, gfn_t end, int level)
-{
-	u64 *leaf = entry, *last = entry + 1;
-	struct age *a = ctx;
-
-	if (!is_leaf(old, level)) {
-		if (level > 2)
-			return 0;
-		leaf = entry_of(table_of(a->f, old), start, 1);
-		last = leaf + (end - start);
-	}
-	for (; leaf < last; leaf++) {
-		if (!(READ_ONCE(*leaf) & a->mask))
-			continue;
-		a->young = true;
-		if (!a->clear)
-			return 1;
-		clear_bits(leaf, a->mask);
-	}
-	return 0;
+	return level == 1 ? entry : NULL;
 }
 
 bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear)
 {
 	/* Without accessed bits what is mapped is young; mmu.c unmaps it. */
-	u64 accessed = t->format->accessed;
-	struct age a = {
-		.f = t->format, .mask = accessed ? accessed : ~0ULL, .clear = clear && accessed,
-	};
+	u64 mask = t->format->accessed ? t->format->accessed : ~0ULL, old, *entry;
+	bool young = false;
+	int level;
 
-	walk(t, start, end, age_entry, &a);
-	return a.young;
+	for (; start < end && (clear || !young); start = entry_end(start, level)) {
+		entry = find_entry(t, start, 1, &level, &old);
+		if (!(old & mask))
+			continue;
+		young = true;
+		if (clear)
+			clear_bits(entry, t->format->accessed);
+	}
+	return young;
 }

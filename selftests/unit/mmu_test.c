@@ -212,10 +212,9 @@ static struct fonda_memslot slot_of(unsigned long *bitmap, gfn_t base, u64 npage
 	};
 }
 
-static bool collect(struct bench *b, const struct fonda_memslot *slot, gfn_t start, gfn_t end,
-		    const unsigned long *want)
+static bool collect(struct bench *b, const struct fonda_memslot *slot, gfn_t start, gfn_t end)
 {
-	return fonda_table_collect(&b->t, slot, start, end, slot->dirty_bitmap, want);
+	return fonda_table_collect(&b->t, slot, start, end, true);
 }
 
 static u64 count_bits(const unsigned long *bitmap, u64 n)
@@ -248,9 +247,9 @@ TEST(a_large_leaf_is_split_by_the_first_write_while_logging)
 
 			/* Logging begins: what was written before is of no interest. */
 			slot = slot_of(NULL, 512, 512);
-			EXPECT_TRUE(collect(&b, &slot, 512, 1024, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 512, 1024));
 			EXPECT_FALSE(can_write(&b.t, MB2));
-			EXPECT_FALSE(collect(&b, &slot, 512, 1024, NULL));
+			EXPECT_FALSE(collect(&b, &slot, 512, 1024));
 
 			m.gpa += 5 * 4096;
 			m.hpa += 5 * 4096;
@@ -269,7 +268,7 @@ TEST(a_large_leaf_is_split_by_the_first_write_while_logging)
 			slot = slot_of(bitmap, 512, 512);
 			EXPECT_TRUE(can_write(&b.t, MB2 + 5 * 4096));
 			EXPECT_EQ(can_write(&b.t, MB2 + 9 * 4096), !by_write);
-			EXPECT_TRUE(collect(&b, &slot, 512, 1024, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 512, 1024));
 			EXPECT_TRUE(test_bit(5, bitmap));
 			EXPECT_EQ(count_bits(bitmap, 512), by_write ? 1 : 2);
 			EXPECT_EQ(can_write(&b.t, MB2 + 5 * 4096), !by_write);
@@ -326,7 +325,7 @@ TEST(a_write_that_maps_while_logging_maps_small)
 		EXPECT_TRUE(can_write(&b.t, MB2 + 4096));
 		memset(bitmap, 0, sizeof(bitmap));
 		slot = slot_of(bitmap, 512, 512);
-		collect(&b, &slot, 512, 1024, NULL);
+		collect(&b, &slot, 512, 1024);
 		EXPECT_EQ(bitmap[0], 2);
 		EXPECT_EQ(count_bits(bitmap, 512), 1);
 		teardown(&b);
@@ -420,13 +419,13 @@ TEST(part_of_a_large_leaf_removes_all_of_it)
 	}
 }
 
-TEST(collecting_what_is_wanted_leaves_the_rest)
+TEST(collecting_a_part_leaves_the_rest)
 {
 	const struct fonda_mmu_format *f;
 	struct bench b;
 
 	for_each_format(f) {
-		unsigned long want[4] = { 0, 0xf0, 0, 1UL << 63 }, bitmap[16] = { };
+		unsigned long bitmap[8] = { };
 		gfn_t base = 0x1e5, gfn;
 		struct fonda_memslot slot;
 
@@ -435,16 +434,38 @@ TEST(collecting_what_is_wanted_leaves_the_rest)
 			map(&b, (struct fonda_mapping){ .gpa = gfn << 12, .hpa = gfn << 12,
 							.level = 1, .writable = true,
 							.write = true });
-		/* From page 128 of the slot. */
-		slot = slot_of(NULL, base, 512);
-		EXPECT_TRUE(collect(&b, &slot, base + 128, base + 384, want));
-		EXPECT_FALSE(collect(&b, &slot, base + 128, base + 384, want));
-		slot.dirty_bitmap = bitmap;
-		collect(&b, &slot, base, base + 512, NULL);
+		slot = slot_of(bitmap, base, 512);
+		EXPECT_TRUE(collect(&b, &slot, base + 128, base + 331));
+		EXPECT_FALSE(collect(&b, &slot, base + 128, base + 331));
+		EXPECT_EQ(count_bits(bitmap, 512), 203);
+		EXPECT_EQ(bitmap[1], 0);
 		EXPECT_EQ(bitmap[2], ~0UL);
-		EXPECT_EQ(bitmap[3], ~0xf0UL);
-		EXPECT_EQ(bitmap[5], ~(1UL << 63));
-		EXPECT_EQ(count_bits(bitmap, 512), 512 - 5);
+		EXPECT_EQ(bitmap[5], (1UL << 11) - 1);
+
+		/* Without a bitmap the rest is forgotten. */
+		slot.dirty_bitmap = NULL;
+		EXPECT_TRUE(collect(&b, &slot, base, base + 512));
+		slot.dirty_bitmap = bitmap;
+		EXPECT_FALSE(collect(&b, &slot, base, base + 512));
+		EXPECT_EQ(count_bits(bitmap, 512), 203);
+		teardown(&b);
+	}
+}
+
+TEST(a_table_stays_warm_unless_it_may_cool)
+{
+	const struct fonda_mmu_format *f;
+	struct bench b;
+
+	for_each_format(f) {
+		struct fonda_memslot slot = slot_of(NULL, 0, 512);
+
+		setup(&b, f);
+		map(&b, (struct fonda_mapping){ .hpa = GB1, .level = 1, .writable = true });
+		EXPECT_FALSE(fonda_table_collect(&b.t, &slot, 0, 512, false));
+		EXPECT_TRUE(can_write(&b.t, 0));
+		EXPECT_TRUE(fonda_table_collect(&b.t, &slot, 0, 512, false));
+		EXPECT_TRUE(can_write(&b.t, 0));
 		teardown(&b);
 	}
 }
@@ -467,24 +488,24 @@ TEST(a_table_without_writes_is_passed_over_until_one_faults)
 			setup(&b, logging_format(f, by_write));
 			map(&b, m);
 			slot = slot_of(bitmap, 0, 512);
-			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512));
 			EXPECT_EQ(bitmap[0], 1);
 			if (by_write)
 				map(&b, m);
 			leaf = cpu_access(&b.t, 0, true, NULL, NULL);
 			ASSERT_NE(leaf, NULL);
-			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512));
 
 			/* Nothing was written: the table loses its permission. */
-			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512));
 			EXPECT_FALSE(can_write(&b.t, 0));
 
 			/* A processor that has it cached writes until the flush. */
 			atomic64_or(fonda_written_bit(b.t.format), (atomic64_t *)leaf);
 			bitmap[0] = 0;
-			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512));
 			EXPECT_EQ(bitmap[0], 1);
-			EXPECT_FALSE(collect(&b, &slot, 0, 512, NULL));
+			EXPECT_FALSE(collect(&b, &slot, 0, 512));
 			EXPECT_FALSE(can_write(&b.t, 0));
 
 			/* A read does not warm it, a write does. */
@@ -495,7 +516,7 @@ TEST(a_table_without_writes_is_passed_over_until_one_faults)
 			map(&b, m);
 			EXPECT_TRUE(can_write(&b.t, 0));
 			bitmap[0] = 0;
-			EXPECT_TRUE(collect(&b, &slot, 0, 512, NULL));
+			EXPECT_TRUE(collect(&b, &slot, 0, 512));
 			EXPECT_EQ(bitmap[0], 1);
 			teardown(&b);
 		}
@@ -614,7 +635,7 @@ static void check_collect(struct model *m, unsigned long *bitmap)
 	struct fonda_memslot slot = slot_of(bitmap, m->base, PAGES);
 	unsigned int i;
 
-	collect(&m->b, &slot, m->base, m->base + PAGES, NULL);
+	collect(&m->b, &slot, m->base, m->base + PAGES);
 	for (i = 0; i < PAGES; i++) {
 		if (m->written[i])
 			ASSERT_TRUE(test_bit(i, bitmap));
@@ -737,7 +758,7 @@ static void race(const struct fonda_mmu_format *f, bool by_write)
 	do {
 		last = !__atomic_load_n(&r.running, __ATOMIC_SEQ_CST);
 		memset(bitmap, 0, sizeof(bitmap));
-		collect(&b, &slot, GB1 >> 12, (GB1 >> 12) + RACE_PAGES, NULL);
+		collect(&b, &slot, GB1 >> 12, (GB1 >> 12) + RACE_PAGES);
 		for (i = 0; i < RACE_PAGES; i++)
 			if (test_bit(i, bitmap))
 				copy[i] = __atomic_load_n(&r.version[i], __ATOMIC_SEQ_CST);
