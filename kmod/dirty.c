@@ -178,7 +178,7 @@ long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg)
 /* Written before the vCPU looks at its ring: by the kernel, by the processor. */
 static u32 reserve(const struct fonda_vm *vm)
 {
-	return vm->mmu.table.format->lists_writes ? 64 + 512 : 64;
+	return vm->mmu.format.lists_writes ? 64 + 512 : 64;
 }
 
 /* @bytes: of each vCPU's ring. */
@@ -192,8 +192,8 @@ static int enable_rings(struct fonda_vm *vm, u64 bytes)
 	if (vm->dirty_ring_entries || vm->nr_vcpus)
 		return -EINVAL;
 	vm->dirty_ring_entries = bytes / sizeof(struct kvm_dirty_gfn);
-	if (!vm->mmu.table.format->lists_writes)
-		vm->mmu.table.format = &fonda_protecting_format;
+	if (!vm->mmu.format.lists_writes)
+		vm->mmu.format.dirty = 0;
 	return 0;
 }
 
@@ -321,7 +321,7 @@ static struct leaves find_leaves(struct fonda_vm *vm, u64 head, u64 page)
 static u32 take_entries(struct fonda_vm *vm, struct kvm_dirty_gfn *entries, u32 nr)
 {
 	struct kvm_dirty_gfn *entry = entries, *end = entries + nr;
-	u64 mask = fonda_written_bit(vm->mmu.table.format);
+	u64 mask = fonda_written_bit(&vm->mmu.format);
 	struct leaves l = { };
 
 	for (; entry != end; entry++) {

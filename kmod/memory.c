@@ -34,7 +34,6 @@ static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_m
 				       const struct kvm_userspace_memory_region *r)
 {
 	struct fonda_memslot *slot = kzalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
-	u64 skew = r->guest_phys_addr ^ r->userspace_addr;
 
 	if (!slot)
 		return NULL;
@@ -43,10 +42,6 @@ static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_m
 	slot->hva = r->userspace_addr;
 	slot->id = r->slot;
 	slot->flags = r->flags;
-	/* A large leaf serves it only where both addresses are aligned alike. */
-	slot->max_level = FONDA_MAX_LEAF_LEVEL;
-	while (skew & (FONDA_LEVEL_SIZE(slot->max_level) - 1))
-		slot->max_level--;
 	if (!(r->flags & KVM_MEM_LOG_DIRTY_PAGES))
 		return slot;
 	if (old && old->flags & KVM_MEM_LOG_DIRTY_PAGES) {

@@ -32,9 +32,8 @@
 static bool dirty_bits = true;
 module_param(dirty_bits, bool, 0444);
 
-/* The backend's format, and the same for VMs that log by write protection. */
-static struct fonda_mmu_format mmu_format __ro_after_init;
-struct fonda_mmu_format fonda_protecting_format __ro_after_init;
+/* The backend's, with which VMs begin. */
+static struct fonda_mmu_format host_format __ro_after_init;
 
 /* Under slots_lock or mmu->lock. */
 static struct fonda_memslots *current_slots(struct fonda_vm *vm)
@@ -132,16 +131,16 @@ int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write)
 	return ret;
 }
 
-/* The largest leaf around @gfn that lies within the slot. */
-static u8 slot_level(const struct fonda_memslot *slot, gfn_t gfn)
+/* The largest leaf around @gfn, of at most @level, that serves the slot. */
+static u8 fit_level(const struct fonda_memslot *slot, gfn_t gfn, u8 level)
 {
-	u8 level = min(slot->max_level, mmu_format.max_level);
+	u64 skew = slot->base_gfn ^ slot->hva >> PAGE_SHIFT, mask;
 
 	for (; level > 1; level--) {
-		gfn_t first = gfn & -FONDA_LEVEL_PAGES(level);
-
-		if (first >= slot->base_gfn &&
-		    first + FONDA_LEVEL_PAGES(level) <= slot->base_gfn + slot->npages)
+		mask = FONDA_LEVEL_PAGES(level) - 1;
+		/* Both addresses must be aligned alike, and the leaf within the slot. */
+		if (!(skew & mask) && (gfn & ~mask) >= slot->base_gfn &&
+		    (gfn | mask) < slot->base_gfn + slot->npages)
 			break;
 	}
 	return level;
@@ -222,7 +221,7 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 			m.logging = slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
 			if (slot->flags & KVM_MEM_READONLY)
 				m.writable = false;
-			m.level = min(m.level, slot_level(slot, gfn));
+			m.level = fit_level(slot, gfn, min(m.level, mmu->format.max_level));
 			if (map_page(vcpu, slot, &m, page, seq))
 				break;
 			continue;
@@ -409,7 +408,7 @@ static fonda_young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
 	struct removal r = { .vm = vm_of(mn) };
 
 	/* Without accessed bits only a new fault can tell that it is used. */
-	if (young && !mmu_format.accessed) {
+	if (young && !vm_of(mn)->mmu.format.accessed) {
 		begin_removal(&r);
 		zap_hvas(&r, start, end);
 		end_removal(&r);
@@ -447,17 +446,14 @@ static const struct mmu_notifier_ops notifier_ops = {
 
 void fonda_mmu_setup(const struct fonda_mmu_format *format)
 {
-	mmu_format = *format;
-	mmu_format.address &= ~sme_me_mask;
-	mmu_format.table |= sme_me_mask;
-	mmu_format.memtype[FONDA_MEM_WB] |= sme_me_mask;
-	if (!boot_cpu_has(X86_FEATURE_GBPAGES))
-		mmu_format.max_level = min_t(u8, mmu_format.max_level, 2);
-	fonda_protecting_format = mmu_format;
-	fonda_protecting_format.dirty = 0;
-	fonda_protecting_format.lists_writes = false;
-	if (!dirty_bits)
-		mmu_format = fonda_protecting_format;
+	host_format = *format;
+	host_format.address &= ~sme_me_mask;
+	host_format.table |= sme_me_mask;
+	host_format.memtype[FONDA_MEM_WB] |= sme_me_mask;
+	if (!dirty_bits) {
+		host_format.dirty = 0;
+		host_format.lists_writes = false;
+	}
 }
 
 int fonda_mmu_init(struct fonda_vm *vm)
@@ -470,7 +466,8 @@ int fonda_mmu_init(struct fonda_vm *vm)
 	if (!slots)
 		return -ENOMEM;
 	RCU_INIT_POINTER(vm->slots, slots);
-	ret = fonda_table_init(&vm->mmu.table, &mmu_format);
+	vm->mmu.format = host_format;
+	ret = fonda_table_init(&vm->mmu.table, &vm->mmu.format);
 	if (ret)
 		goto out_slots;
 	vm->notifier.ops = &notifier_ops;

@@ -34,7 +34,6 @@ struct fonda_memslot {
 	u64 npages;
 	hva_t hva;
 	u16 id;
-	u8 max_level;		/* the largest leaf that alignment permits */
 	bool gone;		/* (a) being deleted: faults must not use it */
 	u32 flags;		/* KVM_MEM_* */
 	/* Pages written, where table entries do not tell. NULL: not logging, or
@@ -205,6 +204,7 @@ bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear);
 
 struct fonda_mmu {
 	struct fonda_table table;
+	struct fonda_mmu_format format;	/* (c) from the first vCPU on: the table's */
 	/* Read: faults, scans; write: removal. Innermost but irq_lock. */
 	rwlock_t lock;
 	/*
@@ -222,8 +222,6 @@ struct fonda_mmu {
 
 /* Once, by the backend's hardware_setup(), before any VM exists. Copied. */
 void fonda_mmu_setup(const struct fonda_mmu_format *format);
-/* The same without dirty bits, for VMs that log by write protection. */
-extern struct fonda_mmu_format fonda_protecting_format;
 
 /* vm->mm is current->mm. -ENOMEM, -EINTR. */
 int fonda_mmu_init(struct fonda_vm *vm);
