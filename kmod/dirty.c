@@ -25,9 +25,6 @@
 
 #include "fonda.h"
 
-/* How much is scanned before others may have the lock. */
-#define CHUNK_PAGES	FONDA_LEVEL_PAGES(3)
-
 static unsigned long bitmap_longs(u64 npages)
 {
 	return DIV_ROUND_UP(npages, BITS_PER_LONG);
@@ -59,7 +56,7 @@ static bool collect(struct fonda_vm *vm, const struct fonda_memslot *slot, u64 f
 
 	read_lock(&mmu->lock);
 	for (; first < end; first = next) {
-		next = min(end, first + CHUNK_PAGES);
+		next = min(end, first + FONDA_CHUNK_PAGES);
 		changed |= fonda_table_collect(&mmu->table, slot, slot->base_gfn + first,
 					       slot->base_gfn + next, cool);
 		if (next < end)
@@ -135,7 +132,7 @@ static int move_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log, 
 	 * in the bitmap but has not flushed yet.
 	 */
 	smp_mb();
-	if (collected || atomic_read(&vm->mmu.flushes_pending))
+	if (collected || READ_ONCE(vm->mmu.nr_invalidating))
 		fonda_vm_flush_tlbs(vm);
 	ret = 0;
 	if (!clear && copy_to_user(log->dirty_bitmap, words, nr * sizeof(*words))) {

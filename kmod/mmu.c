@@ -22,9 +22,6 @@
 
 #include "fonda.h"
 
-/* How much is removed before others may have the lock. */
-#define CHUNK_PAGES	FONDA_LEVEL_PAGES(3)
-
 /* A fault that lost so many races goes back to the guest to begin anew. */
 #define MAX_TRIES	2
 
@@ -240,110 +237,88 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 	return FONDA_RESUME_GUEST;
 }
 
-/* --- removal --- */
+/* --- invalidation --- */
 
-struct removal {
-	struct fonda_vm *vm;
-	bool may_yield;
-	bool removed;
-	u64 *free;		/* tables */
-};
-
-/*
- * flushes_pending counts those between here and the end of their flush, so that
- * whoever finds a leaf gone, or the bit of a removed one in a slot's bitmap,
- * knows that a processor may still use it.
- */
-static void begin_removal(struct removal *r)
-	__acquires(&r->vm->mmu.lock)
+/* The page of @slot at @hva, or the nearest end of the slot. */
+static gfn_t gfn_at(const struct fonda_memslot *slot, hva_t hva)
 {
-	write_lock(&r->vm->mmu.lock);
-	atomic_inc(&r->vm->mmu.flushes_pending);
+	hva_t end = slot->hva + (slot->npages << PAGE_SHIFT);
+
+	return slot->base_gfn + ((clamp(hva, slot->hva, end) - slot->hva) >> PAGE_SHIFT);
 }
 
 /*
- * After it returns the guest cannot reach what was removed, not even what
- * somebody else has removed and has not flushed yet: then the caller found
- * nothing to remove, and must flush all the same.
+ * Remove what is mapped of [start, end), noting written pages. All slots are
+ * looked at: there are a few dozen, and a tree of their host addresses would
+ * cost more than it saves.
  */
-static void end_removal(struct removal *r)
-	__releases(&r->vm->mmu.lock)
+static bool zap(struct fonda_vm *vm, hva_t start, hva_t end, bool may_yield, u64 **free)
 {
-	struct fonda_mmu *mmu = &r->vm->mmu;
-	bool flush = r->removed || atomic_read(&mmu->flushes_pending) > 1;
-
-	write_unlock(&mmu->lock);
-	if (flush)
-		fonda_vm_flush_tlbs(r->vm);
-	/* What is seen to be zero was flushed. */
-	smp_mb__before_atomic();
-	atomic_dec(&mmu->flushes_pending);
-	fonda_table_free_list(&mmu->table, r->free);
-}
-
-/*
- * Remove [start, end) of @slot, noting written pages. False: the lock was given
- * away and the slots have changed meanwhile.
- */
-static bool zap_gfns(struct removal *r, const struct fonda_memslot *slot, gfn_t start, gfn_t end)
-{
-	u64 generation = current_slots(r->vm)->generation;
-	struct fonda_mmu *mmu = &r->vm->mmu;
-	gfn_t next;
-
-	for (; start < end; start = next) {
-		next = min(end, (start | (CHUNK_PAGES - 1)) + 1);
-		r->removed |= fonda_table_zap(&mmu->table, slot, start, next, &r->free);
-		if (r->may_yield && next < end && cond_resched_rwlock_write(&mmu->lock) &&
-		    current_slots(r->vm)->generation != generation)
-			return false;
-	}
-	return true;
-}
-
-/* The pages of @slot that have a byte in [start, end); false: none. */
-static bool gfns_of(const struct fonda_memslot *slot, hva_t start, hva_t end,
-		    gfn_t *first, gfn_t *last)
-{
-	start = max(start, slot->hva);
-	end = min(end, slot->hva + (slot->npages << PAGE_SHIFT));
-	*first = slot->base_gfn + ((start - slot->hva) >> PAGE_SHIFT);
-	*last = slot->base_gfn + ((end - slot->hva + PAGE_SIZE - 1) >> PAGE_SHIFT);
-	return start < end;
-}
-
-/*
- * All slots are looked at: there are a few dozen, and a tree of their host
- * addresses would cost more than it saves.
- */
-static void zap_hvas(struct removal *r, hva_t start, hva_t end)
-{
+	struct fonda_mmu *mmu = &vm->mmu;
 	struct fonda_memslots *slots;
-	gfn_t first, last;
+	gfn_t gfn, last, next;
+	bool removed = false;
+	u64 generation;
 	u32 i;
 
 again:
-	slots = current_slots(r->vm);
-	for (i = 0; i < slots->nr; i++)
-		if (gfns_of(slots->slot[i], start, end, &first, &last) &&
-		    !zap_gfns(r, slots->slot[i], first, last))
-			goto again;
+	slots = current_slots(vm);
+	generation = slots->generation;
+	for (i = 0; i < slots->nr; i++) {
+		last = gfn_at(slots->slot[i], end + ~PAGE_MASK);
+		for (gfn = gfn_at(slots->slot[i], start); gfn < last; gfn = next) {
+			next = min(last, (gfn | (FONDA_CHUNK_PAGES - 1)) + 1);
+			removed |= fonda_table_zap(&mmu->table, slots->slot[i], gfn, next, free);
+			/* Whoever has the lock meanwhile may change the slots. */
+			if (may_yield && next < last && cond_resched_rwlock_write(&mmu->lock) &&
+			    current_slots(vm)->generation != generation)
+				goto again;
+		}
+	}
+	return removed;
+}
+
+/*
+ * After it returns the guest cannot reach the VMM's [start, end), not even by
+ * what another invalidation has removed and has not flushed yet (then this one
+ * found nothing to remove, and must flush all the same), nor will it until
+ * end_invalidation(). Whoever finds the bit of a removed leaf in a slot's bitmap
+ * knows by nr_invalidating that a processor may still use it.
+ */
+static void begin_invalidation(struct fonda_vm *vm, hva_t start, hva_t end, bool may_yield)
+{
+	struct fonda_mmu *mmu = &vm->mmu;
+	u64 *free = NULL;
+	bool flush;
+
+	write_lock(&mmu->lock);
+	/* Of several at once the smallest range around all is remembered. */
+	mmu->invalid_start = mmu->nr_invalidating ? min(mmu->invalid_start, start) : start;
+	mmu->invalid_end = mmu->nr_invalidating ? max(mmu->invalid_end, end) : end;
+	mmu->nr_invalidating++;
+	flush = zap(vm, start, end, may_yield, &free) || mmu->nr_invalidating > 1;
+	write_unlock(&mmu->lock);
+	if (flush)
+		fonda_vm_flush_tlbs(vm);
+	fonda_table_free_list(&mmu->table, free);
+}
+
+static void end_invalidation(struct fonda_vm *vm)
+{
+	write_lock(&vm->mmu.lock);
+	vm->mmu.seq++;
+	vm->mmu.nr_invalidating--;
+	write_unlock(&vm->mmu.lock);
 }
 
 void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot)
 {
-	struct removal r = { .vm = vm, .may_yield = true };
-
 	lockdep_assert_held(&vm->slots_lock);
 	WRITE_ONCE(slot->gone, true);
-	begin_removal(&r);
+	begin_invalidation(vm, slot->hva, slot->hva + (slot->npages << PAGE_SHIFT), true);
 	/* From here on no fault that found the slot can map. */
-	vm->mmu.seq++;
-	zap_gfns(&r, slot, slot->base_gfn, slot->base_gfn + slot->npages);
-	end_removal(&r);
+	end_invalidation(vm);
 }
-
-/* --- MMU notifiers --- */
 
 static struct fonda_vm *vm_of(struct mmu_notifier *mn)
 {
@@ -352,32 +327,14 @@ static struct fonda_vm *vm_of(struct mmu_notifier *mn)
 
 static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
-	struct fonda_vm *vm = vm_of(mn);
-	struct fonda_mmu *mmu = &vm->mmu;
-	struct removal r = { .vm = vm, .may_yield = mmu_notifier_range_blockable(range) };
-
-	begin_removal(&r);
-	/* Of several at once the smallest range around all is remembered. */
-	if (mmu->nr_invalidating++) {
-		mmu->invalid_start = min(mmu->invalid_start, range->start);
-		mmu->invalid_end = max(mmu->invalid_end, range->end);
-	} else {
-		mmu->invalid_start = range->start;
-		mmu->invalid_end = range->end;
-	}
-	zap_hvas(&r, range->start, range->end);
-	end_removal(&r);
+	begin_invalidation(vm_of(mn), range->start, range->end,
+			   mmu_notifier_range_blockable(range));
 	return 0;
 }
 
 static void invalidate_range_end(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
-	struct fonda_mmu *mmu = &vm_of(mn)->mmu;
-
-	write_lock(&mmu->lock);
-	mmu->seq++;
-	mmu->nr_invalidating--;
-	write_unlock(&mmu->lock);
+	end_invalidation(vm_of(mn));
 }
 
 static bool age(struct fonda_vm *vm, hva_t start, hva_t end, bool clear)
@@ -385,14 +342,13 @@ static bool age(struct fonda_vm *vm, hva_t start, hva_t end, bool clear)
 	struct fonda_mmu *mmu = &vm->mmu;
 	struct fonda_memslots *slots;
 	bool young = false;
-	gfn_t first, last;
 	u32 i;
 
 	read_lock(&mmu->lock);
 	slots = current_slots(vm);
 	for (i = 0; i < slots->nr; i++)
-		if (gfns_of(slots->slot[i], start, end, &first, &last))
-			young |= fonda_table_age(&mmu->table, first, last, clear);
+		young |= fonda_table_age(&mmu->table, gfn_at(slots->slot[i], start),
+					 gfn_at(slots->slot[i], end + ~PAGE_MASK), clear);
 	read_unlock(&mmu->lock);
 	return young;
 }
@@ -404,14 +360,13 @@ static bool age(struct fonda_vm *vm, hva_t start, hva_t end, bool clear)
 static fonda_young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
 				 unsigned long start, unsigned long end)
 {
-	bool young = age(vm_of(mn), start, end, true);
-	struct removal r = { .vm = vm_of(mn) };
+	struct fonda_vm *vm = vm_of(mn);
+	bool young = age(vm, start, end, true);
 
 	/* Without accessed bits only a new fault can tell that it is used. */
-	if (young && !vm_of(mn)->mmu.format.accessed) {
-		begin_removal(&r);
-		zap_hvas(&r, start, end);
-		end_removal(&r);
+	if (young && !vm->mmu.format.accessed) {
+		begin_invalidation(vm, start, end, false);
+		end_invalidation(vm);
 	}
 	return young;
 }
@@ -425,12 +380,8 @@ static fonda_young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm,
 /* The VMM's memory goes away as a whole. Its threads do not run any more. */
 static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	struct removal r = { .vm = vm_of(mn), .may_yield = true };
-
-	begin_removal(&r);
-	r.vm->mmu.seq++;
-	zap_hvas(&r, 0, ULONG_MAX);
-	end_removal(&r);
+	begin_invalidation(vm_of(mn), 0, TASK_SIZE_MAX, true);
+	end_invalidation(vm_of(mn));
 }
 
 static const struct mmu_notifier_ops notifier_ops = {

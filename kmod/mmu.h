@@ -202,6 +202,9 @@ bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear);
 
 /* --- Faults and the host's changes: mmu.c -------------------------------- */
 
+/* How much is removed or scanned before others may have the lock. */
+#define FONDA_CHUNK_PAGES	FONDA_LEVEL_PAGES(3)
+
 struct fonda_mmu {
 	struct fonda_table table;
 	struct fonda_mmu_format format;	/* (c) from the first vCPU on: the table's */
@@ -212,12 +215,10 @@ struct fonda_mmu {
 	 * lock for write. A fault samples it before it looks at anything.
 	 */
 	unsigned long seq;
-	/* Invalidations of the host that have begun and not ended, and what
-	 * they cover together. Under lock for write. */
+	/* Invalidations that have begun and not ended, and what they cover
+	 * together. Under lock for write. */
 	unsigned int nr_invalidating;
 	hva_t invalid_start, invalid_end;
-	/* Those who remove leaves and have not flushed them yet. */
-	atomic_t flushes_pending;
 };
 
 /* Once, by the backend's hardware_setup(), before any VM exists. Copied. */
