@@ -21,7 +21,7 @@ enum { VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_AC = 17 };
 enum {
 	OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP,
 	OP_NOT, OP_NEG, OP_INC, OP_DEC, OP_BT, OP_BTS, OP_BTR, OP_BTC,
-	OP_MOV, OP_MOVSX, OP_MOVBE, OP_CMOV, OP_SETCC, OP_CMPXCHG,
+	OP_MOV, OP_MOVSX,
 };
 
 /* More flags of a decoded instruction, beside EMUL_* in the header. */
@@ -32,19 +32,20 @@ enum {
 #define MOFFS		(1u << 14)	/* the address follows the opcode */
 #define BIT_STRING	(1u << 15)	/* the register reaches beyond the operand */
 #define GROUP		(1u << 16)	/* EMUL_OP_MASK is an index into groups[] */
-#define MEM8		(1u << 17)	/* the memory operand has a byte, */
-#define MEM16		(2u << 17)	/* at most two, */
-#define MEM32		(3u << 17)	/* or four */
-#define MEM_SIZE(flags)	(1 << ((flags) >> 17 & 3) >> 1)
+#define PAIR		(1u << 17)	/* two operands, see struct emulate_ctxt */
+#define MEM32		(1u << 18)	/* the memory operand has four bytes at most, */
+#define MEM16		(2u << 18)	/* two, */
+#define MEM8		(3u << 18)	/* or one */
+#define MEM_SIZE(flags)	(8 >> ((flags) >> 18 & 3))
 
 /*
- * A vector register is moved: how much, in units of 4 bytes, with no prefix and
- * with 66, f3 and f2; 0: another instruction, 4: all of the register.
+ * An XMM register is moved: how much, in units of 4 bytes, with no prefix and
+ * with 66, f3 and f2; 0: another instruction.
  */
 #define VEC_SHIFT	20
 #define VEC_W		3		/* 4 or 8 bytes, as REX.W says */
 #define VEC(none, p66, pf3, pf2) \
-	(OP_MOV | MODRM | ((none) | (p66) << 3 | (pf3) << 6 | (pf2) << 9) << VEC_SHIFT)
+	(OP_MOV | MODRM | PAIR | ((none) | (p66) << 3 | (pf3) << 6 | (pf2) << 9) << VEC_SHIFT)
 #define VEC_MASK	(0xfffu << VEC_SHIFT)
 
 #define MOV	(OP_MOV | EMUL_MOV)
@@ -54,19 +55,19 @@ enum {
 #define LOAD	(MODRM | RD | TO_REG)
 #define STORE	(MODRM | WR)
 #define STRING	EMUL_STRING
+#define PORT	(STRING | PAIR | EMUL_PORT)
 
 enum { GROUP1, GROUP3, GROUP45, GROUP8, GROUP11 };
 
 /*
  * Opcodes of one byte, of which the even ones have byte operands. Not here: the
  * ALU operations below 40. STOS, LODS and SCAS are a MOV or CMP of the
- * accumulator that moves a pointer; MOVS and CMPS have two operands in memory,
- * of which WR stands for the second.
+ * accumulator that moves a pointer.
  */
 static const u32 one_byte[256] = {
 	[0x63] = OP_MOVSX | LOAD | MEM32,
-	[0x6c ... 0x6d] = STRING | EMUL_PORT | WR,		/* INS */
-	[0x6e ... 0x6f] = STRING | EMUL_PORT | RD,		/* OUTS */
+	[0x6c ... 0x6d] = OP_MOV | PORT | WR,			/* INS */
+	[0x6e ... 0x6f] = OP_MOV | PORT | RD,			/* OUTS */
 	[0x80 ... 0x81] = GROUP | GROUP1 | MODRM,
 	[0x83] = GROUP | GROUP1 | MODRM,
 	[0x84 ... 0x85] = OP_AND | MODRM | RD,			/* TEST */
@@ -75,8 +76,8 @@ static const u32 one_byte[256] = {
 	[0x8a ... 0x8b] = MOV | LOAD,
 	[0xa0 ... 0xa1] = MOV | MOFFS | RD | TO_REG,
 	[0xa2 ... 0xa3] = MOV | MOFFS | WR,
-	[0xa4 ... 0xa5] = OP_MOV | STRING | RD | WR,		/* MOVS */
-	[0xa6 ... 0xa7] = OP_CMP | STRING | RD | WR,		/* CMPS */
+	[0xa4 ... 0xa5] = OP_MOV | STRING | PAIR | RD,		/* MOVS */
+	[0xa6 ... 0xa7] = OP_CMP | STRING | PAIR | RD,		/* CMPS */
 	[0xaa ... 0xab] = OP_MOV | STRING | WR,			/* STOS */
 	[0xac ... 0xad] = OP_MOV | STRING | RD | TO_REG,	/* LODS */
 	[0xae ... 0xaf] = OP_CMP | STRING | RD | TO_REG,	/* SCAS */
@@ -85,27 +86,22 @@ static const u32 one_byte[256] = {
 	[0xfe ... 0xff] = GROUP | GROUP45 | MODRM,
 };
 
-/* Those after 0f, of which even ones that may be locked have byte operands. */
+/* Those after 0f; none has byte operands. */
 static const u32 two_byte[256] = {
-	[0x10] = VEC(4, 4, 1, 2) | LOAD, VEC(4, 4, 1, 2) | STORE,	/* MOVUPS, MOVSS... */
-	[0x28] = VEC(4, 4, 0, 0) | LOAD, VEC(4, 4, 0, 0) | STORE,	/* MOVAPS */
-	[0x2b] = VEC(4, 4, 0, 0) | STORE,				/* MOVNTPS */
-	[0x40 ... 0x4f] = OP_CMOV | LOAD,
-	[0x6e] = VEC(0, VEC_W, 0, 0) | LOAD, VEC(0, 4, 4, 0) | LOAD,	/* MOVD, MOVDQA */
-	[0x7e] = VEC(0, VEC_W, 2, 0) | STORE, VEC(0, 4, 4, 0) | STORE,
-	[0x90 ... 0x9f] = OP_SETCC | STORE | MEM8,
+	[0x10] = VEC(4, 4, 1, 2) | RD, VEC(4, 4, 1, 2) | WR,	/* MOVUPS, MOVSS... */
+	[0x28] = VEC(4, 4, 0, 0) | RD, VEC(4, 4, 0, 0) | WR,	/* MOVAPS */
+	[0x2b] = VEC(4, 4, 0, 0) | WR,				/* MOVNTPS */
+	[0x6e] = VEC(0, VEC_W, 0, 0) | RD, VEC(0, 4, 4, 0) | RD,	/* MOVD, MOVDQA */
+	[0x7e] = VEC(0, VEC_W, 2, 0) | WR, VEC(0, 4, 4, 0) | WR,
 	[0xa3] = OP_BT | MODRM | RD | BIT_STRING,
 	[0xab] = OP_BTS | RMW | BIT_STRING,
-	[0xb0 ... 0xb1] = OP_CMPXCHG | RMW,
 	[0xb3] = OP_BTR | RMW | BIT_STRING,
-	[0xb6] = MOV | LOAD | MEM8, MOV | LOAD | MEM16,			/* MOVZX */
+	[0xb6] = MOV | LOAD | MEM8, MOV | LOAD | MEM16,		/* MOVZX */
 	[0xba] = GROUP | GROUP8 | MODRM, OP_BTC | RMW | BIT_STRING,
 	[0xbe] = OP_MOVSX | LOAD | MEM8, OP_MOVSX | LOAD | MEM16,
-	[0xc0 ... 0xc1] = OP_ADD | RMW | TO_REG,			/* XADD */
-	[0xc3] = MOV | STORE,						/* MOVNTI */
-	[0xd6] = VEC(0, 2, 0, 0) | STORE,				/* MOVQ */
-	[0xe7] = VEC(0, 4, 0, 0) | STORE,				/* MOVNTDQ */
-	[0xf0] = VEC(0, 0, 0, 4) | LOAD,				/* LDDQU */
+	[0xd6] = VEC(0, 2, 0, 0) | WR,				/* MOVQ */
+	[0xe7] = VEC(0, 4, 0, 0) | WR,				/* MOVNTDQ */
+	[0xf0] = VEC(0, 0, 0, 4) | RD,				/* LDDQU */
 };
 
 static const u32 groups[][8] = {
@@ -148,8 +144,8 @@ static s64 next_signed(struct cursor *c, int bytes)
 	return sign_extend(val, bytes);
 }
 
-/* Read the prefixes, begin @insn with them, return the first byte of the opcode. */
-static u8 next_opcode(struct cursor *c, struct fonda_insn *insn, int bits)
+/* Read the prefixes and the opcode, and begin @insn with them. */
+static void next_opcode(struct cursor *c, struct fonda_insn *insn, int bits)
 {
 	bool adsize = false;
 	u8 b;
@@ -181,7 +177,7 @@ static u8 next_opcode(struct cursor *c, struct fonda_insn *insn, int bits)
 	}
 	insn->op_bytes = insn->rex & 8 ? 8 : (bits == 16) == insn->opsize ? 4 : 2;
 	insn->ad_bytes = bits == 64 ? (adsize ? 4 : 8) : (bits == 16) == adsize ? 4 : 2;
-	return b;
+	insn->opcode = b == 0x0f ? b | next(c) << 8 : b;
 }
 
 /* The eight forms of 16-bit addressing: base, then index. */
@@ -221,118 +217,58 @@ static void decode_memory(struct fonda_insn *insn, struct cursor *c, u8 modrm, i
 		insn->seg = FONDA_SEG_SS;
 }
 
-/*
- * VEX, which begins with c4 or c5: as the prefixes that it stands for. Returns the
- * map of the opcode, or 3: none that is known here.
- */
-static int decode_vex(struct fonda_insn *insn, struct cursor *c, u8 b, int bits)
-{
-	bool prefixed = insn->opsize || insn->rep || insn->rex;
-	u8 first = next(c), last = first, map = 1;
-
-	if (bits != 64 && first < 0xc0)		/* LES, LDS */
-		return 3;
-	insn->rex = ~first >> 5 & 4;
-	if (b == 0xc4) {
-		last = next(c);
-		map = min(first & 0x1f, 3);
-		insn->rex = (~first >> 5 & 7) | (last >> 4 & 8);
-	}
-	if (bits != 64)
-		insn->rex = 0;
-	insn->opsize = (last & 3) == 1;
-	insn->rep = last & 2 ? 0xf3 - (last & 1) : 0;
-	insn->opcode = next(c);
-	insn->op_bytes = 32;
-	insn->mem_bytes = last & 4 ? 32 : 16;
-	return prefixed || (last & 0x78) != 0x78 ? 3 : map;	/* or a third operand */
-}
-
 /* A vector move: how much, and which way. */
 static u32 decode_vector(struct fonda_insn *insn, u32 flags)
 {
 	int prefix = insn->rep == 0xf3 ? 2 : insn->rep ? 3 : insn->opsize;
 	int words = flags >> (VEC_SHIFT + 3 * prefix) & 7;
 
-	if (insn->op_bytes != 32)
-		insn->op_bytes = insn->mem_bytes = 16;
-	if (insn->opcode == 0x7e && prefix == 2)	/* MOVQ */
-		flags ^= RD | WR | TO_REG;
 	if (words == VEC_W)
 		words = insn->rex & 8 ? 2 : 1;
-	if (words == 4)
-		return flags;
-	/* Of the smaller ones only MOVSS and MOVSD ignore VEX.L. */
-	if (!words || (insn->mem_bytes == 32 && insn->opcode > 0x11))
-		return 0;
 	insn->mem_bytes = 4 * words;
-	return flags;
+	if (insn->opcode == 0x7e0f && prefix == 2)	/* MOVQ */
+		flags ^= RD | WR;
+	return words ? flags : 0;
 }
 
-/* The flags of an opcode in one of the three maps; the sizes of its operands. */
-static u32 decode_opcode(struct fonda_insn *insn, int map, bool vex, int bits)
+/* The flags of the opcode; the sizes of its operands. */
+static u32 decode_opcode(struct fonda_insn *insn, int bits)
 {
-	u8 b = insn->opcode;
-	u32 flags = 0;
+	u16 op = insn->opcode;
+	u32 flags = op > 0xff ? two_byte[op >> 8] : one_byte[op];
 
-	if (map == 1)
-		flags = two_byte[b];
-	else if (map == 2 && b == 0x2a)
-		flags = VEC(0, 4, 0, 0) | LOAD;			/* MOVNTDQA */
-	else if (map == 2 && (b & 0xfe) == 0xf0 && !insn->rep)
-		flags = OP_MOVBE | (b & 1 ? STORE : LOAD);
-	else if (map == 0 && b < 0x40 && (b & 7) < 4)
-		flags = (OP_ADD + b / 8) | (b & 2 ? LOAD : RMW);
-	else if (map == 0 && (b != 0x63 || bits == 64))		/* or ARPL */
-		flags = one_byte[b];
 	if (flags & VEC_MASK)
 		return decode_vector(insn, flags);
-
-	if (map == 1 && b == 0xc3) {
-		if (insn->opsize || insn->rep)
-			return 0;
-		insn->op_bytes = max_t(u8, insn->op_bytes, 4);
-	}
-	if (!(b & 1) && (map == 0 || flags & LOCKABLE))
+	if (op < 0x40 && (op & 7) < 4)
+		flags = op / 8 | (op & 2 ? LOAD : op / 8 == OP_CMP ? MODRM | RD : RMW);
+	if (op < 0x100 && !(op & 1))
 		insn->op_bytes = 1;
 	else if (flags & EMUL_PORT)
 		insn->op_bytes = min_t(u8, insn->op_bytes, 4);
-	insn->mem_bytes = insn->op_bytes;
-	if (MEM_SIZE(flags))
-		insn->mem_bytes = min_t(u8, insn->op_bytes, MEM_SIZE(flags));
-	return vex ? 0 : flags;
+	insn->mem_bytes = min_t(u8, insn->op_bytes, MEM_SIZE(flags));
+	return op == 0x63 && bits != 64 ? 0 : flags;		/* ARPL */
 }
 
 enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr, int bits)
 {
 	struct cursor c = { .code = code, .nr = min(nr, FONDA_INSN_MAX) };
-	u8 b = next_opcode(&c, insn, bits), modrm;
-	bool vex = (b & 0xfe) == 0xc4;
-	u32 flags, group;
-	int map = 0;
+	u32 flags;
+	u8 modrm;
 
-	insn->opcode = b;
-	if (vex)
-		map = decode_vex(insn, &c, b, bits);
-	else if (b == 0x0f)
-		for (map = 1; (insn->opcode = next(&c)) == 0x38 && map == 1; map++)
-			;
-	flags = decode_opcode(insn, map, vex, bits);
-
+	next_opcode(&c, insn, bits);
+	flags = decode_opcode(insn, bits);
 	if (flags & MODRM) {
 		modrm = next(&c);
 		insn->reg = (modrm >> 3 & 7) | (insn->rex & 4) << 1;
-		if (flags & GROUP) {
-			group = groups[flags & EMUL_OP_MASK][modrm >> 3 & 7];
-			flags = group ? (flags & ~(GROUP | EMUL_OP_MASK)) | group : 0;
-		}
+		if (flags & GROUP)
+			flags = groups[flags & EMUL_OP_MASK][modrm >> 3 & 7];
 		if (modrm >> 6 == 3)
 			flags = 0;
 		else
 			decode_memory(insn, &c, modrm, bits);
 	} else if (flags & MOFFS) {
 		insn->disp = next_signed(&c, insn->ad_bytes);
-	} else if (!(flags & RD) || (b & 0xfe) == 0xae) {
+	} else if (!(flags & RD) || (insn->opcode & 0xfe) == 0xae) {
 		insn->base = DI;
 		insn->seg = FONDA_SEG_ES;
 	} else {
@@ -343,9 +279,8 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 	if (insn->op_bytes == 1 && !insn->rex && insn->reg >= 4)
 		insn->reg += FONDA_REG_HIGH - 4;
 	if (flags & IMM)
-		insn->imm = next_signed(&c, map || b == 0x83 ? 1 : min_t(int, insn->op_bytes, 4));
-	if (!(flags & STRING) && (flags & EMUL_OP_MASK) == OP_CMP)
-		flags &= ~(WR | LOCKABLE);
+		insn->imm = next_signed(&c, insn->opcode > 0xff || insn->opcode == 0x83 ? 1 :
+					    min_t(int, insn->op_bytes, 4));
 
 	insn->flags = flags;
 	insn->len = c.pos;
@@ -361,12 +296,12 @@ bool fonda_decode_exit(struct fonda_exit_insn *i, const u8 *code, int nr, int bi
 {
 	struct cursor c = { .code = code, .nr = min(nr, FONDA_INSN_MAX) };
 	struct fonda_insn insn;
-	u32 found = next_opcode(&c, &insn, bits), modrm;
+	u32 found, modrm;
 
+	next_opcode(&c, &insn, bits);
+	found = insn.opcode;
 	if (found == 0x90 && insn.rep == 0xf3)
 		found = FONDA_OP_PAUSE;
-	else if (found == 0x0f)
-		found |= next(&c) << 8;
 	/* The second: MOV of control and debug registers. */
 	if (found == 0x010f || (found & 0xfcff) == 0x200f) {
 		modrm = next(&c);
@@ -405,43 +340,32 @@ static bool canonical(const struct emulate_ctxt *c, gva_t gva)
 	return (u64)((s64)gva >> (c->va_bits - 1)) + 1 < 2;
 }
 
-/* May @len bytes at @off of the segment be accessed? (APM volume 2, "Segment
- * Limit Checking" and "Data-Access Privilege Checks".) */
-static bool segment_allows(const struct emulate_ctxt *c, const struct fonda_segment *s,
-			   u64 off, u64 len, bool write)
+/*
+ * The linear address of @len bytes at @seg:@off. May they be accessed? (APM volume 2,
+ * "Segment Limit Checking" and "Data-Access Privilege Checks".)
+ */
+static bool linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 len, bool write,
+		   gva_t *gva)
 {
-	bool code = FONDA_SEG_TYPE(s->attr) & 8;
 	u64 last = off + len - 1;
-
-	/* Bit 1 makes data writable and code readable. */
-	if (c->mode == EMULATE_PROTECTED &&
-	    (!(s->attr & FONDA_SEG_P) || (write && code) ||
-	     ((write || code) && !(FONDA_SEG_TYPE(s->attr) & 2))))
-		return false;
-	if (!code && (FONDA_SEG_TYPE(s->attr) & 4))	/* expand-down */
-		return off > s->limit && last <= (s->attr & FONDA_SEG_DB ? U32_MAX : U16_MAX);
-	return last <= s->limit;
-}
-
-/* The linear address of @len bytes at @seg:@off, if they may be accessed. */
-static int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off,
-				  u64 len, bool write, gva_t *gva)
-{
 	struct fonda_segment s = { 0 };
+	u8 type;
 
-	if (c->mode == EMULATE_LONG) {
-		if (seg == FONDA_SEG_FS || seg == FONDA_SEG_GS)
-			fonda_emulate_segment(c, seg, &s);
-		*gva = s.base + off;
-		if (canonical(c, *gva) && canonical(c, *gva + len - 1))
-			return EMULATE_OK;
-	} else {
+	if (c->mode != EMULATE_LONG || seg >= FONDA_SEG_FS)
 		fonda_emulate_segment(c, seg, &s);
-		*gva = (u32)(s.base + off);
-		if (segment_allows(c, &s, off, len, write))
-			return EMULATE_OK;
-	}
-	return fonda_emulate_fault(c, seg == FONDA_SEG_SS ? VECTOR_SS : VECTOR_GP);
+	*gva = s.base + off;
+	if (c->mode == EMULATE_LONG)
+		return canonical(c, *gva) && canonical(c, *gva + len - 1);
+	*gva = (u32)*gva;
+	type = FONDA_SEG_TYPE(s.attr);
+	/* Bit 3: code. Bit 1 makes data writable and code readable. */
+	if (c->mode == EMULATE_PROTECTED &&
+	    (!(s.attr & FONDA_SEG_P) || (write && type & 8) ||
+	     ((write || type & 8) && !(type & 2))))
+		return false;
+	if ((type & 0xc) == 4)	/* expand-down */
+		return off > s.limit && last <= (s.attr & FONDA_SEG_DB ? U32_MAX : U16_MAX);
+	return last <= s.limit;
 }
 
 /*
@@ -449,16 +373,15 @@ static int linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off,
  * takes as many of the @left ones as follow upwards in the same page of memory,
  * so that one request to the device serves them all.
  */
-static int resolve(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 left, bool write,
+static int resolve(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, bool write, u64 left,
 		   struct emulate_operand *op)
 {
 	u32 access = write ? FONDA_ACCESS_WRITE : FONDA_ACCESS_READ, len = c->insn.mem_bytes, room;
 	gva_t gva, next;
 	int r;
 
-	r = linear(c, seg, off, len, write, &gva);
-	if (r != EMULATE_OK)
-		return r;
+	if (!linear(c, seg, off, len, write, &gva))
+		return fonda_emulate_fault(c, seg == FONDA_SEG_SS ? VECTOR_SS : VECTOR_GP);
 	room = 4096 - (gva & 4095);
 	op->len[0] = min(len, room);
 	op->len[1] = len - op->len[0];
@@ -470,18 +393,39 @@ static int resolve(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 left
 	/* The least of all faults. Vectors have rules of their own. */
 	if (r == EMULATE_OK && c->check_alignment && len <= 8 && gva & (len - 1))
 		return fonda_emulate_fault(c, VECTOR_AC);
-	if (r != EMULATE_OK || !(c->insn.flags & EMUL_PORT))
-		return r;
 
 	left = min_t(u64, left, room / len);
-	if (left > 1 && !(c->rflags & (X86_EFLAGS_DF | X86_EFLAGS_TF)) &&
+	if (r == EMULATE_OK && c->insn.flags & EMUL_PORT && left > 1 &&
+	    !(c->rflags & (X86_EFLAGS_DF | X86_EFLAGS_TF)) &&
 	    left * len - 1 <= size_mask(c->insn.ad_bytes) - off &&
 	    fonda_emulate_is_ram(c, op->gpa[0], write) &&
-	    linear(c, seg, off, left * len, write, &gva) == EMULATE_OK) {
+	    linear(c, seg, off, left * len, write, &gva))
 		c->count = left;
-		op->len[0] = left * len;
-	}
-	return EMULATE_OK;
+	return r;
+}
+
+/* Both operands of a PAIR; what is in memory may be either, or both. */
+static int resolve_all(struct emulate_ctxt *c, u64 left)
+{
+	const struct fonda_insn *insn = &c->insn;
+	bool pair = insn->flags & PAIR, write = insn->flags & WR;
+	struct emulate_operand *other = &c->op[!write];
+	int r;
+
+	memset(c->data, 0, sizeof(c->data));
+	c->count = 1;
+	r = resolve(c, insn->seg, fonda_emulate_address(c), write, left, &c->op[pair && write]);
+	if (insn->flags & EMUL_PORT)
+		*other = (struct emulate_operand){
+			{ EMULATE_PORTS | (u16)c->gpr[DX] }, { insn->op_bytes } };
+	else if (insn->flags & VEC_MASK)	/* a load clears the rest of the register */
+		*other = (struct emulate_operand){
+			{ EMULATE_XMM | insn->reg * 16 }, { write ? insn->mem_bytes : 16 } };
+	else if (pair && r == EMULATE_OK)
+		r = resolve(c, FONDA_SEG_ES, c->gpr[DI] & size_mask(insn->ad_bytes),
+			    (insn->flags & EMUL_OP_MASK) != OP_CMP, left, other);
+	c->translated = r == EMULATE_OK;
+	return r;
 }
 
 /*
@@ -490,12 +434,13 @@ static int resolve(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 left
  */
 static int access(struct emulate_ctxt *c, const struct emulate_operand *op, void *data, bool write)
 {
-	u32 most = c->insn.flags & EMUL_PORT ? U16_MAX : 8, off, len;
+	u32 most = c->insn.flags & EMUL_PORT ? U16_MAX : 8, off, len, all;
 	int i, r;
 
 	for (i = 0; i < 2; i++) {
-		for (off = 0; off < op->len[i]; off += len, data += len) {
-			len = min(op->len[i] - off, most);
+		all = op->len[i] * c->count;
+		for (off = 0; off < all; off += len, data += len) {
+			len = min(all - off, most);
 			if (c->pos++ < c->done)
 				continue;
 			r = fonda_emulate_access(c, op->gpa[i] + off, data, len, write);
@@ -504,26 +449,6 @@ static int access(struct emulate_ctxt *c, const struct emulate_operand *op, void
 			c->done++;
 		}
 	}
-	return EMULATE_OK;
-}
-
-/*
- * The elements of a string between the port and pio_data. They become fewer when
- * the port takes fewer, or when user space has lowered rCX, and so @left, meanwhile.
- */
-static int port(struct emulate_ctxt *c, struct emulate_operand *op, bool in, u64 left)
-{
-	int r;
-
-	if (c->pos++ >= c->done) {
-		r = fonda_emulate_port(c, in, c->gpr[DX], c->insn.op_bytes, c->count);
-		if (r != EMULATE_OK)
-			return r;
-		c->done++;
-	}
-	c->count = min_t(u64, c->count, left);
-	if (!op->len[1])
-		op->len[0] = c->count * c->insn.op_bytes;
 	return EMULATE_OK;
 }
 
@@ -546,51 +471,32 @@ static unsigned long status_flags(u64 result, u64 out, int bytes)
 	       ((top ^ top >> 1) & 1 ? X86_EFLAGS_OF : 0);
 }
 
-/* Does the condition in the low four bits of the opcode hold? */
-static bool condition(const struct emulate_ctxt *c)
-{
-	static const u16 any_of[8] = {
-		X86_EFLAGS_OF, X86_EFLAGS_CF, X86_EFLAGS_ZF, X86_EFLAGS_CF | X86_EFLAGS_ZF,
-		X86_EFLAGS_SF, X86_EFLAGS_PF, 0, X86_EFLAGS_ZF,
-	};
-	u8 cc = c->insn.opcode & 0xf;
-	bool met = c->rflags & any_of[cc >> 1];
-
-	/* The last four are the signed comparisons. */
-	if (cc >= 0xc && !(c->rflags & X86_EFLAGS_SF) != !(c->rflags & X86_EFLAGS_OF))
-		met = true;
-	return met != (cc & 1);
-}
-
 /* What the operation makes of its destination @a and its source @b. */
 static u64 compute(const struct emulate_ctxt *c, int op, u64 a, u64 b, unsigned long *flags)
 {
 	int bytes = c->insn.op_bytes;
-	bool carry = (op == OP_ADC || op == OP_SBB) && (*flags & X86_EFLAGS_CF);
-	unsigned long changed = STATUS_FLAGS;
+	unsigned long cf = *flags & X86_EFLAGS_CF;
+	bool carry = (op == OP_ADC || op == OP_SBB) && cf;
 	/* AF is undefined after the logical ones; processors clear it. */
 	u64 r, out = 0, bit = 1ULL << (b & (8 * bytes - 1));
 
 	switch (op) {
-	case OP_INC:
-		b = 1;
-		changed &= ~X86_EFLAGS_CF;
-		fallthrough;
 	case OP_ADD:
 	case OP_ADC:
 		r = a + b + carry;
 		out = (a & b) | ((a | b) & ~r);
 		break;
-	case OP_DEC:
-		b = 1;
-		changed &= ~X86_EFLAGS_CF;
-		fallthrough;
 	case OP_SUB:
 	case OP_SBB:
 	case OP_CMP:
 		r = a - b - carry;
 		out = (~a & b) | ((~a | b) & r);
 		break;
+	case OP_INC:
+	case OP_DEC:
+		r = compute(c, op == OP_INC ? OP_ADD : OP_SUB, a, 1, flags);
+		*flags = (*flags & ~X86_EFLAGS_CF) | cf;
+		return r;
 	case OP_NEG:
 		return compute(c, OP_SUB, 0, a, flags);
 	case OP_OR:
@@ -609,16 +515,10 @@ static u64 compute(const struct emulate_ctxt *c, int op, u64 a, u64 b, unsigned 
 		return op == OP_BTS ? a | bit : op == OP_BTR ? a & ~bit : a ^ bit;
 	case OP_MOVSX:
 		return sign_extend(b, c->insn.mem_bytes);
-	case OP_MOVBE:
-		return __builtin_bswap64(b) >> (64 - 8 * bytes);
-	case OP_CMOV:
-		return condition(c) ? b : a;
-	case OP_SETCC:
-		return condition(c);
 	default:
 		return b;
 	}
-	*flags = (*flags & ~changed) | (status_flags(r, out, bytes) & changed);
+	*flags = (*flags & ~STATUS_FLAGS) | status_flags(r, out, bytes);
 	return r;
 }
 
@@ -650,66 +550,40 @@ u64 fonda_emulate_operand(const struct emulate_ctxt *c)
 	return c->gpr[insn->reg] & size_mask(insn->op_bytes);
 }
 
-/* MOVS and CMPS. */
-static bool is_pair(const struct fonda_insn *insn)
-{
-	return (insn->flags & (STRING | RD | WR)) == (STRING | RD | WR);
-}
-
 /* The instruction once, @left repetitions of a string before its end. */
 static int emulate_once(struct emulate_ctxt *c, u64 left)
 {
 	const struct fonda_insn *insn = &c->insn;
-	int op = insn->flags & EMUL_OP_MASK, dest = insn->reg, r = EMULATE_OK;
-	bool vector = insn->flags & VEC_MASK, ported = insn->flags & EMUL_PORT;
-	bool read = insn->flags & RD, write = insn->flags & WR && op != OP_CMP;
-	bool load = insn->flags & TO_REG, two = is_pair(insn);
+	int op = insn->flags & EMUL_OP_MASK, r = EMULATE_OK;
+	bool pair = insn->flags & PAIR, load = insn->flags & TO_REG;
+	bool read = pair || insn->flags & RD, write = op != OP_CMP && (pair || insn->flags & WR);
+	void *data = insn->flags & EMUL_PORT ? (void *)c->pio_data : c->data;
 	unsigned long flags = c->rflags;
-	u64 out[4] = { }, reg = 0, mem;
-	void *data = ported ? (void *)c->pio_data : write ? out : c->data;
+	u64 reg = 0, mem;
 
-	if (!c->translated) {
-		memset(c->data, 0, sizeof(c->data));
-		c->count = 1;
-		r = resolve(c, insn->seg, fonda_emulate_address(c), left, write && !two, &c->op[0]);
-		if (r == EMULATE_OK && two)
-			r = resolve(c, FONDA_SEG_ES, c->gpr[DI] & size_mask(insn->ad_bytes), left,
-				    write, &c->op[1]);
-		c->translated = r == EMULATE_OK;
-	}
-	if (r == EMULATE_OK && ported && write)
-		r = port(c, &c->op[0], true, left);
+	if (!c->translated)
+		r = resolve_all(c, left);
 	if (r == EMULATE_OK && read)
-		r = access(c, &c->op[0], ported ? data : c->data, false);
-	if (r == EMULATE_OK && op == OP_CMP && two)
+		r = access(c, &c->op[0], data, false);
+	if (r == EMULATE_OK && pair && op == OP_CMP)
 		r = access(c, &c->op[1], &c->data[1], false);
-	if (r == EMULATE_OK && vector)
-		r = fonda_emulate_vector(c, insn->reg, data, insn->op_bytes, !write);
-	if (r == EMULATE_OK && !vector && !ported) {
+	if (r == EMULATE_OK && !(pair && write)) {
+		reg = pair ? c->data[1] : fonda_emulate_operand(c);
 		mem = c->data[0];
-		reg = two ? c->data[op == OP_CMP] : fonda_emulate_operand(c);
-		if (op == OP_CMPXCHG) {
-			/* The write takes place also when it changes nothing. */
-			compute(c, OP_CMP, c->gpr[AX], mem, &flags);
-			out[0] = flags & X86_EFLAGS_ZF ? reg : mem;
-			load = !(flags & X86_EFLAGS_ZF);
-			dest = AX;
-			reg = mem;
-		} else if (load && !write) {
+		if (load && !write) {
 			reg = compute(c, op, reg, mem, &flags);
-		} else {	/* XCHG and XADD load what was there */
-			out[0] = compute(c, op, mem, reg, &flags);
-			reg = mem;
+		} else {	/* XCHG loads what was there */
+			reg = compute(c, op, mem, reg, &flags);
+			swap(reg, mem);
 		}
+		data = &mem;
 	}
 	if (r == EMULATE_OK && write)
-		r = access(c, &c->op[two], data, true);
-	if (r == EMULATE_OK && ported && read)
-		r = port(c, &c->op[0], false, left);
+		r = access(c, &c->op[pair], data, true);
 	if (r != EMULATE_OK)
 		return r;
-	if (load && op != OP_CMP && !vector)
-		fonda_load_gpr(c->gpr, dest, insn->op_bytes, reg);
+	if (load && op != OP_CMP)
+		fonda_load_gpr(c->gpr, insn->reg, insn->op_bytes, reg);
 	c->rflags = flags;
 	return EMULATE_DONE;
 }
@@ -723,7 +597,7 @@ static int advance(struct emulate_ctxt *c, u64 left)
 	if (c->rflags & X86_EFLAGS_DF)
 		step = -step;
 	fonda_load_gpr(c->gpr, insn->base, insn->ad_bytes, c->gpr[insn->base] + step);
-	if (is_pair(insn))
+	if ((insn->flags & (PAIR | EMUL_PORT)) == PAIR)
 		fonda_load_gpr(c->gpr, DI, insn->ad_bytes, c->gpr[DI] + step);
 	if (!insn->rep)
 		return EMULATE_DONE;
@@ -743,6 +617,8 @@ enum emulate_result fonda_emulate(struct emulate_ctxt *c)
 	int r;
 
 	c->pos = 0;
+	/* User space may have lowered rCX meanwhile. */
+	c->count = min_t(u64, c->count, left);
 	if (!left)
 		return EMULATE_DONE;
 	r = emulate_once(c, left);

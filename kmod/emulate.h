@@ -45,11 +45,11 @@ bool fonda_decode_exit(struct fonda_exit_insn *i, const u8 *code, int nr, int bi
 /* An instruction with a memory operand, decoded. */
 struct fonda_insn {
 	u32 flags;		/* EMUL_*, with the operation: see emulate.c */
+	u16 opcode;		/* the first byte lowest */
 	u8 len;			/* bytes */
-	u8 op_bytes;		/* size of the register operand; 32: AVX */
+	u8 op_bytes;		/* size of the register operand */
 	u8 mem_bytes;		/* size of the memory operand */
 	u8 ad_bytes;		/* address size */
-	u8 opcode;		/* its last byte */
 	u8 seg;			/* enum fonda_seg of the (source) memory operand */
 	u8 rep;			/* 0xf2, 0xf3 or 0 */
 	u8 rex;
@@ -64,7 +64,7 @@ struct fonda_insn {
 /* Parts of fonda_insn.flags that callers may ask for. */
 #define EMUL_OP_MASK	0x1f
 #define EMUL_READ	(1u << 5)	/* reads its memory operand */
-#define EMUL_WRITE	(1u << 6)	/* writes it; MOVS, CMPS: has one at ES:rDI */
+#define EMUL_WRITE	(1u << 6)	/* writes it */
 #define EMUL_STRING	(1u << 7)	/* MOVS STOS LODS CMPS SCAS INS OUTS */
 #define EMUL_PORT	(1u << 8)	/* INS OUTS */
 #define EMUL_MOV	(1u << 9)	/* MOV or MOVZX, which only reads or only writes it */
@@ -87,7 +87,7 @@ enum emulate_result {
  */
 enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr, int bits);
 
-/* A memory operand: one piece in each page that it touches. */
+/* An operand: one piece in each page of memory that it touches. */
 struct emulate_operand {
 	gpa_t gpa[2];
 	u16 len[2];		/* bytes; the second is 0 within one page */
@@ -114,9 +114,17 @@ struct emulate_ctxt {
 	u8 done;		/* accesses finished */
 	u8 pos;			/* accesses met in this call */
 	u32 count;		/* elements of a string port instruction */
-	struct emulate_operand op[2];	/* MOVS and CMPS have two */
-	u64 data[4];		/* what was read */
+	/* Source and destination of a string or vector move, both of CMPS; else one. */
+	struct emulate_operand op[2];
+	u64 data[2];		/* what was read */
 };
+
+/*
+ * Where operands are that are not in memory: ports, and the XMM registers one after
+ * the other.
+ */
+#define EMULATE_PORTS	(1ULL << 62)
+#define EMULATE_XMM	(1ULL << 63)
 
 /*
  * The machine; mmio.c (and a unit test) defines it. Accesses are physical and
@@ -133,15 +141,11 @@ int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector);
 int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa);
 /* Would read, or write, find memory and nothing else? */
 bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write);
-/* More than 8 bytes only where is_ram said so. */
-int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write);
 /*
- * @count elements of @size bytes between the port and c->pio_data. May do less
- * and lower c->count, but not to 0.
+ * More than 8 bytes only where is_ram said so. With a port it is c->count elements,
+ * which are in c->pio_data: it may do less and lower c->count, but not to 0.
  */
-int fonda_emulate_port(struct emulate_ctxt *c, bool in, u16 port, int size, int count);
-/* An XMM register (@len 16) or YMM register (32); a write of the latter clears what is above. */
-int fonda_emulate_vector(struct emulate_ctxt *c, int reg, void *data, int len, bool write);
+int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write);
 
 /* Begin with c->insn; the fields up to it are the caller's to fill. */
 static inline void fonda_emulate_begin(struct emulate_ctxt *c)

@@ -118,25 +118,14 @@ static struct xregs_state *expand(struct fonda_vcpu *vcpu)
 	return area;
 }
 
-bool fonda_fpu_vector(struct fonda_vcpu *vcpu, int reg, void *data, int len, bool write)
+void fonda_fpu_access_xmm(struct fonda_vcpu *vcpu, int offset, void *data, int len, bool write)
 {
 	struct xregs_state *area = expand(vcpu);
-	u64 needed = XFEATURE_MASK_SSE | (len > 16 ? XFEATURE_MASK_YMM : 0);
-	void *part[] = { (void *)area->i387.xmm_space + 16 * reg,
-			 (void *)area + component[XFEATURE_YMM].offset + 16 * reg };
-	int i;
+	void *xmm = (void *)area->i387.xmm_space + offset;
 
-	if (needed & ~(vcpu->fpu.xcr0 | XFEATURE_MASK_SSE))
-		return false;
-	for (i = 0; 16 * i < len; i++)
-		memcpy(write ? part[i] : data + 16 * i, write ? data + 16 * i : part[i], 16);
-	if (!write)
-		return true;
-	area->header.xfeatures |= needed;
-	/* What is above a YMM register is cleared with it. */
-	if (len > 16 && area->header.xfeatures & XFEATURE_MASK_ZMM_Hi256)
-		memset((void *)area + component[XFEATURE_ZMM_Hi256].offset + 32 * reg, 0, 32);
-	return true;
+	memcpy(write ? xmm : data, write ? data : xmm, len);
+	if (write)
+		area->header.xfeatures |= XFEATURE_MASK_SSE;
 }
 
 int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)

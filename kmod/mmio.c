@@ -109,37 +109,6 @@ static int ask(struct fonda_vcpu *vcpu, void *source, void *answer, int len)
 }
 
 /*
- * The access that exited is known to go past memory, so that the slots need not
- * be searched again. (Of a read-modify-write instruction on read-only memory only
- * the write exited.)
- */
-int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write)
-{
-	struct fonda_vcpu *vcpu = vcpu_of(c);
-	struct kvm_run *run = vcpu->run;
-
-	if ((gpa != vcpu->io.gpa || write != (vcpu->io.access == FONDA_ACCESS_WRITE)) &&
-	    fonda_emulate_is_ram(c, gpa, write))
-		return result(vcpu, write ? fonda_write_guest(vcpu, gpa, data, len) :
-					    fonda_read_guest(vcpu, gpa, data, len));
-	if (unlikely(len > 8)) {
-		/* The slot was deleted while user space had the instruction. */
-		if (!write)
-			memset(data, 0xff, len);
-		return EMULATE_OK;
-	}
-	if (!fonda_io_access(vcpu, FONDA_BUS_MMIO, gpa, len, data, write))
-		return EMULATE_OK;
-	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = gpa;
-	run->mmio.len = len;
-	run->mmio.is_write = write;
-	if (write)
-		memcpy(run->mmio.data, data, len);
-	return ask(vcpu, run->mmio.data, write ? NULL : data, len);
-}
-
-/*
  * How many of the @count elements in the page for them the kernel has served; 0:
  * user space is asked, whose page it is to scribble on.
  */
@@ -169,26 +138,57 @@ static int ports(struct fonda_vcpu *vcpu, bool in, u16 port, int size, int count
 	return 0;
 }
 
-int fonda_emulate_port(struct emulate_ctxt *c, bool in, u16 port, int size, int count)
+/* What is not memory. */
+static noinline int access_other(struct fonda_vcpu *vcpu, gpa_t where, void *data, int len,
+				 bool write)
 {
-	int done = ports(vcpu_of(c), in, port, size, count);
+	struct emulate_ctxt *c = &vcpu->io.ctxt;
+	int done;
 
-	if (!done)
-		return EMULATE_NEED_USER;
-	c->count = done;
+	if (where & EMULATE_PORTS) {
+		done = ports(vcpu, !write, where, c->insn.op_bytes, c->count);
+		if (done)
+			c->count = done;
+		return done ? EMULATE_OK : EMULATE_NEED_USER;
+	}
+	/* Inside a section the processor has the registers. */
+	if (vcpu->atomic)
+		return result(vcpu, -EAGAIN);
+	fonda_fpu_access_xmm(vcpu, where & ~EMULATE_XMM, data, len, write);
 	return EMULATE_OK;
 }
 
-/* Inside a section the processor has them. */
-int fonda_emulate_vector(struct emulate_ctxt *c, int reg, void *data, int len, bool write)
+/*
+ * The access that exited is known to go past memory, so that the slots need not
+ * be searched again. (Of a read-modify-write instruction on read-only memory only
+ * the write exited.)
+ */
+int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write)
 {
 	struct fonda_vcpu *vcpu = vcpu_of(c);
+	struct kvm_run *run = vcpu->run;
 
-	if (vcpu->atomic)
-		return result(vcpu, -EAGAIN);
-	if (!fonda_fpu_vector(vcpu, reg, data, len, write))
-		return EMULATE_UNSUPPORTED;
-	return EMULATE_OK;
+	if (unlikely(gpa & (EMULATE_PORTS | EMULATE_XMM)))
+		return access_other(vcpu, gpa, data, len, write);
+	if ((gpa != vcpu->io.gpa || write != (vcpu->io.access == FONDA_ACCESS_WRITE)) &&
+	    fonda_emulate_is_ram(c, gpa, write))
+		return result(vcpu, write ? fonda_write_guest(vcpu, gpa, data, len) :
+					    fonda_read_guest(vcpu, gpa, data, len));
+	if (unlikely(len > 8)) {
+		/* The slot was deleted while user space had the instruction. */
+		if (!write)
+			memset(data, 0xff, len);
+		return EMULATE_OK;
+	}
+	if (!fonda_io_access(vcpu, FONDA_BUS_MMIO, gpa, len, data, write))
+		return EMULATE_OK;
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = gpa;
+	run->mmio.len = len;
+	run->mmio.is_write = write;
+	if (write)
+		memcpy(run->mmio.data, data, len);
+	return ask(vcpu, run->mmio.data, write ? NULL : data, len);
 }
 
 /* -- one instruction -------------------------------------------------------- */

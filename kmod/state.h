@@ -224,11 +224,8 @@ void fonda_fpu_setup(void);
 u32 fonda_xstate_size(u64 xcr0, bool compacted);
 /* The area, as after power-up. -ENOMEM. */
 int fonda_fpu_init(struct fonda_vcpu *vcpu);
-/*
- * Between sections: an XMM register (@len 16) or YMM register (32). False: the
- * guest has not enabled it.
- */
-bool fonda_fpu_vector(struct fonda_vcpu *vcpu, int reg, void *data, int len, bool write);
+/* Between sections: @len bytes of the XMM registers, @offset bytes from the first one. */
+void fonda_fpu_access_xmm(struct fonda_vcpu *vcpu, int offset, void *data, int len, bool write);
 /* XSETBV's checks, CPL excepted: 0, or 1 (#GP). Does not touch the processor. */
 int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 

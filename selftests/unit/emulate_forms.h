@@ -15,13 +15,12 @@ enum { AX, CX, DX, BX, SP, BP, SI, DI };
 
 /* An opcode, its map, and the values of ModRM.reg that are supported. */
 struct form {
-	u16 opcode;		/* 0x1xx: after 0f; 0x2xx: after 0f 38 */
+	u16 opcode;		/* 0x1xx: after 0f */
 	u8 groups;		/* bit n: ModRM.reg may be n; 0: any */
 	bool lock;
 	bool moffs, string;
 	bool bits;		/* the register is an offset in bits */
-	bool bare;		/* there is no form of 16 bits */
-	bool vector;		/* moves an XMM register; also with VEX, then 16 or 32 bytes */
+	bool vector;		/* moves an XMM register */
 	u8 prefix;		/* the one that belongs to the opcode */
 	u8 align;		/* of the operand */
 	u8 imm;			/* bytes; 4: the operand's size, at most 4 */
@@ -69,47 +68,32 @@ static const struct form forms[] = {
 	{ 0xf7, .groups = 3, .imm = 4, .undefined = LOGIC },
 	{ 0xf6, .groups = 0x0c, .lock = true }, { 0xf7, .groups = 0x0c, .lock = true },
 	{ 0xfe, .groups = 3, .lock = true }, { 0xff, .groups = 3, .lock = true },
-	{ 0x140 }, { 0x141 }, { 0x142 }, { 0x143 }, { 0x144 }, { 0x145 }, { 0x146 }, { 0x147 },
-	{ 0x148 }, { 0x149 }, { 0x14a }, { 0x14b }, { 0x14c }, { 0x14d }, { 0x14e }, { 0x14f },
-	{ 0x190 }, { 0x191 }, { 0x192 }, { 0x193 }, { 0x194 }, { 0x195 }, { 0x196 }, { 0x197 },
-	{ 0x198 }, { 0x199 }, { 0x19a }, { 0x19b }, { 0x19c }, { 0x19d }, { 0x19e }, { 0x19f },
 	{ 0x1a3, .bits = true, .undefined = BIT_TEST },
 	{ 0x1ab, .bits = true, .lock = true, .undefined = BIT_TEST },
 	{ 0x1b3, .bits = true, .lock = true, .undefined = BIT_TEST },
 	{ 0x1bb, .bits = true, .lock = true, .undefined = BIT_TEST },
 	{ 0x1ba, .groups = 0x10, .imm = 1, .undefined = BIT_TEST },
 	{ 0x1ba, .groups = 0xe0, .imm = 1, .lock = true, .undefined = BIT_TEST },
-	{ 0x1b0, .lock = true }, { 0x1b1, .lock = true },
 	{ 0x1b6 }, { 0x1b7 }, { 0x1be }, { 0x1bf },
-	{ 0x1c0, .lock = true }, { 0x1c1, .lock = true },
-	{ 0x1c3, .bare = true },
-	{ 0x2f0 }, { 0x2f1 },
 	{ 0x110, .vector = true }, { 0x110, .vector = true, .prefix = 0x66 },
 	{ 0x110, .vector = true, .prefix = 0xf3 }, { 0x110, .vector = true, .prefix = 0xf2 },
 	{ 0x111, .vector = true }, { 0x111, .vector = true, .prefix = 0x66 },
 	{ 0x111, .vector = true, .prefix = 0xf3 }, { 0x111, .vector = true, .prefix = 0xf2 },
-	{ 0x128, .vector = true, .align = 32 },
-	{ 0x128, .vector = true, .align = 32, .prefix = 0x66 },
-	{ 0x129, .vector = true, .align = 32 },
-	{ 0x129, .vector = true, .align = 32, .prefix = 0x66 },
-	{ 0x12b, .vector = true, .align = 32 },
-	{ 0x12b, .vector = true, .align = 32, .prefix = 0x66 },
+	{ 0x128, .vector = true, .align = 16 },
+	{ 0x128, .vector = true, .align = 16, .prefix = 0x66 },
+	{ 0x129, .vector = true, .align = 16 },
+	{ 0x129, .vector = true, .align = 16, .prefix = 0x66 },
+	{ 0x12b, .vector = true, .align = 16 },
+	{ 0x12b, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x16e, .vector = true, .prefix = 0x66 }, { 0x17e, .vector = true, .prefix = 0x66 },
 	{ 0x17e, .vector = true, .prefix = 0xf3 }, { 0x1d6, .vector = true, .prefix = 0x66 },
-	{ 0x16f, .vector = true, .align = 32, .prefix = 0x66 },
+	{ 0x16f, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x16f, .vector = true, .prefix = 0xf3 },
-	{ 0x17f, .vector = true, .align = 32, .prefix = 0x66 },
+	{ 0x17f, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x17f, .vector = true, .prefix = 0xf3 },
-	{ 0x1e7, .vector = true, .align = 32, .prefix = 0x66 },
+	{ 0x1e7, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x1f0, .vector = true, .prefix = 0xf2 },
-	{ 0x22a, .vector = true, .align = 32, .prefix = 0x66 },
 };
-
-/* Only whole registers, and MOVSS and MOVSD, have a form for YMM registers. */
-static inline bool form_has_ymm(const struct form *f)
-{
-	return f->opcode != 0x16e && f->opcode != 0x17e && f->opcode != 0x1d6;
-}
 
 static inline int put(u8 *code, u64 val, int bytes)
 {
