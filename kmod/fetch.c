@@ -11,19 +11,6 @@
 #include "backend.h"
 #include "walk.h"
 
-int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
-{
-	return likely(len == 8) ? fonda_read_guest_u64(vcpu, gpa, val) :
-				  fonda_read_guest(vcpu, gpa, val, len);
-}
-
-int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int len)
-{
-	int ret = fonda_cmpxchg_guest(vcpu, gpa, len, old, new);
-
-	return ret > 0 ? -ESTALE : ret;
-}
-
 /*
  * A walk reads four entries, each through a search of the slots. Exits come
  * from few places, so these places are kept, and a walk is looking whether the

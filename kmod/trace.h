@@ -39,7 +39,7 @@ TRACE_EVENT(fonda_exit,
 		  __entry->vcpu, __entry->rip, __entry->code, __entry->info)
 );
 
-/* access: 1 write, 2 fetch. result: FONDA_*, or a negative errno. */
+/* access: 2 write, 16 fetch. result: FONDA_*, or a negative errno. */
 TRACE_EVENT(fonda_fault,
 	TP_PROTO(struct fonda_vcpu *vcpu, u64 gpa, u32 access, int result),
 	TP_ARGS(vcpu, gpa, access, result),

@@ -50,10 +50,10 @@ struct fonda_segment {
 #define FONDA_SEG_DB		(1 << 10)
 #define FONDA_SEG_G		(1 << 11)
 
-/* Why memory is touched. The first three name the second-stage fault too. */
+/* Why memory is touched, in the bits of the error code of a #PF. */
 #define FONDA_ACCESS_READ	0u
-#define FONDA_ACCESS_WRITE	(1u << 0)
-#define FONDA_ACCESS_FETCH	(1u << 1)
+#define FONDA_ACCESS_WRITE	(1u << 1)
 #define FONDA_ACCESS_USER	(1u << 2)	/* CPL 3 */
+#define FONDA_ACCESS_FETCH	(1u << 4)
 
 #endif

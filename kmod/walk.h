@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The guest's own page tables: from a linear address to a guest physical one,
- * as the processor would find it. Pure; what it reads goes through the two
- * functions at the end, which fetch.c (and a unit test) defines.
+ * as the processor would find it. Pure; it reads and writes them by the functions
+ * of mmu.h, which memory.c (and a unit test) defines.
  */
 #ifndef FONDA_WALK_H
 #define FONDA_WALK_H
@@ -24,12 +24,9 @@ struct fonda_paging {
 	bool gb_pages;		/* CPUID has 1 GiB pages */
 };
 
-/* Error code of a page fault. (SDM volume 3, "Page-Fault Exceptions".) */
+/* Beside FONDA_ACCESS_*: the error code. (SDM volume 3, "Page-Fault Exceptions".) */
 #define FONDA_PF_PRESENT	(1u << 0)
-#define FONDA_PF_WRITE		(1u << 1)
-#define FONDA_PF_USER		(1u << 2)
 #define FONDA_PF_RSVD		(1u << 3)
-#define FONDA_PF_FETCH		(1u << 4)
 
 #define FONDA_WALK_FAULT	1
 
@@ -55,10 +52,5 @@ int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
 /* fetch.c: the same for the vCPU as it is; fills in what CPUID says. */
 int fonda_walk_guest(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t gva,
 		     u32 access, struct fonda_walk *w);
-
-/* @len is 4 or 8. 0, -EAGAIN, -EINTR or -EFAULT as above. */
-int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len);
-/* Also -ESTALE: the entry is not @old any more. */
-int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int len);
 
 #endif

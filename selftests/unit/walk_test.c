@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "mmu.h"
 #include "tap.h"
 #include "walk.h"
 
@@ -18,6 +19,11 @@
 #define PS	0x80ull
 #define NX	(1ull << 63)
 
+/* The error code, by the manual. */
+#define PF_WRITE	0x2u
+#define PF_USER		0x4u
+#define PF_FETCH	0x10u
+
 #define EFER_LMA	FONDA_EFER_LMA
 #define EFER_NXE	FONDA_EFER_NXE
 
@@ -26,7 +32,7 @@ static u8 mem[64 * 4096] __attribute__((aligned(8)));
 static int reads, fail_reads;
 static int flips;		/* times that an entry changes before the exchange */
 
-int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
+int fonda_read_guest(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
 {
 	reads++;
 	if (fail_reads)
@@ -37,7 +43,12 @@ int fonda_walk_read(struct fonda_vcpu *vcpu, gpa_t gpa, void *val, int len)
 	return 0;
 }
 
-int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int len)
+int fonda_read_guest_u64(struct fonda_vcpu *vcpu, gpa_t gpa, u64 *val)
+{
+	return fonda_read_guest(vcpu, gpa, val, 8);
+}
+
+int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u64 new)
 {
 	u64 now = 0;
 
@@ -46,7 +57,7 @@ int fonda_walk_cmpxchg(struct fonda_vcpu *vcpu, gpa_t gpa, u64 old, u64 new, int
 		mem[gpa + 1] ^= 0x2;	/* a bit that is ignored: 9 */
 	memcpy(&now, mem + gpa, (size_t)len);
 	if (now != old)
-		return -ESTALE;
+		return 1;
 	memcpy(mem + gpa, &new, (size_t)len);
 	return 0;
 }
@@ -238,7 +249,7 @@ TEST(what_is_not_present_faults_at_every_level)
 			set_entry(&t, i, ~P);
 			expect_fault(&t, 0, 0);
 			expect_fault(&t, FONDA_ACCESS_WRITE | FONDA_ACCESS_USER,
-				     FONDA_PF_WRITE | FONDA_PF_USER);
+				     PF_WRITE | PF_USER);
 		}
 	}
 }
@@ -343,10 +354,10 @@ TEST(rights_are_those_of_the_manual)
 			checked++;
 			if (!ret)
 				continue;
-			want |= accesses[a] & FONDA_ACCESS_WRITE ? FONDA_PF_WRITE : 0;
-			want |= accesses[a] & FONDA_ACCESS_FETCH ? FONDA_PF_FETCH : 0;
+			want |= accesses[a] & FONDA_ACCESS_WRITE ? PF_WRITE : 0;
+			want |= accesses[a] & FONDA_ACCESS_FETCH ? PF_FETCH : 0;
 			if (accesses[a] & FONDA_ACCESS_USER)
-				want |= FONDA_PF_USER;
+				want |= PF_USER;
 			EXPECT_EQ(error, want);
 		}
 	}
@@ -363,10 +374,10 @@ TEST(fetches_are_told_only_with_nx_or_smep)
 	t.p.efer = EFER_NXE;
 	expect_fault(&t, FONDA_ACCESS_FETCH, 0);	/* no NX in this format */
 	t.p.cr4 |= X86_CR4_SMEP;
-	expect_fault(&t, FONDA_ACCESS_FETCH, FONDA_PF_FETCH);
+	expect_fault(&t, FONDA_ACCESS_FETCH, PF_FETCH);
 	t = build(LONG4);
 	set_entry(&t, 3, 0);
-	expect_fault(&t, FONDA_ACCESS_FETCH, FONDA_PF_FETCH);
+	expect_fault(&t, FONDA_ACCESS_FETCH, PF_FETCH);
 	t.p.efer &= ~(u64)EFER_NXE;
 	expect_fault(&t, FONDA_ACCESS_FETCH, 0);
 }
@@ -396,7 +407,7 @@ TEST(a_fault_sets_no_bits)
 	int i;
 
 	set_entry(&t, 3, t.page | P | U);
-	expect_fault(&t, FONDA_ACCESS_WRITE, FONDA_PF_PRESENT | FONDA_PF_WRITE);
+	expect_fault(&t, FONDA_ACCESS_WRITE, FONDA_PF_PRESENT | PF_WRITE);
 	for (i = 0; i < 4; i++)
 		EXPECT_EQ(entry(&t, i) & (A | D), 0);
 }
