@@ -444,9 +444,11 @@ static int access(struct emulate_ctxt *c, const struct emulate_operand *op, void
 			if (c->pos++ < c->done)
 				continue;
 			r = fonda_emulate_access(c, op->gpa[i] + off, data, len, write);
+			/* User space does it before it comes back. */
+			if (r == EMULATE_OK || r == EMULATE_NEED_USER)
+				c->done++;
 			if (r != EMULATE_OK)
 				return r;
-			c->done++;
 		}
 	}
 	return EMULATE_OK;
@@ -610,7 +612,7 @@ static int advance(struct emulate_ctxt *c, u64 left)
 	return left ? EMULATE_AGAIN : EMULATE_DONE;
 }
 
-enum emulate_result fonda_emulate(struct emulate_ctxt *c)
+int fonda_emulate(struct emulate_ctxt *c)
 {
 	bool string = c->insn.flags & STRING;
 	u64 left = string && c->insn.rep ? c->gpr[CX] & size_mask(c->insn.ad_bytes) : 1;

@@ -75,7 +75,6 @@ enum emulate_result {
 	EMULATE_AGAIN,		/* one repetition is done, more are due */
 	EMULATE_FAULT,		/* the guest takes it; registers as before */
 	EMULATE_NEED_USER,	/* an access waits for user space */
-	EMULATE_NEED_SLEEP,	/* an access must not be made in this context */
 	EMULATE_RETRY,		/* let the guest execute it again */
 	EMULATE_UNSUPPORTED,	/* not an instruction that is emulated */
 };
@@ -107,8 +106,8 @@ struct emulate_ctxt {
 
 	/*
 	 * Progress of the current repetition: fonda_emulate() is called again
-	 * after EMULATE_NEED_USER (done + 1) and EMULATE_NEED_SLEEP, walks the same way,
-	 * and passes over the accesses that are done.
+	 * after EMULATE_NEED_USER, or when an access failed by an errno, walks the
+	 * same way, and passes over the accesses that are done.
 	 */
 	bool translated;
 	u8 done;		/* accesses finished */
@@ -130,8 +129,8 @@ struct emulate_ctxt {
  * The machine; mmio.c (and a unit test) defines it. Accesses are physical and
  * do not cross a page; the engine has checked segments, and translated every
  * operand before the first access, so that an instruction which faults has had
- * no effect. What returns int answers EMULATE_OK or the result that
- * fonda_emulate() is to return.
+ * no effect. What returns int answers EMULATE_OK or what fonda_emulate() is to
+ * return, which may be a negative errno.
  */
 /* The cache of a segment register. */
 void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s);
@@ -159,7 +158,7 @@ static inline void fonda_emulate_begin(struct emulate_ctxt *c)
  * with EMULATE_DONE and EMULATE_AGAIN; after the latter call again, or let the
  * guest execute the instruction anew. Never EMULATE_OK.
  */
-enum emulate_result fonda_emulate(struct emulate_ctxt *c);
+int fonda_emulate(struct emulate_ctxt *c);
 
 /*
  * For a caller who executes c->insn himself, which he can if it has EMUL_MOV:
@@ -191,25 +190,27 @@ struct fonda_code_page {
 #define FONDA_CODE_PAGES	8
 
 /*
- * The instruction that a vCPU is emulating, across the exits to user space and
- * the change to a context that may sleep. All (m); mmio.c's own.
+ * The instruction that a vCPU is emulating, across the exits to user space. All (m);
+ * mmio.c's own.
  */
 struct fonda_io {
-	bool asked;		/* user space owes an answer */
-	bool active;		/* ctxt is in the middle of an instruction */
-	/* Else it is a MOV, IN or OUT, which loads a register at most: */
+	/* What KVM_RUN has to finish, if anything: ctxt, or, in the other case, */
+	enum { FONDA_IO_NONE, FONDA_IO_SIMPLE, FONDA_IO_ENGINE } pending;
+	/* a MOV, IN or OUT, which loads a register at most: */
 	u8 reg;
 	u8 reg_bytes;		/* 0: none */
 	u8 insn_len;
 	u8 answer_len;		/* bytes; 0: it was a write */
 	void *source, *answer;	/* where the answer is, and where ctxt wants it */
-	int error;		/* why memory could not be had */
 	unsigned long rip;	/* of the instruction */
 	gpa_t gpa;		/* the access that exited, and how (FONDA_ACCESS_*) */
 	u32 access;
 	u8 code_bits;		/* 16, 32, 64: what ctxt.insn was decoded from; 0: nothing */
-	u8 code_len;
-	u8 code[FONDA_INSN_MAX + 1];
+	/* As KVM_EXIT_INTERNAL_ERROR shows it. */
+	struct fonda_code {
+		u8 len;		/* 0: could not be read */
+		u8 bytes[FONDA_INSN_MAX];
+	} code;
 	struct emulate_ctxt ctxt;
 };
 

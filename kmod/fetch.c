@@ -141,16 +141,16 @@ static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gv
 static noinline int fetch_anyhow(struct fonda_vcpu *vcpu, const struct fonda_paging *p,
 				 gva_t rip, u8 *code)
 {
-	int len = min_t(int, FONDA_INSN_MAX, PAGE_SIZE - offset_in_page(rip)), ret;
+	int nr, len, ret;
 
-	ret = fetch_piece(vcpu, p, rip, code, len);
-	if (ret || len == FONDA_INSN_MAX)
-		return ret ? ret : len;
-	/* The next page need not be there: the instruction may end before it. */
-	ret = fetch_piece(vcpu, p, rip + len, code + len, FONDA_INSN_MAX - len);
-	if (ret == -EAGAIN)
-		return ret;
-	return ret ? len : FONDA_INSN_MAX;
+	for (nr = 0; nr < FONDA_INSN_MAX; nr += len) {
+		len = min_t(int, FONDA_INSN_MAX - nr, PAGE_SIZE - offset_in_page(rip + nr));
+		ret = fetch_piece(vcpu, p, rip + nr, code + nr, len);
+		/* The next page need not be there: the instruction may end before it. */
+		if (ret)
+			return nr && ret != -EAGAIN ? nr : ret;
+	}
+	return nr;
 }
 
 int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code)

@@ -404,7 +404,7 @@ int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access);
  * moved, and the processor has found that the port may be used.
  */
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len);
-int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size, bool in);
+int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size);
 
 /* fetch.c */
 long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg);

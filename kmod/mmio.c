@@ -2,9 +2,9 @@
 /*
  * Emulating an instruction for a vCPU: fetches it, gives the engine of
  * emulate.c the guest's memory, page tables and devices, and carries an
- * instruction across exits to user space. All of it may begin with preemption
- * off; what needs sleep answers FONDA_RETRY_SLEEPING and goes on when the
- * handler is called again.
+ * instruction across exits to user space. A MOV, IN or OUT needs no engine and is
+ * done at once, with preemption off; the rest is left for when the handler is
+ * called again where it may sleep.
  */
 #include <linux/kernel.h>
 #include <linux/kvm.h>
@@ -25,11 +25,6 @@ static struct fonda_vcpu *vcpu_of(struct emulate_ctxt *c)
 
 /* -- the machine that the engine sees --------------------------------------- */
 
-static bool at_cpl(struct fonda_vcpu *vcpu, unsigned int cpl)
-{
-	return fonda_backend->read_reg(vcpu, FONDA_REG_CPL) == cpl;
-}
-
 void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fonda_segment *s)
 {
 	fonda_backend->get_segment(vcpu_of(c), seg, s);
@@ -42,21 +37,6 @@ int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector)
 	else
 		fonda_queue_exception_error(vcpu_of(c), vector, 0);
 	return EMULATE_FAULT;
-}
-
-/*
- * What came of an access to memory, in the engine's terms: it cannot be had now
- * (in this context, or because another processor keeps changing the tables), a
- * signal came, or it is not there any more.
- */
-static int result(struct fonda_vcpu *vcpu, int ret)
-{
-	if (likely(!ret))
-		return EMULATE_OK;
-	if (ret == -EAGAIN && !vcpu->atomic)
-		return EMULATE_RETRY;
-	vcpu->io.error = ret;
-	return ret == -EAGAIN || ret == -EINTR ? EMULATE_NEED_SLEEP : EMULATE_UNSUPPORTED;
 }
 
 int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t *gpa)
@@ -79,7 +59,7 @@ int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t
 	}
 
 	fonda_backend->get_code(vcpu, &p, &rip);
-	if (at_cpl(vcpu, 3))
+	if (fonda_backend->read_reg(vcpu, FONDA_REG_CPL) == 3)
 		access |= FONDA_ACCESS_USER;
 	ret = fonda_walk_guest(vcpu, &p, gva, access, &w);
 	*gpa = w.gpa;
@@ -88,7 +68,7 @@ int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t
 		return EMULATE_FAULT;
 	}
 	/* The guest's tables are where there is no memory. */
-	return ret == -EFAULT ? EMULATE_UNSUPPORTED : result(vcpu, ret);
+	return ret == -EFAULT ? EMULATE_UNSUPPORTED : ret;
 }
 
 bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
@@ -101,7 +81,7 @@ bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
 /* The exit is filled in: @answer is where the @len bytes at @source go, if any. */
 static int ask(struct fonda_vcpu *vcpu, void *source, void *answer, int len)
 {
-	vcpu->io.asked = true;
+	vcpu->io.pending = FONDA_IO_SIMPLE;
 	vcpu->io.source = source;
 	vcpu->io.answer = answer;
 	vcpu->io.answer_len = len;
@@ -151,9 +131,6 @@ static noinline int access_other(struct fonda_vcpu *vcpu, gpa_t where, void *dat
 			c->count = done;
 		return done ? EMULATE_OK : EMULATE_NEED_USER;
 	}
-	/* Inside a section the processor has the registers. */
-	if (vcpu->atomic)
-		return result(vcpu, -EAGAIN);
 	fonda_fpu_access_xmm(vcpu, where & ~EMULATE_XMM, data, len, write);
 	return EMULATE_OK;
 }
@@ -172,8 +149,8 @@ int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len,
 		return access_other(vcpu, gpa, data, len, write);
 	if ((gpa != vcpu->io.gpa || write != (vcpu->io.access == FONDA_ACCESS_WRITE)) &&
 	    fonda_emulate_is_ram(c, gpa, write))
-		return result(vcpu, write ? fonda_write_guest(vcpu, gpa, data, len) :
-					    fonda_read_guest(vcpu, gpa, data, len));
+		return write ? fonda_write_guest(vcpu, gpa, data, len) :
+			       fonda_read_guest(vcpu, gpa, data, len);
 	if (unlikely(len > 8)) {
 		/* The slot was deleted while user space had the instruction. */
 		if (!write)
@@ -201,49 +178,30 @@ int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len,
  */
 static int fail(struct fonda_vcpu *vcpu)
 {
-	struct fonda_io *io = &vcpu->io;
-	struct kvm_run *run = vcpu->run;
+	const struct fonda_code *code = &vcpu->io.code;
+	u64 data[3] = { code->len ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0 };
 
-	if (io->error)
-		return io->error;
 	if (!vcpu->vm->exit_on_emulation_failure) {
 		fonda_queue_exception(vcpu, X86_TRAP_UD);
-		if (!at_cpl(vcpu, 0))
+		if (fonda_backend->read_reg(vcpu, FONDA_REG_CPL))
 			return FONDA_RESUME_GUEST;
 	}
-	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
-	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
-	/* In words: the flags, the length and the bytes. */
-	run->emulation_failure.ndata = io->code_len ? 3 : 1;
-	run->emulation_failure.flags =
-		io->code_len ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
-	run->emulation_failure.insn_size = io->code_len;
-	memset(run->emulation_failure.insn_bytes, 0x90, FONDA_INSN_MAX);
-	memcpy(run->emulation_failure.insn_bytes, io->code, io->code_len);
-	return FONDA_EXIT_USER;
+	memcpy(&data[1], code, sizeof(*code));
+	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION, data,
+					 code->len ? 3 : 1);
 }
 
 /* Leave an instruction that is not done, or not within the engine. */
-static int leave(struct fonda_vcpu *vcpu, enum emulate_result r)
+static int leave(struct fonda_vcpu *vcpu, int r)
 {
-	switch (r) {
-	case EMULATE_NEED_USER:
+	if (r == EMULATE_NEED_USER)
 		return FONDA_EXIT_USER;
-	case EMULATE_NEED_SLEEP:
-		/*
-		 * The handler is called again where it may sleep, or the thread
-		 * has a signal. In both cases the instruction goes on where it is.
-		 */
-		if (vcpu->atomic)
-			return FONDA_RETRY_SLEEPING;
-		vcpu->run->exit_reason = KVM_EXIT_INTR;
-		return vcpu->io.error;
-	case EMULATE_RETRY:
-	case EMULATE_FAULT:
+	/* -EAGAIN: another processor keeps changing the tables. */
+	if (r == EMULATE_RETRY || r == EMULATE_FAULT || r == -EAGAIN)
 		return FONDA_RESUME_GUEST;
-	default:
-		return fail(vcpu);
-	}
+	if (r == -EINTR)
+		vcpu->run->exit_reason = KVM_EXIT_INTR;
+	return r < 0 ? r : fail(vcpu);
 }
 
 /* Between two repetitions: is there a reason to go back to the guest? */
@@ -270,15 +228,15 @@ static int execute(struct fonda_vcpu *vcpu)
 {
 	struct fonda_io *io = &vcpu->io;
 	struct emulate_ctxt *c = &io->ctxt;
-	enum emulate_result r;
-	int n = 0;
+	int n = 0, r;
 
 	c->rflags = vcpu->rflags;
 	do {
 		r = fonda_emulate(c);
 	} while (r == EMULATE_AGAIN && !must_yield(vcpu, ++n));
 
-	io->active = r == EMULATE_NEED_USER || r == EMULATE_NEED_SLEEP;
+	if (r == EMULATE_NEED_USER || r == -EINTR)
+		io->pending = FONDA_IO_ENGINE;
 	if (r == EMULATE_DONE || r == EMULATE_AGAIN)
 		vcpu->rflags = c->rflags;
 	if (r == EMULATE_DONE)
@@ -295,28 +253,19 @@ static __always_inline int decode(struct fonda_vcpu *vcpu, const struct fonda_pa
 				  gva_t rip, int bits)
 {
 	struct fonda_io *io = &vcpu->io;
-	/* With a byte more, to be compared in two words. */
-	u8 code[FONDA_INSN_MAX + 1] = { };
+	struct fonda_code code = { };
 	int nr, r;
 
-	nr = fonda_fetch_code(vcpu, p, rip, code);
-	if (unlikely(nr < 0)) {
-		io->code_len = 0;
-		if (nr == -ENOENT)
-			return EMULATE_RETRY;
-		return nr == -EFAULT ? EMULATE_UNSUPPORTED : result(vcpu, nr);
-	}
+	nr = fonda_fetch_code(vcpu, p, rip, code.bytes);
+	code.len = max(nr, 0);
 	/* The same bytes mean the same. */
-	if (likely(nr == io->code_len && bits == io->code_bits &&
-		   !memcmp(code, io->code, sizeof(code))))
+	if (likely(bits == io->code_bits && !memcmp(&code, &io->code, sizeof(code))))
 		return EMULATE_OK;
-	memcpy(io->code, code, sizeof(code));
-	io->code_len = nr;
-	r = fonda_decode(&io->ctxt.insn, io->code, nr, bits);
+	io->code = code;
+	r = nr > 0 ? fonda_decode(&io->ctxt.insn, code.bytes, nr, bits) :
+	    nr == -ENOENT ? EMULATE_RETRY : nr == -EFAULT ? EMULATE_UNSUPPORTED : nr;
 	/* Remembered only if it is to be executed. */
 	io->code_bits = r == EMULATE_OK ? bits : 0;
-	if (r == EMULATE_FAULT)
-		fonda_queue_exception(vcpu, X86_TRAP_UD);
 	return r;
 }
 
@@ -365,31 +314,23 @@ static void fill(struct fonda_vcpu *vcpu, const struct fonda_paging *p, int bits
 		  vcpu->rflags & X86_EFLAGS_VM ? EMULATE_V86 : EMULATE_PROTECTED;
 	c->va_bits = p->cr4 & X86_CR4_LA57 ? 57 : 48;
 	c->check_alignment = vcpu->rflags & X86_EFLAGS_AC && p->cr0 & X86_CR0_AM &&
-			     at_cpl(vcpu, 3);
+			     fonda_backend->read_reg(vcpu, FONDA_REG_CPL) == 3;
 	c->pio_data = vcpu->pio_data;
 	fonda_emulate_begin(c);
 }
 
 /*
  * @gpa, @access: what exited, or FONDA_INVALID_GPA when that was not the operand;
- * @port: EMUL_* of the port instruction that exited, with operands of @size; 0: none did.
+ * @size: of what the processor has allowed to move to or from a port.
  */
-static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access,
-				   u32 port, int size)
+static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int size)
 {
 	struct fonda_io *io = &vcpu->io;
 	const struct fonda_insn *insn = &io->ctxt.insn;
-	u32 port_flags = port ? EMUL_PORT | EMUL_READ | EMUL_WRITE : EMUL_PORT;
 	struct fonda_paging p;
 	gva_t rip;
 	int bits, r;
 
-	io->error = 0;
-	/* What had to sleep in the middle of an instruction goes on there. */
-	if (unlikely(io->active && io->rip == vcpu->rip))
-		return execute(vcpu);
-
-	io->active = false;
 	io->gpa = gpa;
 	io->access = access;
 	io->rip = vcpu->rip;
@@ -400,13 +341,18 @@ static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 acces
 	if (likely(r == EMULATE_OK && is_plain_mov(vcpu, bits)))
 		return move(vcpu);
 
+	/* Nothing has been done yet. */
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
 	/* Code where there is no memory, if only its second half. */
-	if ((access & FONDA_ACCESS_FETCH) && r != EMULATE_NEED_SLEEP)
+	if (access & FONDA_ACCESS_FETCH && r != -EINTR)
 		return fail(vcpu);
+	if (r == EMULATE_FAULT)
+		fonda_queue_exception(vcpu, X86_TRAP_UD);
 	if (r != EMULATE_OK)
 		return leave(vcpu, r);
-	/* Another processor has changed the code: execute what is there. */
-	if ((insn->flags & port_flags) != port || (port && insn->op_bytes != size))
+	/* Another processor has changed the code. */
+	if (insn->flags & EMUL_PORT && insn->op_bytes != size)
 		return FONDA_RESUME_GUEST;
 	fill(vcpu, &p, bits);
 	return execute(vcpu);
@@ -414,20 +360,18 @@ static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 acces
 
 int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 {
-	return emulate(vcpu, gpa, access, 0, 0);
+	return emulate(vcpu, gpa, access, 0);
 }
 
-int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size, bool in)
+int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size)
 {
-	return emulate(vcpu, FONDA_INVALID_GPA, FONDA_ACCESS_READ,
-		       EMUL_PORT | (in ? EMUL_WRITE : EMUL_READ), size);
+	return emulate(vcpu, FONDA_INVALID_GPA, FONDA_ACCESS_READ, size);
 }
 
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len)
 {
 	struct fonda_io *io = &vcpu->io;
 
-	io->active = false;
 	io->rip = vcpu->rip;
 	io->reg = FONDA_RAX;
 	io->reg_bytes = in ? size : 0;
@@ -440,28 +384,26 @@ int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len
 int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 {
 	struct fonda_io *io = &vcpu->io;
+	int pending = io->pending;
 
 	if (unlikely(vcpu->msr_exit.pending))
 		return fonda_complete_msr(vcpu);
-	if (likely(!io->asked))
+	if (likely(pending == FONDA_IO_NONE))
 		return FONDA_RESUME_GUEST;
-	io->asked = false;
+	io->pending = FONDA_IO_NONE;
 	/* A reset or a debugger has put the guest elsewhere meanwhile. */
-	if (vcpu->rip != io->rip) {
-		io->active = false;
+	if (vcpu->rip != io->rip)
 		return FONDA_RESUME_GUEST;
-	}
-	if (likely(!io->active))
+	if (likely(pending == FONDA_IO_SIMPLE))
 		return finish(vcpu, io->source);
 	if (io->answer)
 		memcpy(io->answer, io->source, io->answer_len);
-	io->ctxt.done++;
+	io->answer = NULL;
 	return execute(vcpu);
 }
 
 void fonda_io_cancel(struct fonda_vcpu *vcpu)
 {
-	vcpu->io.active = false;
-	vcpu->io.asked = false;
+	vcpu->io.pending = FONDA_IO_NONE;
 	vcpu->msr_exit.pending = false;
 }

@@ -255,7 +255,7 @@ static bool make_case(struct rng *r, const struct arena *a, struct native_case *
 }
 
 static void emulate_native(const struct arena *a, struct native_case *t,
-			   enum emulate_result *result)
+			   int *result)
 {
 	struct emulate_ctxt c = {
 		.gpr = t->regs.gpr, .rip = (uintptr_t)a->code,
@@ -321,7 +321,7 @@ TEST_TIMEOUT(results_and_flags_are_those_of_the_processor, 300)
 
 	for (i = 0; i < 400000 && failed < 10; i++) {
 		struct native_case t, native;
-		enum emulate_result result;
+		int result;
 		unsigned int k;
 
 		if (!make_case(&r, a, &t))

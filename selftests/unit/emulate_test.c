@@ -4,6 +4,7 @@
  * host's processor (emulate_native_test.c) cannot show. Segments and modes,
  * faults, devices that user space answers for, repetition, ports.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,8 +36,8 @@ struct small {
 	struct event log[64];
 	int nr_events;
 	bool user;		/* devices and ports are user space's */
-	bool sleepy;		/* each first access to memory must sleep */
-	bool slept;
+	bool fickle;		/* each first access to memory is interrupted */
+	bool interrupted;
 	int port_limit;		/* elements that a port takes at once, 0: all */
 	u64 next;		/* what the device reads as, counts up */
 	struct { u8 vector; bool has_error; u32 error; gva_t address; } fault;
@@ -90,10 +91,10 @@ bool fonda_emulate_is_ram(struct emulate_ctxt *c, gpa_t gpa, bool write)
 	return gpa < MEM_SIZE;
 }
 
-static bool must_sleep(struct small *s)
+static bool interrupt(struct small *s)
 {
-	s->slept = s->sleepy && !s->slept;
-	return s->slept;
+	s->interrupted = s->fickle && !s->interrupted;
+	return s->interrupted;
 }
 
 static int access_port(struct emulate_ctxt *c, bool in, u16 port, int len)
@@ -123,8 +124,8 @@ int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len,
 	}
 	EXPECT_LE((gpa & 4095) + (u64)len, 4096);
 	if (gpa < MEM_SIZE || gpa & EMULATE_XMM) {
-		if (must_sleep(s))
-			return EMULATE_NEED_SLEEP;
+		if (interrupt(s))
+			return -EINTR;
 		memcpy(write ? memory : data, write ? data : memory, (size_t)len);
 		return EMULATE_OK;
 	}
@@ -170,9 +171,9 @@ static struct small *small_create(int bits)
 }
 
 /* Decode; the result of that if it is not EMULATE_OK. */
-static enum emulate_result load(struct small *s, const char *code, int len)
+static int load(struct small *s, const char *code, int len)
 {
-	enum emulate_result r;
+	int r;
 
 	r = fonda_decode(&s->c.insn, (const u8 *)code, len, s->bits);
 	if (r == EMULATE_OK) {
@@ -185,9 +186,9 @@ static enum emulate_result load(struct small *s, const char *code, int len)
 #define LOAD(s, code)	load(s, code, sizeof(code) - 1)
 
 /* Load and execute one repetition. */
-static enum emulate_result step(struct small *s, const char *code, int len)
+static int step(struct small *s, const char *code, int len)
 {
-	enum emulate_result r = load(s, code, len);
+	int r = load(s, code, len);
 
 	return r == EMULATE_OK ? fonda_emulate(&s->c) : r;
 }
@@ -195,12 +196,11 @@ static enum emulate_result step(struct small *s, const char *code, int len)
 #define STEP(s, code)	step(s, code, sizeof(code) - 1)
 
 /* What user space does: answer the read with @data, and go on. */
-static enum emulate_result answer(struct small *s, u64 data)
+static int answer(struct small *s, u64 data)
 {
 	if (s->answer)
 		memcpy(s->answer, &data, s->answer_len);
 	s->answer = NULL;
-	s->c.done++;
 	return fonda_emulate(&s->c);
 }
 
@@ -262,7 +262,7 @@ static int put_form(u8 *code, const struct form *f, int bits, int bytes, bool ad
 
 static void run_form(struct small *s, struct rng r, const u8 *code, int len)
 {
-	enum emulate_result res;
+	int res;
 	unsigned int i;
 
 	for (i = 0; i < 0x4000; i += 8)
@@ -596,15 +596,15 @@ TEST(read_modify_write_asks_twice_and_commits_at_the_end)
 	free(s);
 }
 
-TEST(an_access_that_must_sleep_is_repeated_alone)
+TEST(an_access_that_is_interrupted_is_repeated_alone)
 {
 	struct small *s = small_create(64);
 
 	/* movsb from a device to memory: the device is read once. */
-	s->sleepy = true;
+	s->fickle = true;
 	s->gpr[SI] = DEVICE;
 	s->gpr[DI] = 0x2000;
-	EXPECT_EQ(STEP(s, "\xa4"), EMULATE_NEED_SLEEP);
+	EXPECT_EQ(STEP(s, "\xa4"), -EINTR);
 	EXPECT_EQ(fonda_emulate(&s->c), EMULATE_DONE);
 	EXPECT_EQ(s->nr_events, 1);
 	EXPECT_EQ(s->mem[0x2000], 0x01);
@@ -614,9 +614,9 @@ TEST(an_access_that_must_sleep_is_repeated_alone)
 
 /* -- strings ---------------------------------------------------------------- */
 
-static enum emulate_result run_all(struct small *s, int *repetitions)
+static int run_all(struct small *s, int *repetitions)
 {
-	enum emulate_result r;
+	int r;
 
 	*repetitions = 0;
 	do {
@@ -883,7 +883,7 @@ TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
 	ASSERT_TRUE(before != NULL);
 	for (i = 0; i < 300000; i++) {
 		static const int modes[] = { 16, 32, 64 };
-		enum emulate_result res;
+		int res;
 		u8 code[16];
 
 		for (k = 0; k < 16; k++)
@@ -894,7 +894,7 @@ TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
 		s->c.mode = s->bits == 64 ? EMULATE_LONG : rng_below(&r, 3);
 		s->c.check_alignment = rng_below(&r, 2);
 		s->user = rng_below(&r, 2);
-		s->sleepy = rng_below(&r, 2);
+		s->fickle = rng_below(&r, 2);
 		s->port_limit = (int)rng_below(&r, 3);
 		for (k = 0; k < 16; k++)
 			s->gpr[k] = rng_next(&r) >> (64 - rng_below(&r, 20) - 1);
@@ -919,7 +919,6 @@ TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
 				if (s->answer)
 					memset(s->answer, 0x5a, s->answer_len);
 				s->answer = NULL;
-				s->c.done++;
 			}
 			if (res == EMULATE_AGAIN || res == EMULATE_DONE) {
 				memcpy(before->gpr, s->gpr, sizeof(s->gpr));
@@ -930,7 +929,7 @@ TEST_TIMEOUT(nothing_bad_happens_on_random_code, 120)
 			    before->c.rflags != s->c.rflags)
 				FAIL("registers changed, result %d", res);
 			if (res != EMULATE_NEED_USER && res != EMULATE_AGAIN &&
-			    res != EMULATE_NEED_SLEEP)
+			    res != -EINTR)
 				break;
 		}
 		ASSERT_TRUE(res != EMULATE_OK && res != EMULATE_RETRY);
