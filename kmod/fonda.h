@@ -144,6 +144,7 @@ struct fonda_io_dev {
 		      void *data, bool write);
 	gpa_t base;
 	u32 len;		/* bytes; 0: an ioeventfd of any length at base */
+	bool pio;		/* of a coalesced zone: on the port bus */
 };
 
 enum fonda_bus {
@@ -174,7 +175,6 @@ struct fonda_vm {
 	struct fonda_memslots __rcu *slots;	/* (s) */
 
 	struct fonda_io_bus __rcu *buses[FONDA_NR_BUSES];	/* (s) */
-	struct list_head coalesced_zones;	/* under slots_lock */
 	struct kvm_coalesced_mmio_ring *ring;	/* the first vCPU's third page */
 	spinlock_t ring_lock;
 

@@ -48,6 +48,11 @@ int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int 
 	return -EOPNOTSUPP;
 }
 
+static struct fonda_io_bus *bus_of(struct fonda_vm *vm, enum fonda_bus nr)
+{
+	return rcu_dereference_protected(vm->buses[nr], lockdep_is_held(&vm->slots_lock));
+}
+
 static void bus_free(struct rcu_head *head)
 {
 	kvfree(container_of(head, struct fonda_io_bus, rcu));
@@ -57,13 +62,11 @@ static void bus_free(struct rcu_head *head)
 static int replace_bus(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *add,
 		       struct fonda_io_dev *remove, gfp_t flags)
 {
-	struct fonda_io_bus *old, *new;
+	struct fonda_io_bus *old = bus_of(vm, nr), *new;
 	struct fonda_io_dev *dev;
 	gpa_t reach = 0;
-	int i = 0, n;
+	int i = 0, n = old ? old->nr : 0;
 
-	old = rcu_dereference_protected(vm->buses[nr], lockdep_is_held(&vm->slots_lock));
-	n = old ? old->nr : 0;
 	if (add && n == FONDA_MAX_BUS_DEVS)
 		return -ENOSPC;
 	new = kvzalloc(struct_size(new, range, n + 1), GFP_KERNEL_ACCOUNT | flags);
@@ -103,19 +106,12 @@ void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io
 
 /* -- the coalesced ring ----------------------------------------------------- */
 
-struct coalesced_zone {
-	struct list_head link;		/* vm->coalesced_zones */
-	struct fonda_io_dev dev;
-	enum fonda_bus bus;
-};
-
 #define RING_ENTRIES \
 	((PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
 static int coalesced_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
 			    void *data, bool write)
 {
-	struct coalesced_zone *zone = container_of(dev, struct coalesced_zone, dev);
 	struct kvm_coalesced_mmio_ring *ring = vcpu->vm->ring;
 	struct kvm_coalesced_mmio *entry;
 	int ret = -EOPNOTSUPP;
@@ -132,7 +128,7 @@ static int coalesced_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, g
 		entry = &ring->coalesced_mmio[last];
 		entry->phys_addr = addr;
 		entry->len = len;
-		entry->pio = zone->bus == FONDA_BUS_PIO;
+		entry->pio = dev->pio;
 		memset(entry->data, 0, sizeof(entry->data));
 		memcpy(entry->data, data, len);
 		/* The entry before the index that announces it. */
@@ -146,7 +142,7 @@ static int coalesced_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, g
 long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
 {
 	const struct kvm_coalesced_mmio_zone *req = arg;
-	struct coalesced_zone *zone;
+	struct fonda_io_dev *zone;
 	int ret;
 
 	if (req->pio > 1)
@@ -154,13 +150,10 @@ long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
 	zone = kzalloc(sizeof(*zone), GFP_KERNEL_ACCOUNT);
 	if (!zone)
 		return -ENOMEM;
-	zone->dev = (struct fonda_io_dev){
-		.access = coalesced_access, .base = req->addr, .len = req->size };
-	zone->bus = req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
+	*zone = (struct fonda_io_dev){ .access = coalesced_access, .base = req->addr,
+				       .len = req->size, .pio = req->pio };
 	mutex_lock(&vm->slots_lock);
-	ret = fonda_io_register(vm, zone->bus, &zone->dev);
-	if (!ret)
-		list_add_tail(&zone->link, &vm->coalesced_zones);
+	ret = fonda_io_register(vm, req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO, zone);
 	mutex_unlock(&vm->slots_lock);
 	if (ret)
 		kfree(zone);
@@ -171,18 +164,22 @@ long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
 long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg)
 {
 	const struct kvm_coalesced_mmio_zone *req = arg;
-	enum fonda_bus bus = req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
-	struct coalesced_zone *zone, *next;
+	enum fonda_bus nr = req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
+	const struct fonda_io_bus *bus;
+	struct fonda_io_dev *zone;
+	int i;
 
 	if (req->pio > 1)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
-	list_for_each_entry_safe(zone, next, &vm->coalesced_zones, link) {
-		if (zone->bus != bus || zone->dev.base > req->addr ||
-		    zone->dev.base + zone->dev.len < req->addr + req->size)
+	bus = bus_of(vm, nr);
+	/* From the end: those below stay where they are. */
+	for (i = bus ? bus->nr : 0; --i >= 0;) {
+		zone = bus_of(vm, nr)->range[i].dev;
+		if (zone->access != coalesced_access || zone->base > req->addr ||
+		    zone->base + zone->len < req->addr + req->size)
 			continue;
-		list_del(&zone->link);
-		fonda_io_unregister(vm, bus, &zone->dev);
+		fonda_io_unregister(vm, nr, zone);
 		kfree(zone);
 	}
 	mutex_unlock(&vm->slots_lock);
@@ -191,12 +188,15 @@ long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg)
 
 void fonda_io_fini(struct fonda_vm *vm)
 {
-	struct coalesced_zone *zone, *next;
-	int i;
+	struct fonda_io_bus *bus;
+	int nr, i;
 
-	list_for_each_entry_safe(zone, next, &vm->coalesced_zones, link)
-		kfree(zone);
-	for (i = 0; i < FONDA_NR_BUSES; i++)
-		kvfree(rcu_access_pointer(vm->buses[i]));
+	for (nr = 0; nr < FONDA_NR_BUSES; nr++) {
+		bus = rcu_dereference_protected(vm->buses[nr], true);
+		for (i = 0; bus && i < bus->nr; i++)
+			if (bus->range[i].dev->access == coalesced_access)
+				kfree(bus->range[i].dev);
+		kvfree(bus);
+	}
 	free_page((unsigned long)vm->ring);
 }

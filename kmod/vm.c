@@ -27,7 +27,6 @@ static struct fonda_vm *create(void)
 	mutex_init(&vm->lock);
 	mutex_init(&vm->slots_lock);
 	spin_lock_init(&vm->ring_lock);
-	INIT_LIST_HEAD(&vm->coalesced_zones);
 	vm->mm = current->mm;
 	mmgrab(vm->mm);
 
