@@ -103,47 +103,40 @@ static void set_offset(struct fonda_vcpu *vcpu, u64 offset)
 	fonda_vm_kick_all(vcpu->vm, FONDA_REQ_CLOCK, false);
 }
 
+/* The offset of the VM's TSC, which user space chose, unless @ticks are no difference. */
+static void join_tsc(struct fonda_vcpu *vcpu, u64 offset, s64 ticks)
+{
+	struct fonda_clock *c = &vcpu->vm->clock;
+	s64 ahead;
+
+	mutex_lock(&c->lock);
+	ahead = offset - c->tsc_offset;
+	if (!c->tsc_written || ahead > ticks || ahead < -ticks)
+		c->tsc_offset = offset;
+	offset = c->tsc_offset;
+	c->tsc_written = true;
+	mutex_unlock(&c->lock);
+	set_offset(vcpu, offset);
+}
+
 /*
  * User space writes the TSCs of the vCPUs one after the other, with values that
  * it read together, or with 0 for "as new". What can have been meant to be the
  * same as the last one written becomes exactly that.
  */
-static void join_tsc(struct fonda_vcpu *vcpu, u64 val)
-{
-	struct fonda_clock *c = &vcpu->vm->clock;
-	s64 ahead, second = (s64)tsc_khz * 1000;
-	u64 now, offset;
-
-	mutex_lock(&c->lock);
-	now = rdtsc_ordered();
-	ahead = val - (now + c->tsc_offset);
-	if (val && (!c->tsc_written || ahead > second || ahead < -second)) {
-		c->tsc_offset = val - now;
-		c->tsc_written = true;
-	}
-	offset = c->tsc_offset;
-	mutex_unlock(&c->lock);
-	set_offset(vcpu, offset);
-}
-
-void fonda_clock_vcpu_created(struct fonda_vcpu *vcpu)
-{
-	join_tsc(vcpu, 0);
-}
-
 int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
-	u64 change = val - fonda_guest_tsc(vcpu);
+	u64 change = val - fonda_guest_tsc(vcpu), offset = vcpu->clock.tsc_offset + change;
 
-	if (vcpu->atomic)
-		return FONDA_RETRY_SLEEPING;
-	if (host) {
-		join_tsc(vcpu, val);
-		return 0;
+	if (host && val) {
+		join_tsc(vcpu, offset, (s64)tsc_khz * 1000);
+	} else if (host) {
+		set_offset(vcpu, READ_ONCE(vcpu->vm->clock.tsc_offset));
+	} else {
+		/* SDM volume 3, "IA32_TSC_ADJUST MSR": a write of either moves both. */
+		vcpu->clock.tsc_adjust += change;
+		set_offset(vcpu, offset);
 	}
-	/* SDM volume 3, "IA32_TSC_ADJUST MSR": a write of either moves both. */
-	vcpu->clock.tsc_adjust += change;
-	set_offset(vcpu, vcpu->clock.tsc_offset + change);
 	return 0;
 }
 
@@ -151,8 +144,6 @@ int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	u64 change = val - vcpu->clock.tsc_adjust;
 
-	if (vcpu->atomic)
-		return FONDA_RETRY_SLEEPING;
 	vcpu->clock.tsc_adjust = val;
 	/* User space restores it beside the TSC, which has it in already. */
 	if (!host && change)
@@ -192,20 +183,14 @@ long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg)
 long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg)
 {
 	const struct kvm_device_attr *attr = arg;
-	struct fonda_clock *c = &vcpu->vm->clock;
 	u64 offset;
 	long ret;
 
 	ret = fonda_vcpu_has_device_attr(vcpu, arg) ?:
 	      get_user(offset, (u64 __user *)attr->addr);
-	if (ret)
-		return ret;
-	mutex_lock(&c->lock);
-	c->tsc_offset = offset;
-	c->tsc_written = true;
-	mutex_unlock(&c->lock);
-	set_offset(vcpu, offset);
-	return 0;
+	if (!ret)
+		join_tsc(vcpu, offset, 0);
+	return ret;
 }
 
 /* -- kvmclock --------------------------------------------------------------- */
@@ -224,34 +209,17 @@ static bool clock_is_shared(struct fonda_vm *vm)
 	return true;
 }
 
-/* The moment to count from: the VM's, or one of now where that would drift. */
-static struct fonda_moment base_moment(struct fonda_clock *c)
+static void lock_clock(struct fonda_clock *c)
 {
-	struct fonda_moment m;
-
-	lockdep_assert_held(&c->lock);
-	if (!check_tsc_unstable())
-		return c->moment;
-	take_moment(&m);
-	return m;
-}
-
-static u64 clock_at(struct fonda_clock *c, const struct fonda_moment *m, u64 tsc)
-{
-	return m->boot_ns + c->offset_ns + ticks_to_ns(tsc - m->tsc);
-}
-
-static u64 clock_now(struct fonda_vm *vm)
-{
-	struct fonda_clock *c = &vm->clock;
-	struct fonda_moment m;
-	u64 now;
-
 	mutex_lock(&c->lock);
-	m = base_moment(c);
-	now = clock_at(c, &m, rdtsc_ordered());
-	mutex_unlock(&c->lock);
-	return now;
+	/* What is counted from longer ago would drift. */
+	if (check_tsc_unstable())
+		take_moment(&c->moment);
+}
+
+static u64 clock_at(struct fonda_clock *c, u64 tsc)
+{
+	return c->moment.boot_ns + c->offset_ns + ticks_to_ns(tsc - c->moment.tsc);
 }
 
 /*
@@ -277,7 +245,6 @@ void fonda_clock_update(struct fonda_vcpu *vcpu)
 {
 	struct fonda_clock *c = &vcpu->vm->clock;
 	struct pvclock_vcpu_time_info info;
-	struct fonda_moment m;
 	gpa_t gpa;
 
 	if (!(vcpu->clock.system_msr & KVM_MSR_ENABLED))
@@ -291,10 +258,9 @@ void fonda_clock_update(struct fonda_vcpu *vcpu)
 		info.flags |= PVCLOCK_GUEST_STOPPED;
 	vcpu->clock.guest_stopped = false;
 
-	mutex_lock(&c->lock);
-	m = base_moment(c);
-	info.tsc_timestamp = m.tsc + vcpu->clock.tsc_offset;
-	info.system_time = m.boot_ns + c->offset_ns;
+	lock_clock(c);
+	info.tsc_timestamp = c->moment.tsc + vcpu->clock.tsc_offset;
+	info.system_time = c->moment.boot_ns + c->offset_ns;
 	mutex_unlock(&c->lock);
 	if (clock_is_shared(vcpu->vm))
 		info.flags |= PVCLOCK_TSC_STABLE_BIT;
@@ -315,15 +281,15 @@ int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val, bool host)
 int fonda_set_wall_clock(struct fonda_vcpu *vcpu, u64 val, bool host)
 {
 	struct pvclock_wall_clock wall;
+	struct kvm_clock_data now;
 	u64 ns;
 
-	if (vcpu->atomic)
-		return FONDA_RETRY_SLEEPING;
 	WRITE_ONCE(vcpu->vm->clock.wall_clock, val);
 	/* A restored guest has its page already. */
 	if (host || !val || fonda_read_guest(vcpu, val, &wall, sizeof(wall)))
 		return 0;
-	ns = ktime_get_real_ns() - clock_now(vcpu->vm);
+	fonda_vm_get_clock(vcpu->vm, &now);
+	ns = now.realtime - now.clock;
 	wall.sec = div_u64_rem(ns, NSEC_PER_SEC, &wall.nsec);
 	write_versioned(vcpu, val, &wall, sizeof(wall), offsetof(typeof(wall), version));
 	return 0;
@@ -333,15 +299,13 @@ long fonda_vm_get_clock(struct fonda_vm *vm, void *arg)
 {
 	struct kvm_clock_data *data = arg;
 	struct fonda_clock *c = &vm->clock;
-	struct fonda_moment m;
 
-	mutex_lock(&c->lock);
-	m = base_moment(c);
+	lock_clock(c);
 	local_irq_disable();
 	data->host_tsc = rdtsc_ordered();
 	data->realtime = ktime_get_real_ns();
 	local_irq_enable();
-	data->clock = clock_at(c, &m, data->host_tsc);
+	data->clock = clock_at(c, data->host_tsc);
 	mutex_unlock(&c->lock);
 
 	data->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
@@ -487,7 +451,7 @@ void fonda_clock_resume(void)
 	list_for_each_entry(vm, &fonda_vms, list) {
 		struct fonda_clock *c = &vm->clock;
 
-		c->offset_ns = clock_at(c, &c->moment, suspended.tsc) - suspended.boot_ns;
+		c->offset_ns = clock_at(c, suspended.tsc) - suspended.boot_ns;
 		c->moment = now;
 		c->tsc_offset += suspended.tsc - now.tsc;
 		fonda_for_each_vcpu(i, vcpu, vm) {

@@ -4,14 +4,10 @@
  * space chose from it, and the instruction itself. Leaves are user space's to
  * answer for; only what depends on the guest's state is computed here, when the
  * guest asks. Which features the rest of fonda may rely on is worked out once,
- * in update().
+ * in fonda_cpuid_update().
  */
-#include <linux/bits.h>
-#include <linux/kvm_para.h>
-#include <linux/mm.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
-#include <asm/processor.h>
 
 #include "backend.h"
 
@@ -355,8 +351,7 @@ static u32 guest_reg(const struct fonda_cpuid *c, u32 leaf, u32 subleaf, int reg
 	return e ? (&e->eax)[reg] : 0;
 }
 
-/* All that follows from the entries; without any, as if they had all on offer. */
-static void update(struct fonda_cpuid *c)
+void fonda_cpuid_update(struct fonda_cpuid *c)
 {
 	u32 *words = c->features, vendor, i;
 
@@ -396,9 +391,9 @@ static void update(struct fonda_cpuid *c)
 		words[FONDA_OWN_WORD] |= BIT(FONDA_HAS_AMD_RULES % 32);
 }
 
-void fonda_cpuid_init(struct fonda_vcpu *vcpu)
+static void set_feature(u32 *reg, u32 feature, bool on)
 {
-	update(&vcpu->cpuid);
+	*reg = on ? *reg | BIT(feature % 32) : *reg & ~BIT(feature % 32);
 }
 
 /* The parts of an entry that follow the state of the vCPU. */
@@ -406,17 +401,14 @@ static void patch(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 {
 	switch (e->function) {
 	case 1:
-		e->ecx &= ~BIT(X86_FEATURE_OSXSAVE % 32);
-		if (fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_OSXSAVE)
-			e->ecx |= BIT(X86_FEATURE_OSXSAVE % 32);
+		set_feature(&e->ecx, X86_FEATURE_OSXSAVE,
+			    fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_OSXSAVE);
 		/* "IA32_MISC_ENABLE", ENABLE MONITOR FSM */
-		if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) {
-			e->ecx &= ~BIT(F(MWAIT) % 32);
-			if (vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT)
-				e->ecx |= BIT(F(MWAIT) % 32);
-		}
-		if (vcpu->in_kernel_apic && !vcpu->lapic.enabled)
-			e->edx &= ~BIT(X86_FEATURE_APIC % 32);
+		if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)
+			set_feature(&e->ecx, F(MWAIT),
+				    vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT);
+		if (vcpu->in_kernel_apic)
+			set_feature(&e->edx, X86_FEATURE_APIC, vcpu->lapic.enabled);
 		break;
 	case KVM_CPUID_FEATURES:
 		/* A vCPU whose HLT does not exit is never kicked out of it. */
@@ -432,134 +424,100 @@ static void patch(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 	}
 }
 
-/*
- * A leaf beyond the last one of its range: Intel answers as for the last basic
- * leaf (SDM volume 2, "CPUID"), AMD with zeros (APM volume 3, "CPUID").
- */
-static struct kvm_cpuid_entry2 *find_beyond(struct fonda_vcpu *vcpu, u32 leaf, u32 subleaf)
+/* What is answered where there is no entry. */
+static noinline struct kvm_cpuid_entry2 *find_other(struct fonda_vcpu *vcpu, u32 leaf, u32 subleaf)
 {
-	const struct fonda_cpuid *c = &vcpu->cpuid;
-	const struct kvm_cpuid_entry2 *range;
-	u32 base = leaf & BIT(31);
+	u32 base = leaf >> 28 == 4 ? leaf & ~0xffu : leaf & BIT(31);
+	struct fonda_cpuid *c = &vcpu->cpuid;
+	struct kvm_cpuid_entry2 *e = NULL;
 
-	if (fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES))
-		return NULL;
-	if (leaf >> 28 == 4)
-		base = leaf & ~0xffu;
-	range = find(c, base, 0);
-	if (range && leaf <= range->eax)
-		return NULL;
-	return find(c, guest_reg(c, 0, 0, 0), subleaf);
+	/*
+	 * Beyond the last leaf of a range Intel answers as for the last basic one
+	 * (SDM volume 2, "CPUID"), AMD with zeros (APM volume 3, "CPUID").
+	 */
+	if (!fonda_guest_has(vcpu, FONDA_HAS_AMD_RULES) &&
+	    (!find(c, base, 0) || leaf > guest_reg(c, base, 0, 0)))
+		e = find(c, guest_reg(c, 0, 0, 0), subleaf);
+	if (e)
+		return e;
+	/*
+	 * "Extended Topology Enumeration": ECX echoes the subleaf and EDX has the
+	 * x2APIC id even in levels that do not exist.
+	 */
+	e = leaf == 0xb || leaf == 0x1f ? find(c, leaf, 1) : NULL;
+	c->none = (struct kvm_cpuid_entry2){
+		.ecx = e ? subleaf & 0xff : 0, .edx = e ? e->edx : 0, .function = ~0u };
+	return &c->none;
 }
 
-void fonda_cpuid(struct fonda_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)
+const struct kvm_cpuid_entry2 *fonda_cpuid(struct fonda_vcpu *vcpu, u32 leaf, u32 subleaf)
 {
-	const struct kvm_cpuid_entry2 *e = find(&vcpu->cpuid, *eax, *ecx);
-	struct kvm_cpuid_entry2 answer = { };
+	struct kvm_cpuid_entry2 *e = find(&vcpu->cpuid, leaf, subleaf);
 
 	if (unlikely(!e))
-		e = find_beyond(vcpu, *eax, *ecx);
-	if (likely(e)) {
-		answer = *e;
-		patch(vcpu, &answer);
-	} else if (*eax == 0xb || *eax == 0x1f) {
-		/*
-		 * "Extended Topology Enumeration": ECX echoes the subleaf and EDX
-		 * has the x2APIC id even in levels that do not exist.
-		 */
-		e = find(&vcpu->cpuid, *eax, 1);
-		answer.ecx = e ? *ecx & 0xff : 0;
-		answer.edx = e ? e->edx : 0;
-	}
-	*eax = answer.eax;
-	*ebx = answer.ebx;
-	*ecx = answer.ecx;
-	*edx = answer.edx;
-}
-
-u32 fonda_cpuid_signature(struct fonda_vcpu *vcpu)
-{
-	/* As the manuals' reset tables have it, before there is a leaf 1. */
-	return guest_reg(&vcpu->cpuid, 1, 0, 0) ?: 0x600;
-}
-
-bool fonda_is_canonical(struct fonda_vcpu *vcpu, u64 address)
-{
-	int shift = 64 - (fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_LA57 ? 57 : 48);
-
-	return (s64)(address << shift) >> shift == (s64)address;
+		e = find_other(vcpu, leaf, subleaf);
+	patch(vcpu, e);
+	return e;
 }
 
 /* -- ioctls ----------------------------------------------------------------- */
 
-/* Takes @entries, also on error. */
-static long set_entries(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, u32 nr)
+/*
+ * Once the guest has run, what it saw must not change; setting the same again is
+ * harmless, and done by programs that hotplug vCPUs.
+ */
+static bool is_same(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, u32 nr)
 {
-	struct fonda_cpuid *c = &vcpu->cpuid, new = { .entries = entries, .nr = nr };
-	u32 linear_bits, i;
-	long ret = -EINVAL;
+	struct kvm_cpuid_entry2 *old = vcpu->cpuid.entries;
+	u32 i;
 
-	linear_bits = guest_reg(&new, 0x80000008, 0, 0) >> 8 & 0xff;
-	if (linear_bits && linear_bits != 48 && linear_bits != 57)
-		goto out_free;
-
-	/*
-	 * Once the guest has run, what it saw must not change; setting the same
-	 * again is harmless, and done by programs that hotplug vCPUs.
-	 */
-	if (rcu_access_pointer(vcpu->pid) && c->entries) {
-		if (nr != c->nr)
-			goto out_free;
-		for (i = 0; i < nr; i++) {
-			struct kvm_cpuid_entry2 old = c->entries[i];
-
-			patch(vcpu, &old);
-			patch(vcpu, &entries[i]);
-			if (memcmp(&old, &entries[i], offsetof(typeof(old), padding)))
-				goto out_free;
-		}
-		ret = 0;
-		goto out_free;
+	for (i = 0; i < nr && nr == vcpu->cpuid.nr; i++) {
+		patch(vcpu, &old[i]);
+		patch(vcpu, &entries[i]);
+		if (memcmp(&old[i], &entries[i], offsetof(typeof(*old), padding)))
+			return false;
 	}
-
-	kvfree(c->entries);
-	c->entries = entries;
-	c->nr = nr;
-	update(c);
-	fonda_backend->update_controls(vcpu);
-	return 0;
-
-out_free:
-	kvfree(entries);
-	return ret;
+	return nr == vcpu->cpuid.nr;
 }
 
 /* From a list of KVM_SET_CPUID2, or an @old one: that has no subleaves. */
 static long set_list(struct fonda_vcpu *vcpu, struct kvm_cpuid2 __user *ulist, bool old)
 {
 	const u32 size = old ? sizeof(struct kvm_cpuid_entry) : sizeof(struct kvm_cpuid_entry2);
-	struct kvm_cpuid_entry2 *entries;
-	u32 nr, i;
+	struct fonda_cpuid *c = &vcpu->cpuid, new = { .enforce_pv = c->enforce_pv };
+	u32 linear_bits, i;
+	long ret = -EFAULT;
 
-	if (get_user(nr, &ulist->nent))
+	if (get_user(new.nr, &ulist->nent))
 		return -EFAULT;
-	if (nr > FONDA_MAX_CPUID_ENTRIES)
+	if (new.nr > FONDA_MAX_CPUID_ENTRIES)
 		return -E2BIG;
-	entries = nr ? kvcalloc(nr, sizeof(*entries), GFP_KERNEL_ACCOUNT) : NULL;
-	if (nr && !entries)
+	new.entries = new.nr ? kvcalloc(new.nr, sizeof(*new.entries), GFP_KERNEL_ACCOUNT) : NULL;
+	if (new.nr && !new.entries)
 		return -ENOMEM;
-	if (copy_from_user(entries, ulist->entries, nr * size)) {
-		kvfree(entries);
-		return -EFAULT;
-	}
+	if (copy_from_user(new.entries, ulist->entries, new.nr * size))
+		goto out_free;
 	/* Where they were copied to, from the last to the first: old ones are shorter. */
-	for (i = nr; old && i-- > 0; ) {
-		struct kvm_cpuid_entry e = ((struct kvm_cpuid_entry *)entries)[i];
+	for (i = new.nr; old && i-- > 0; ) {
+		struct kvm_cpuid_entry e = ((struct kvm_cpuid_entry *)new.entries)[i];
 
-		entries[i] = (struct kvm_cpuid_entry2){ .function = e.function,
+		new.entries[i] = (struct kvm_cpuid_entry2){ .function = e.function,
 			.eax = e.eax, .ebx = e.ebx, .ecx = e.ecx, .edx = e.edx };
 	}
-	return set_entries(vcpu, entries, nr);
+	fonda_cpuid_update(&new);
+	linear_bits = guest_reg(&new, 0x80000008, 0, 0) >> 8 & 0xff;
+	if (linear_bits && linear_bits != 48 && linear_bits != 57) {
+		ret = -EINVAL;
+	} else if (rcu_access_pointer(vcpu->pid) && c->entries) {
+		ret = is_same(vcpu, new.entries, new.nr) ? 0 : -EINVAL;
+	} else {
+		swap(*c, new);
+		fonda_backend->update_controls(vcpu);
+		ret = 0;
+	}
+out_free:
+	kvfree(new.entries);
+	return ret;
 }
 
 long fonda_vcpu_set_cpuid(struct fonda_vcpu *vcpu, void *arg)

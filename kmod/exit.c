@@ -45,13 +45,12 @@ int fonda_exit_machine_check(struct fonda_vcpu *vcpu)
 int fonda_exit_cpuid(struct fonda_vcpu *vcpu)
 {
 	unsigned long *regs = vcpu->regs;
-	u32 eax = regs[FONDA_RAX], ecx = regs[FONDA_RCX], ebx, edx;
+	const struct kvm_cpuid_entry2 *e = fonda_cpuid(vcpu, regs[FONDA_RAX], regs[FONDA_RCX]);
 
-	fonda_cpuid(vcpu, &eax, &ebx, &ecx, &edx);
-	regs[FONDA_RAX] = eax;
-	regs[FONDA_RBX] = ebx;
-	regs[FONDA_RCX] = ecx;
-	regs[FONDA_RDX] = edx;
+	regs[FONDA_RAX] = e->eax;
+	regs[FONDA_RBX] = e->ebx;
+	regs[FONDA_RCX] = e->ecx;
+	regs[FONDA_RDX] = e->edx;
 	return fonda_exit_skip(vcpu);
 }
 
@@ -87,11 +86,8 @@ int fonda_exit_pause(struct fonda_vcpu *vcpu)
  */
 int fonda_exit_monitor(struct fonda_vcpu *vcpu)
 {
-	u32 eax = 1, ebx, ecx = 0, edx;
-
-	fonda_cpuid(vcpu, &eax, &ebx, &ecx, &edx);
 	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS &&
-	    !(ecx & BIT(X86_FEATURE_MWAIT % 32)))
+	    !(fonda_cpuid(vcpu, 1, 0)->ecx & BIT(X86_FEATURE_MWAIT % 32)))
 		return fonda_exit_invalid_opcode(vcpu);
 	return fonda_exit_skip(vcpu);
 }

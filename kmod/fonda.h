@@ -331,8 +331,6 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu);
 /* VMMCALL or VMCALL; a handler's answer. */
 int fonda_hypercall(struct fonda_vcpu *vcpu, bool in_64bit_mode, int cpl);
 bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu);
-/* XSETBV: 0, or 1: the guest gets #GP. */
-int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 /* KVM_EXIT_DEBUG, and that the processor refused to enter: handlers' answers. */
 int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
 int fonda_exit_fail_entry(struct fonda_vcpu *vcpu, u64 reason);

@@ -4,14 +4,11 @@
  * It lives in an XSAVE area of ours in standard format, which XRSTOR loads at
  * the beginning of every section; nothing that makes it fault may get in.
  */
-#include <linux/bits.h>
 #include <linux/log2.h>
 #include <linux/slab.h>
-#include <linux/string.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
 #include <asm/fpu/xcr.h>
-#include <asm/processor.h>
 
 #include "backend.h"
 
@@ -27,45 +24,39 @@ u32 fonda_xsave_size __ro_after_init;
 
 /* Of XSAVE components 2 and up: CPUID leaf 0DH. Written once. */
 static struct {
-	u32 size, offset;
-	bool aligned;		/* to 64 bytes, in the compacted format */
+	u32 size, offset, flags, reserved;
 } component[MAX_COMPONENT + 1] __ro_after_init;
+#define COMPONENT_ALIGNED	BIT(1)	/* to 64 bytes, in the compacted format */
 static u32 mxcsr_mask __ro_after_init;
 
 u32 fonda_xstate_size(u64 xcr0, bool compacted)
 {
-	u32 size = offsetof(struct xregs_state, extended_state_area), end;
+	u32 end = offsetof(struct xregs_state, extended_state_area), start;
 	int i;
 
 	for (i = 2; i <= MAX_COMPONENT; i++) {
 		if (!(xcr0 & BIT_ULL(i)))
 			continue;
-		if (compacted)
-			end = (component[i].aligned ? ALIGN(size, 64) : size) + component[i].size;
-		else
-			end = component[i].offset + component[i].size;
-		size = max(size, end);
+		start = component[i].flags & COMPONENT_ALIGNED ? ALIGN(end, 64) : end;
+		start = compacted ? start : component[i].offset;
+		end = max(end, start + component[i].size);
 	}
-	return size;
+	return end;
 }
 
 void __init fonda_fpu_setup(void)
 {
 	static struct fxregs_state fx __initdata __aligned(16);
-	u32 ebx, ecx, edx;
 	int i;
 
 	fonda_host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 	fonda_xcr0_supported = fonda_host_xcr0 & XCR0_OFFERED;
 	if (boot_cpu_has(X86_FEATURE_XSAVES))
 		rdmsrq(MSR_IA32_XSS, fonda_host_xss);
-	for (i = 2; i <= MAX_COMPONENT; i++) {
-		if (!(fonda_xcr0_supported & BIT_ULL(i)))
-			continue;
-		cpuid_count(0xd, i, &component[i].size, &ebx, &ecx, &edx);
-		component[i].offset = ebx;
-		component[i].aligned = ecx & BIT(1);
-	}
+	for (i = 2; i <= MAX_COMPONENT; i++)
+		if (fonda_xcr0_supported & BIT_ULL(i))
+			cpuid_count(0xd, i, &component[i].size, &component[i].offset,
+				    &component[i].flags, &component[i].reserved);
 	fonda_xsave_size = fonda_xstate_size(fonda_xcr0_supported, false);
 
 	kernel_fpu_begin();
@@ -77,13 +68,13 @@ void __init fonda_fpu_setup(void)
 
 int fonda_fpu_init(struct fonda_vcpu *vcpu)
 {
-	struct xregs_state *area;
-
 	/*
 	 * No component is present: XRSTOR initializes all. Powers of two are
 	 * aligned to their size, and 64 is the least needed.
 	 */
-	area = kzalloc(roundup_pow_of_two(fonda_xsave_size), GFP_KERNEL_ACCOUNT);
+	struct xregs_state *area = kzalloc(roundup_pow_of_two(fonda_xsave_size),
+					   GFP_KERNEL_ACCOUNT);
+
 	if (!area)
 		return -ENOMEM;
 	area->i387.mxcsr = MXCSR_INIT;
@@ -110,7 +101,7 @@ static struct xregs_state *expand(struct fonda_vcpu *vcpu)
 	if (!(present & XFEATURE_MASK_SSE))
 		memset(area->i387.xmm_space, 0, sizeof(area->i387.xmm_space));
 	for (i = 2; i <= MAX_COMPONENT; i++)
-		if (fonda_xcr0_supported & ~present & BIT_ULL(i))
+		if (!(present & BIT_ULL(i)))
 			memset((void *)area + component[i].offset, 0, component[i].size);
 	/* MXCSR belongs to SSE but is always kept. */
 	if (area->i387.mxcsr != MXCSR_INIT)
@@ -128,18 +119,19 @@ void fonda_fpu_access_xmm(struct fonda_vcpu *vcpu, int offset, void *data, int l
 		area->header.xfeatures |= XFEATURE_MASK_SSE;
 }
 
-int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
+int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
 {
 	u64 avx512 = val & XFEATURE_MASK_AVX512;
 
 	/* SDM volume 1, "Enabling the XSAVE Feature Set and XSAVE-Enabled Features" */
-	if (index || !(val & XFEATURE_MASK_FP) || val & ~vcpu->cpuid.xcr0)
-		return 1;
-	if (val & XFEATURE_MASK_YMM && !(val & XFEATURE_MASK_SSE))
-		return 1;
-	if (avx512 && (avx512 != XFEATURE_MASK_AVX512 || !(val & XFEATURE_MASK_YMM)))
+	if (index || !(val & XFEATURE_MASK_FP) || val & ~vcpu->cpuid.xcr0 ||
+	    (val & XFEATURE_MASK_YMM && !(val & XFEATURE_MASK_SSE)) ||
+	    (avx512 && (avx512 != XFEATURE_MASK_AVX512 || !(val & XFEATURE_MASK_YMM))))
 		return 1;
 	vcpu->fpu.xcr0 = val;
+	/* Outside a section, the next one loads it. */
+	if (vcpu->atomic)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, val);
 	return 0;
 }
 
@@ -216,6 +208,6 @@ long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg)
 		return -EINVAL;
 	for (i = 0; i < xcrs->nr_xcrs; i++)
 		if (xcrs->xcrs[i].xcr == XCR_XFEATURE_ENABLED_MASK)
-			return fonda_set_xcr0(vcpu, 0, xcrs->xcrs[i].value) ? -EINVAL : 0;
+			return fonda_vcpu_set_xcr0(vcpu, 0, xcrs->xcrs[i].value) ? -EINVAL : 0;
 	return 0;
 }

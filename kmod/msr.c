@@ -5,17 +5,12 @@
  * ioctls, and the list of what a saved vCPU is made of. Also here: the filter
  * by which user space takes MSRs over, and the machine-check banks.
  */
-#include <linux/bits.h>
-#include <linux/kvm_para.h>
-#include <linux/mm.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 #include <asm/mce.h>
-#include <asm/msr.h>
 #include <asm/mtrr.h>
-#include <asm/processor.h>
 #include <asm/trapnr.h>
 
 #include "backend.h"
@@ -31,8 +26,7 @@
 #define MCG_CAP_SUPPORTED	(MCG_CTL_P | MCG_SER_P)
 
 /* Registers of a machine-check bank, in the order of their MSRs. */
-enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC, BANK_REGS };
-static_assert(BANK_REGS == FONDA_BANK_REGS);
+enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC };
 
 /* 8 variable ranges, fixed ranges, write-combining. ("MTRRcap Register") */
 #define MTRR_CAP		(FONDA_MTRR_VARIABLE | BIT(8) | BIT(10))
@@ -55,7 +49,6 @@ enum msr_kept {
 	VALUE,		/* always desc.bits */
 	FIELD,		/* u64 at desc.where in struct fonda_vcpu */
 	REG,		/* the backend's register desc.where */
-	BASE,		/* of FS and GS */
 	LAPIC,		/* the local APIC's, which has its own rules */
 	TSC, WALL_CLOCK,
 	NOTHING,	/* it is for writing */
@@ -65,7 +58,6 @@ enum msr_kept {
 enum msr_rule {
 	BITS,		/* those in desc.bits may be set */
 	READONLY,	/* user space may write what it has read */
-	IGNORED,
 	HOST,		/* user space restores it, the guest cannot change it */
 	QUIET,		/* the same, but the guest's attempts are ignored */
 	CHANGE,		/* the guest may only change desc.bits */
@@ -74,7 +66,8 @@ enum msr_rule {
 	TYPES,		/* the bits in desc.bits are memory types */
 	MTRR,		/* pairs of base and mask */
 	BANK,		/* machine-check banks */
-	OTHER,		/* desc.set() knows */
+	CALL,		/* desc.set() knows */
+	SLEEPS,		/* the same, not in a section */
 };
 
 struct msr_desc {
@@ -86,7 +79,7 @@ struct msr_desc {
 	u32 where;
 	u64 bits;
 	u64 ignored;	/* bits that are dropped */
-	int (*set)(struct fonda_vcpu *vcpu, u64 val, bool host);
+	fonda_msr_setter *set;
 };
 
 #define ANY		0xffff
@@ -102,9 +95,9 @@ struct msr_desc {
 #define PV(f)		FONDA_PV_FEATURE(f)
 #define AMD		FONDA_HAS_AMD_RULES
 #define ONE(name)	MSR_##name, MSR_##name
-/* One with a function to write it. */
-#define CALL(name, kept, feature, where, set) \
-	ONE(name), kept, OTHER, feature, SAVED, where, 0, 0, set
+/* One of clock.c's. */
+#define TIME(name, kept, feature, where, set) \
+	ONE(name), kept, SLEEPS, feature, SAVED, where, 0, 0, fonda_set_##set
 
 static u64 *field(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i)
 {
@@ -159,19 +152,20 @@ static int set_mcg_ctl(struct fonda_vcpu *vcpu, u64 val, bool host)
 
 /* Sorted. */
 static const struct msr_desc msrs[] = {
-	{ CALL(IA32_TSC, TSC, ANY, 0, fonda_set_tsc) },
-	{ CALL(KVM_WALL_CLOCK, WALL_CLOCK, PV(CLOCKSOURCE), 0, fonda_set_wall_clock) },
-	{ CALL(KVM_SYSTEM_TIME, FIELD, PV(CLOCKSOURCE), CLOCK(system_msr), fonda_set_system_time) },
+	{ TIME(IA32_TSC, TSC, ANY, 0, tsc) },
+	{ TIME(KVM_WALL_CLOCK, WALL_CLOCK, PV(CLOCKSOURCE), 0, wall_clock) },
+	{ TIME(KVM_SYSTEM_TIME, FIELD, PV(CLOCKSOURCE), CLOCK(system_msr), system_time) },
 	{ ONE(IA32_PLATFORM_ID), VALUE, READONLY, ANY },
-	{ ONE(IA32_APICBASE), LAPIC, OTHER, ANY },
+	{ ONE(IA32_APICBASE), LAPIC, CALL, ANY },
 	{ ONE(IA32_EBL_CR_POWERON), VALUE, READONLY, ANY },
 	/* Locked, without VMX. */
 	{ ONE(IA32_FEAT_CTL), VALUE, READONLY, ANY, .bits = FEAT_CTL_LOCKED },
-	{ CALL(IA32_TSC_ADJUST, FIELD, HAS(TSC_ADJUST), CLOCK(tsc_adjust), fonda_set_tsc_adjust) },
-	{ CALL(IA32_SPEC_CTRL, FIELD, FONDA_HAS_SPEC_CTRL, M(spec_ctrl), set_spec_ctrl) },
+	{ TIME(IA32_TSC_ADJUST, FIELD, HAS(TSC_ADJUST), CLOCK(tsc_adjust), tsc_adjust) },
+	{ ONE(IA32_SPEC_CTRL), FIELD, CALL, FONDA_HAS_SPEC_CTRL, SAVED, M(spec_ctrl),
+	  .set = set_spec_ctrl },
 	{ ONE(IA32_PRED_CMD), NOTHING, COMMAND, FONDA_HAS_IBPB, .bits = PRED_CMD_IBPB },
-	{ ONE(IA32_UCODE_WRITE), NOTHING, IGNORED, ANY },
-	{ ONE(IA32_UCODE_REV), FIELD, QUIET, ANY, SAVED | FEATURE, M(microcode_rev) },
+	{ ONE(IA32_UCODE_WRITE), NOTHING, BITS, ANY, .ignored = ALL },
+	{ ONE(IA32_UCODE_REV), FIELD, QUIET, ANY, SAVED | FEATURE, M(microcode_rev), ALL },
 	{ ONE(PLATFORM_INFO), FIELD, HOST, ANY, SAVED, M(platform_info) },
 	{ ONE(MTRRcap), VALUE, READONLY, ANY, .bits = MTRR_CAP },
 	{ ONE(IA32_ARCH_CAPABILITIES), FIELD, HOST, HAS(ARCH_CAPABILITIES), SAVED | FEATURE,
@@ -182,7 +176,7 @@ static const struct msr_desc msrs[] = {
 	{ MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, REG, ADDRESS, ANY, SAVED, R(SYSENTER_ESP) },
 	{ ONE(IA32_MCG_CAP), FIELD, READONLY, ANY, 0, M(mcg_cap) },
 	{ ONE(IA32_MCG_STATUS), FIELD, BITS, ANY, SAVED, M(mcg_status), ALL },
-	{ ONE(IA32_MCG_CTL), FIELD, OTHER, ANY, 0, M(mcg_ctl), .set = set_mcg_ctl },
+	{ ONE(IA32_MCG_CTL), FIELD, CALL, ANY, 0, M(mcg_ctl), .set = set_mcg_ctl },
 	{ ONE(IA32_MISC_ENABLE), FIELD, CHANGE, ANY, SAVED, M(misc_enable),
 	  ~(u64)(MSR_IA32_MISC_ENABLE_EMON | MSR_IA32_MISC_ENABLE_BTS_UNAVAIL |
 		 MSR_IA32_MISC_ENABLE_PEBS_UNAVAIL) },
@@ -202,63 +196,54 @@ static const struct msr_desc msrs[] = {
 	{ ONE(MTRRdefType), FIELD, TYPES, ANY, SAVED, M(mtrr_default), 0xff },
 	{ MSR_IA32_MC0_CTL, MSR_IA32_MCx_MISC(FONDA_MCE_BANKS - 1), FIELD, BANK, ANY, 0,
 	  M(mce_banks) },
-	{ ONE(IA32_TSC_DEADLINE), LAPIC, OTHER, HAS(TSC_DEADLINE_TIMER), SAVED },
-	{ MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, LAPIC, OTHER, ANY },
-	{ CALL(KVM_WALL_CLOCK_NEW, WALL_CLOCK, PV(CLOCKSOURCE2), 0, fonda_set_wall_clock) },
-	{ CALL(KVM_SYSTEM_TIME_NEW, FIELD, PV(CLOCKSOURCE2), CLOCK(system_msr),
-	       fonda_set_system_time) },
-	{ CALL(KVM_STEAL_TIME, FIELD, PV(STEAL_TIME), CLOCK(steal_msr), fonda_set_steal_time) },
+	{ ONE(IA32_TSC_DEADLINE), LAPIC, CALL, HAS(TSC_DEADLINE_TIMER), SAVED },
+	{ MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, LAPIC, CALL, ANY },
+	{ TIME(KVM_WALL_CLOCK_NEW, WALL_CLOCK, PV(CLOCKSOURCE2), 0, wall_clock) },
+	{ TIME(KVM_SYSTEM_TIME_NEW, FIELD, PV(CLOCKSOURCE2), CLOCK(system_msr), system_time) },
+	{ TIME(KVM_STEAL_TIME, FIELD, PV(STEAL_TIME), CLOCK(steal_msr), steal_time) },
 	{ ONE(KVM_PV_EOI_EN), FIELD, BITS, PV(PV_EOI), SAVED, IN(lapic.pv_eoi), ~2ull },
-	{ ONE(EFER), REG, OTHER, ANY, 0, R(EFER), .set = set_efer },
+	{ ONE(EFER), REG, CALL, ANY, 0, R(EFER), .set = set_efer },
 	{ ONE(STAR), REG, BITS, HAS(SYSCALL), SAVED, R(STAR), ALL },
 	{ MSR_LSTAR, MSR_CSTAR, REG, ADDRESS, HAS(LM), SAVED, R(LSTAR) },
 	{ ONE(SYSCALL_MASK), REG, BITS, HAS(LM), SAVED, R(SFMASK), WORD },
-	{ MSR_FS_BASE, MSR_GS_BASE, BASE, ADDRESS, HAS(LM) },
+	{ MSR_FS_BASE, MSR_GS_BASE, REG, ADDRESS, HAS(LM), 0, R(FS_BASE) },
 	{ ONE(KERNEL_GS_BASE), REG, ADDRESS, HAS(LM), SAVED, R(KERNEL_GS_BASE) },
-	{ CALL(TSC_AUX, FIELD, FONDA_HAS_TSC_AUX, M(tsc_aux), set_tsc_aux) },
+	{ ONE(TSC_AUX), FIELD, CALL, FONDA_HAS_TSC_AUX, SAVED, M(tsc_aux), .set = set_tsc_aux },
 	/* Guests on AMD look at these unasked. */
-	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, VALUE, IGNORED, AMD },
+	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, VALUE, BITS, AMD, .ignored = ALL },
 	{ ONE(AMD64_SYSCFG), VALUE, READONLY, AMD },
 	/* Firmware sets bits about caches, FERR and IGNNE: no meaning here. */
 	{ ONE(K7_HWCR), FIELD, BITS, AMD, SAVED, M(hwcr),
 	  HWCR_STATUS_WRITABLE | BIT(24), .ignored = BIT(3) | BIT(6) | BIT(8) },
-	{ ONE(AMD64_NB_CFG), VALUE, IGNORED, AMD },
-	{ ONE(AMD64_PATCH_LOADER), NOTHING, IGNORED, AMD },
-	{ ONE(K8_INT_PENDING_MSG), VALUE, IGNORED, AMD },
-	{ ONE(FAM10H_MMIO_CONF_BASE), VALUE, IGNORED, AMD },
+	{ ONE(AMD64_NB_CFG), VALUE, BITS, AMD, .ignored = ALL },
+	{ ONE(AMD64_PATCH_LOADER), NOTHING, BITS, AMD, .ignored = ALL },
+	{ ONE(K8_INT_PENDING_MSG), VALUE, BITS, AMD, .ignored = ALL },
+	{ ONE(FAM10H_MMIO_CONF_BASE), VALUE, BITS, AMD, .ignored = ALL },
 	{ MSR_K8_TSEG_ADDR, MSR_VM_HSAVE_PA, VALUE, READONLY, AMD },
 	{ MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, FIELD, HOST, HAS(OSVW), SAVED, M(osvw) },
-	{ ONE(AMD64_DC_CFG), VALUE, IGNORED, AMD },
+	{ ONE(AMD64_DC_CFG), VALUE, BITS, AMD, .ignored = ALL },
 	/* LFENCE serializes. */
 	{ ONE(AMD64_DE_CFG), VALUE, READONLY, AMD, FEATURE, .bits = BIT(1) },
-	{ ONE(AMD64_BU_CFG2), VALUE, IGNORED, AMD },
+	{ ONE(AMD64_BU_CFG2), VALUE, BITS, AMD, .ignored = ALL },
 };
 
 static u32 nr_bank_regs(struct fonda_vcpu *vcpu)
 {
-	return (vcpu->msrs.mcg_cap & MCG_BANKCNT_MASK) * BANK_REGS;
+	return (vcpu->msrs.mcg_cap & MCG_BANKCNT_MASK) * FONDA_BANK_REGS;
 }
 
-/* @i counts from desc.first. 0, MSR_INVALID or MSR_UNKNOWN. */
+/* @i counts from desc.first. 0 or MSR_INVALID. */
 static int load(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
 {
-	struct fonda_segment s;
-
 	switch (d->kept) {
 	case VALUE:
 		*val = d->bits;
 		return 0;
 	case FIELD:
-		if (d->rule == BANK && i >= nr_bank_regs(vcpu))
-			return MSR_UNKNOWN;
 		*val = *field(vcpu, d, i);
 		return 0;
 	case REG:
 		*val = fonda_backend->read_reg(vcpu, d->where + i);
-		return 0;
-	case BASE:
-		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
-		*val = s.base;
 		return 0;
 	case LAPIC:
 		return fonda_lapic_read_msr(vcpu, d->first + i, val);
@@ -273,43 +258,15 @@ static int load(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *v
 	}
 }
 
-/* A value that was checked, into what has no rules of its own. */
-static void store(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val)
-{
-	struct fonda_segment s;
-
-	if (d->kept == REG) {
-		fonda_backend->write_reg(vcpu, d->where + i, val);
-	} else if (d->kept == BASE) {
-		fonda_backend->get_segment(vcpu, FONDA_SEG_FS + i, &s);
-		s.base = val;
-		fonda_backend->set_segment(vcpu, FONDA_SEG_FS + i, &s);
-	} else {
-		*field(vcpu, d, i) = val;
-	}
-}
-
 /* Every byte of @types is one of UC, WC, WT, WP, WB; @pat has UC- as well. */
 static bool types_valid(u64 types, bool pat)
 {
-	const u8 valid = BIT(MTRR_TYPE_UNCACHABLE) | BIT(MTRR_TYPE_WRCOMB) |
-			 BIT(MTRR_TYPE_WRTHROUGH) | BIT(MTRR_TYPE_WRPROT) |
-			 BIT(MTRR_TYPE_WRBACK) | (pat ? BIT(7) : 0);
+	const u8 valid = BIT(0) | BIT(1) | BIT(4) | BIT(5) | BIT(6) | (pat ? BIT(7) : 0);
 
 	for (; types; types >>= 8)
 		if ((types & 0xf8) || !(valid & BIT(types & 7)))
 			return false;
 	return true;
-}
-
-/* "Variable Range MTRRs" */
-static bool mtrr_valid(struct fonda_vcpu *vcpu, u32 i, u64 val)
-{
-	u64 address = GENMASK_ULL(vcpu->cpuid.phys_bits - 1, 12);
-
-	if (i & 1)
-		return !(val & ~(address | BIT(11)));
-	return !(val & ~(address | 0xff)) && types_valid(val & 0xff, false);
 }
 
 static bool bank_valid(struct fonda_vcpu *vcpu, u32 i, u64 val, bool host)
@@ -319,21 +276,19 @@ static bool bank_valid(struct fonda_vcpu *vcpu, u32 i, u64 val, bool host)
 
 	if (host || !val)
 		return true;
-	if (i % BANK_REGS == BANK_CTL)
+	if (i % FONDA_BANK_REGS == BANK_CTL)
 		return !~(val | free_bits);
-	return i % BANK_REGS != BANK_STATUS ||
+	return i % FONDA_BANK_REGS != BANK_STATUS ||
 	       (vcpu->msrs.hwcr & HWCR_STATUS_WRITABLE && fonda_guest_has(vcpu, AMD));
 }
 
 /* Can the guest, or user space, write @val there? */
 static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
 {
-	u64 old;
+	u64 old, address = GENMASK_ULL(vcpu->cpuid.phys_bits - 1, 12);
+	int bits;
 
 	switch (d->rule) {
-	case BITS:
-	case COMMAND:
-		return !(val & ~d->bits);
 	case HOST:
 		return host;
 	case READONLY:
@@ -341,31 +296,20 @@ static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u
 	case CHANGE:
 		return host || !((val ^ *field(vcpu, d, i)) & ~d->bits);
 	case ADDRESS:
-		return fonda_is_canonical(vcpu, val);
+		bits = fonda_backend->read_reg(vcpu, FONDA_REG_CR4) & X86_CR4_LA57 ? 57 : 48;
+		return (s64)(val << (64 - bits)) >> (64 - bits) == (s64)val;
 	case TYPES:
 		/* MTRRdefType has two flags beside its type. */
 		return types_valid(val & d->bits, d->kept == REG) && !(val & ~d->bits & ~0xc00ull);
 	case MTRR:
-		return mtrr_valid(vcpu, i, val);
+		/* "Variable Range MTRRs" */
+		return i & 1 ? !(val & ~(address | BIT(11))) :
+			       !(val & ~(address | 0xff)) && types_valid(val & 0xff, false);
 	case BANK:
 		return bank_valid(vcpu, i, val, host);
 	default:
-		return true;
+		return !(val & ~d->bits);
 	}
-}
-
-static const struct msr_desc *find(u32 msr)
-{
-	u32 nr = ARRAY_SIZE(msrs), half;
-	const struct msr_desc *d = msrs;
-
-	/* The last one that does not begin behind @msr. */
-	for (; nr > 1; nr -= half) {
-		half = nr / 2;
-		if (d[half].first <= msr)
-			d += half;
-	}
-	return d->first <= msr && msr <= d->last ? d : NULL;
 }
 
 static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
@@ -378,45 +322,60 @@ static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool ho
 	return fonda_guest_has(vcpu, d->feature);
 }
 
-/* The processor may speculate past find(); this must not lead it astray. */
-static u32 index_in(const struct msr_desc *d, u32 msr)
+/* An MSR and its number @i in the description; NULL where it is unknown. */
+static const struct msr_desc *find(struct fonda_vcpu *vcpu, u32 msr, u32 *i, bool host)
 {
-	return array_index_nospec(msr - d->first, d->last - d->first + 1);
+	u32 nr = ARRAY_SIZE(msrs), half;
+	const struct msr_desc *d = msrs;
+
+	/* The last one that does not begin behind @msr. */
+	for (; nr > 1; nr -= half) {
+		half = nr / 2;
+		if (d[half].first <= msr)
+			d += half;
+	}
+	if (msr < d->first || msr > d->last || !available(vcpu, d, host))
+		return NULL;
+	/* The processor may speculate past that; this must not lead it astray. */
+	*i = array_index_nospec(msr - d->first, d->last - d->first + 1);
+	return d->rule == BANK && vcpu && *i >= nr_bank_regs(vcpu) ? NULL : d;
 }
 
 static int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
 {
-	const struct msr_desc *d = find(msr);
+	u32 i;
+	const struct msr_desc *d = find(vcpu, msr, &i, host);
 
-	if (!d || !available(vcpu, d, host))
+	if (!d)
 		return MSR_UNKNOWN;
 	if (msr == MSR_PLATFORM_INFO && !host && READ_ONCE(vcpu->vm->hide_platform_info))
 		return MSR_INVALID;
-	return load(vcpu, d, index_in(d, msr), val);
+	return load(vcpu, d, i, val);
 }
 
 /* Also FONDA_RETRY_SLEEPING, when nothing has been done yet. */
 static int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 {
-	const struct msr_desc *d = find(msr);
 	u32 i;
+	const struct msr_desc *d = find(vcpu, msr, &i, host);
 
-	if (!d || !available(vcpu, d, host))
+	if (!d)
 		return MSR_UNKNOWN;
-	i = index_in(d, msr);
 	if (d->kept == LAPIC)
 		return fonda_lapic_write_msr(vcpu, d->first + i, val, host);
+	if (d->rule == SLEEPS && vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
 	if (d->set)
 		return d->set(vcpu, val, host);
-	if (d->rule == BANK && i >= nr_bank_regs(vcpu))
-		return MSR_UNKNOWN;
 	val &= ~d->ignored;
 	if (!is_valid(vcpu, d, i, val, host))
 		return MSR_INVALID;
 	if (d->rule == COMMAND && val && !host)
 		wrmsrq(d->first, val);
-	if (d->kept != VALUE && d->kept != NOTHING && (host || d->rule != QUIET))
-		store(vcpu, d, i, val);
+	if (d->kept == REG)
+		fonda_backend->write_reg(vcpu, d->where + i, val);
+	else if (d->kept == FIELD && (host || d->rule != QUIET))
+		*field(vcpu, d, i) = val;
 	return 0;
 }
 
@@ -440,7 +399,7 @@ long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg)
 	if (cap & MCG_CTL_P)
 		vcpu->msrs.mcg_ctl = ~0ull;
 	for (i = 0; i < banks; i++)
-		vcpu->msrs.mce_banks[i * BANK_REGS + BANK_CTL] = ~0ull;
+		vcpu->msrs.mce_banks[i * FONDA_BANK_REGS + BANK_CTL] = ~0ull;
 	return 0;
 }
 
@@ -452,9 +411,9 @@ long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg)
 	struct fonda_msrs *m = &vcpu->msrs;
 	u64 *bank, old;
 
-	if (mce->bank * BANK_REGS >= nr_bank_regs(vcpu) || !(mce->status & MCI_STATUS_VAL))
+	if (mce->bank * FONDA_BANK_REGS >= nr_bank_regs(vcpu) || !(mce->status & MCI_STATUS_VAL))
 		return -EINVAL;
-	bank = m->mce_banks + array_index_nospec(mce->bank, FONDA_MCE_BANKS) * BANK_REGS;
+	bank = m->mce_banks + array_index_nospec(mce->bank, FONDA_MCE_BANKS) * FONDA_BANK_REGS;
 
 	/* Reports that the guest has turned off are lost. */
 	if (uncorrected && ((m->mcg_cap & MCG_CTL_P && ~m->mcg_ctl) || ~bank[BANK_CTL]))
@@ -507,7 +466,7 @@ void __init fonda_msr_setup(void)
 int fonda_state_vcpu_init(struct fonda_vcpu *vcpu)
 {
 	vcpu->msrs = fresh;
-	fonda_cpuid_init(vcpu);
+	fonda_cpuid_update(&vcpu->cpuid);
 	return fonda_fpu_init(vcpu);
 }
 
@@ -539,67 +498,47 @@ static bool filter_allows(struct fonda_vcpu *vcpu, u32 msr, u32 access)
 	return !(filter->flags & KVM_MSR_FILTER_DEFAULT_DENY);
 }
 
-static void free_filter(struct kvm_msr_filter *filter)
+/* Brings the bitmaps behind @filter. 1, -EINVAL, -EFAULT; 0: it allows everything. */
+static int copy_bitmaps(struct kvm_msr_filter *filter)
 {
+	int ret = filter->flags & KVM_MSR_FILTER_DEFAULT_DENY ? -EINVAL : 0;
+	u8 *bitmap = (u8 *)(filter + 1);
 	int i;
 
-	for (i = 0; filter && i < KVM_MSR_FILTER_MAX_RANGES; i++)
-		kfree(filter->ranges[i].bitmap);
-	kfree(filter);
-}
-
-void fonda_msr_filter_free(struct fonda_vm *vm)
-{
-	free_filter(rcu_access_pointer(vm->msr_filter));
-}
-
-/* A copy of @new, bitmaps and all; NULL where it allows everything. */
-static struct kvm_msr_filter *copy_filter(const struct kvm_msr_filter *new)
-{
-	bool empty = true, deny = new->flags & KVM_MSR_FILTER_DEFAULT_DENY;
-	struct kvm_msr_filter *filter;
-	int i, ret = -EINVAL;
-	u8 *bitmap;
-
-	filter = kzalloc(sizeof(*filter), GFP_KERNEL_ACCOUNT);
-	if (!filter)
-		return ERR_PTR(-ENOMEM);
-	filter->flags = new->flags;
 	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++) {
-		const struct kvm_msr_filter_range *r = &new->ranges[i];
+		struct kvm_msr_filter_range *r = &filter->ranges[i];
 
 		if (!r->nmsrs)
 			continue;
 		if (!r->flags || r->flags & ~(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) ||
 		    r->nmsrs > KVM_MSR_FILTER_MAX_BITMAP_SIZE * 8)
-			goto out_free;
-		bitmap = memdup_user((void __user *)r->bitmap, DIV_ROUND_UP(r->nmsrs, 8));
-		if (IS_ERR(bitmap)) {
-			ret = PTR_ERR(bitmap);
-			goto out_free;
-		}
-		filter->ranges[i] = *r;
-		filter->ranges[i].bitmap = bitmap;
-		empty = false;
+			return -EINVAL;
+		if (copy_from_user(bitmap, (void __user *)r->bitmap, DIV_ROUND_UP(r->nmsrs, 8)))
+			return -EFAULT;
+		r->bitmap = bitmap;
+		bitmap += KVM_MSR_FILTER_MAX_BITMAP_SIZE;
+		ret = 1;
 	}
-	if (!empty)
-		return filter;
-	ret = deny ? -EINVAL : 0;
-out_free:
-	free_filter(filter);
-	return ERR_PTR(ret);
+	return ret;
 }
 
 long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg)
 {
-	const struct kvm_msr_filter *new = arg;
 	struct kvm_msr_filter *filter;
+	int ret;
 
-	if (new->flags & ~KVM_MSR_FILTER_DEFAULT_DENY)
-		return -EINVAL;
-	filter = copy_filter(new);
-	if (IS_ERR(filter))
-		return PTR_ERR(filter);
+	filter = kvmalloc(sizeof(*filter) + KVM_MSR_FILTER_MAX_RANGES *
+			  KVM_MSR_FILTER_MAX_BITMAP_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!filter)
+		return -ENOMEM;
+	*filter = *(struct kvm_msr_filter *)arg;
+	ret = filter->flags & ~KVM_MSR_FILTER_DEFAULT_DENY ? -EINVAL : copy_bitmaps(filter);
+	if (ret <= 0) {
+		kvfree(filter);
+		filter = NULL;
+	}
+	if (ret < 0)
+		return ret;
 
 	mutex_lock(&vm->slots_lock);
 	filter = rcu_replace_pointer(vm->msr_filter, filter, lockdep_is_held(&vm->slots_lock));
@@ -607,32 +546,23 @@ long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg)
 	fonda_vm_kick_all(vm, FONDA_REQ_CONTROLS, false);
 	fonda_vm_synchronize(vm);
 	mutex_unlock(&vm->slots_lock);
-	free_filter(filter);
+	kvfree(filter);
 	return 0;
 }
 
 /* -- RDMSR and WRMSR -------------------------------------------------------- */
 
-/* What a busy guest uses most needs no search, and no filter looks at it. */
-static bool is_x2apic(u32 msr)
-{
-	return msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT;
-}
-
 /* An access that was refused for reason @why: user space's, or the guest's mistake. */
 static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int insn_len)
 {
 	struct kvm_run *run = vcpu->run;
-	u32 reason;
+	u32 reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
+		     why == MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
 
 	if (why == FONDA_RETRY_SLEEPING)
 		return why;
-	reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
-		 why == MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
-	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason)) {
-		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-		return FONDA_RESUME_GUEST;
-	}
+	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason))
+		return fonda_exit_protection(vcpu);
 	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
 	memset(&run->msr, 0, sizeof(run->msr));
 	run->msr.reason = reason;
@@ -658,21 +588,23 @@ int fonda_complete_msr(struct fonda_vcpu *vcpu)
 	/* User space has moved the guest elsewhere: it has dealt with it. */
 	if (vcpu->rip != x->rip)
 		return FONDA_RESUME_GUEST;
-	if (READ_ONCE(vcpu->run->msr.error)) {
-		fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
-		return FONDA_RESUME_GUEST;
-	}
+	if (READ_ONCE(vcpu->run->msr.error))
+		return fonda_exit_protection(vcpu);
 	return x->write ? fonda_skip_insn(vcpu, x->insn_len) :
 			  finish_read(vcpu, READ_ONCE(vcpu->run->msr.data), x->insn_len);
 }
 
+/*
+ * The x2APIC's registers are what a busy guest uses most: they need no search, and
+ * no filter looks at them.
+ */
 int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
 {
 	u32 msr = vcpu->regs[FONDA_RCX];
 	int ret = MSR_FILTERED;
 	u64 val = 0;
 
-	if (is_x2apic(msr))
+	if (msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT)
 		ret = fonda_lapic_read_msr(vcpu, msr, &val);
 	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_READ))
 		ret = get_msr(vcpu, msr, &val, false);
@@ -686,7 +618,7 @@ int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
 	u32 msr = vcpu->regs[FONDA_RCX];
 	int ret = MSR_FILTERED;
 
-	if (is_x2apic(msr))
+	if (msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT)
 		ret = fonda_lapic_write_msr(vcpu, msr, val, false);
 	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_WRITE))
 		ret = set_msr(vcpu, msr, val, false);
@@ -699,9 +631,10 @@ int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
 /* What VMMs need to know of the machine before there is a vCPU. */
 static int get_feature_msr(u32 msr, u64 *val)
 {
-	const struct msr_desc *d = find(msr);
+	u32 i;
+	const struct msr_desc *d = find(NULL, msr, &i, true);
 
-	if (!d || !(d->lists & FEATURE) || !available(NULL, d, true))
+	if (!d || !(d->lists & FEATURE))
 		return MSR_UNKNOWN;
 	*val = d->kept == VALUE ? d->bits : *(u64 *)((void *)&fresh + d->where - IN(msrs));
 	return 0;

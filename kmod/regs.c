@@ -4,10 +4,6 @@
  * registers, debug registers, pending events. Values from user space are
  * checked here; the backend takes what it is given.
  */
-#include <linux/bits.h>
-#include <linux/string.h>
-#include <asm/msr-index.h>
-#include <asm/processor-flags.h>
 #include <asm/trapnr.h>
 
 #include "backend.h"
@@ -15,13 +11,13 @@
 
 /* -- general registers ------------------------------------------------------ */
 
-/* struct kvm_regs begins with the eight that are not numbered, in this order. */
+/* The order of struct kvm_regs, which begins with the general registers. */
 static const u8 gpr_order[] = {
 	FONDA_RAX, FONDA_RBX, FONDA_RCX, FONDA_RDX, FONDA_RSI, FONDA_RDI, FONDA_RSP, FONDA_RBP,
+	FONDA_R8, FONDA_R9, FONDA_R10, FONDA_R11, FONDA_R12, FONDA_R13, FONDA_R14, FONDA_R15,
 };
 
-static_assert(offsetof(struct kvm_regs, rbp) == 7 * sizeof(u64) &&
-	      offsetof(struct kvm_regs, r15) == 15 * sizeof(u64));
+static_assert(offsetof(struct kvm_regs, rip) == sizeof(u64) * ARRAY_SIZE(gpr_order));
 
 long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg)
 {
@@ -29,9 +25,9 @@ long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg)
 	u64 *gpr = arg;
 	int i;
 
-	for (i = 0; i < 8; i++)
+#pragma GCC unroll 16
+	for (i = 0; i < ARRAY_SIZE(gpr_order); i++)
 		gpr[i] = vcpu->regs[gpr_order[i]];
-	memcpy(gpr + 8, vcpu->regs + FONDA_R8, 8 * sizeof(u64));
 	regs->rip = vcpu->rip;
 	regs->rflags = vcpu->rflags;
 	return 0;
@@ -43,9 +39,9 @@ long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
 	const u64 *gpr = arg;
 	int i;
 
-	for (i = 0; i < 8; i++)
+#pragma GCC unroll 16
+	for (i = 0; i < ARRAY_SIZE(gpr_order); i++)
 		vcpu->regs[gpr_order[i]] = gpr[i];
-	memcpy(vcpu->regs + FONDA_R8, gpr + 8, 8 * sizeof(u64));
 	vcpu->rip = regs->rip;
 	vcpu->rflags = regs->rflags | X86_EFLAGS_FIXED;
 	/* It belonged to the instruction at the old RIP. */
@@ -61,12 +57,19 @@ long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
  */
 static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs2, apic_base));
 
-static void get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
+/*
+ * The PDPTEs are not state of their own: with nested paging the processor
+ * reads them from memory when it needs them ("Legacy PAE Mode").
+ */
+long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg)
 {
+	struct kvm_sregs2 *sregs = arg;
+
 	fonda_backend->get_sregs(vcpu, sregs);
 	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
 		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
 	sregs->apic_base = vcpu->lapic.base;
+	return 0;
 }
 
 /* Adding half of the space brings canonical addresses, and no others, into it. */
@@ -117,7 +120,7 @@ long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg)
 {
 	struct kvm_sregs *sregs = arg;
 
-	get_sregs(vcpu, arg);
+	fonda_vcpu_get_sregs2(vcpu, arg);
 	memset(sregs->interrupt_bitmap, 0, sizeof(sregs->interrupt_bitmap));
 	if (vcpu->ext_irq >= 0)
 		sregs->interrupt_bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
@@ -142,16 +145,6 @@ long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg)
 	if (!ret && unlikely(bits[0] | bits[1] | bits[2] | bits[3]))
 		set_ext_irq(vcpu, find_first_bit((const unsigned long *)bits, 256));
 	return ret;
-}
-
-/*
- * The PDPTEs are not state of their own: with nested paging the processor
- * reads them from memory when it needs them ("Legacy PAE Mode").
- */
-long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg)
-{
-	get_sregs(vcpu, arg);
-	return 0;
 }
 
 long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg)
@@ -354,27 +347,20 @@ long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg)
 
 long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg)
 {
-	const struct kvm_mp_state *state = arg;
+	u32 state = ((struct kvm_mp_state *)arg)->mp_state;
 
-	/* Without a local APIC nothing could wake it. */
-	if (!vcpu->in_kernel_apic && state->mp_state != KVM_MP_STATE_RUNNABLE)
+	/* Without a local APIC nothing could wake it. The states above are other machines'. */
+	if ((state != KVM_MP_STATE_RUNNABLE && !vcpu->in_kernel_apic) ||
+	    state > KVM_MP_STATE_SIPI_RECEIVED)
 		return -EINVAL;
-	switch (state->mp_state) {
-	case KVM_MP_STATE_RUNNABLE:
-	case KVM_MP_STATE_UNINITIALIZED:
-	case KVM_MP_STATE_INIT_RECEIVED:
-	case KVM_MP_STATE_HALTED:
-		vcpu->mp_state = state->mp_state;
-		return 0;
-	case KVM_MP_STATE_SIPI_RECEIVED:
+	if (state == KVM_MP_STATE_SIPI_RECEIVED) {
 		/* Its vector came, or comes, by KVM_SET_VCPU_EVENTS. */
-		vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+		state = KVM_MP_STATE_INIT_RECEIVED;
 		vcpu->lapic.events |= FONDA_LAPIC_SIPI;
 		fonda_request(vcpu, FONDA_REQ_APIC_EVENT);
-		return 0;
-	default:
-		return -EINVAL;
 	}
+	vcpu->mp_state = state;
+	return 0;
 }
 
 /* -- registers in kvm_run --------------------------------------------------- */

@@ -8,6 +8,7 @@
 #define FONDA_STATE_H
 
 #include <linux/kvm.h>
+#include <linux/kvm_para.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/types.h>
@@ -20,6 +21,8 @@
 typedef long fonda_dev_handler(void *arg);
 typedef long fonda_vm_handler(struct fonda_vm *vm, void *arg);
 typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg);
+/* Writes of an MSR, by the guest or by @host. */
+typedef int fonda_msr_setter(struct fonda_vcpu *vcpu, u64 val, bool host);
 
 /* All of this file: features of this machine. After hardware_setup(). */
 void fonda_state_init(void);
@@ -55,6 +58,7 @@ struct fonda_cpuid {
 	/* As user space gave them; NULL before KVM_SET_CPUID2. */
 	struct kvm_cpuid_entry2 *entries;
 	u32 nr;
+	struct kvm_cpuid_entry2 none;	/* the last answer that is not among them */
 	/*
 	 * By bits 31:30 and 4:0 of a leaf: its first entry, plus one. 0: there
 	 * is none. Leaves with other bits set are looked for one by one.
@@ -74,18 +78,12 @@ struct fonda_cpuid {
 #define fonda_guest_has(vcpu, feature)	\
 	(!!((vcpu)->cpuid.features[(feature) / 32] & (1U << (feature) % 32)))
 
-/*
- * The CPUID instruction: leaf *@eax, subleaf *@ecx. Any context in the vCPU's
- * thread.
- */
-void fonda_cpuid(struct fonda_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
+/* What the CPUID instruction answers. Any context in the vCPU's thread. */
+const struct kvm_cpuid_entry2 *fonda_cpuid(struct fonda_vcpu *vcpu, u32 leaf, u32 subleaf);
 /* Does this machine have a feature that fonda offers? */
 bool fonda_supported(u32 feature);
-/* Leaf 1 EAX: what EDX holds after reset. */
-u32 fonda_cpuid_signature(struct fonda_vcpu *vcpu);
-/* Before user space has set any. */
-void fonda_cpuid_init(struct fonda_vcpu *vcpu);
-bool fonda_is_canonical(struct fonda_vcpu *vcpu, u64 address);
+/* All that follows from the entries; without any, as if they had all on offer. */
+void fonda_cpuid_update(struct fonda_cpuid *c);
 
 fonda_dev_handler fonda_dev_get_supported_cpuid, fonda_dev_get_emulated_cpuid;
 fonda_vcpu_handler fonda_vcpu_set_cpuid, fonda_vcpu_set_cpuid2, fonda_vcpu_get_cpuid2;
@@ -120,22 +118,15 @@ static inline u64 fonda_merge_dr6(u64 dr6, u64 payload)
  *
  * struct kvm_segment has a byte for each attribute. One multiplication moves
  * bits 7 to 11 (P, AVL, L, D/B, G) to their bytes, another brings them back:
- * the factors are such that no two of the 25 partial products share a bit.
+ * the factors are such that no two of the 25 partial products share a bit. The
+ * bytes are type, present, dpl, db, s, l, g, avl, in this order.
  */
-#define KVM_SEG_TYPE_BYTE	offsetof(struct kvm_segment, type)
 #define KVM_SEG_FLAG_BYTES	0x0101010001000100ull
 #define KVM_SEG_SPREAD_FLAGS	\
 	(BIT_ULL(1) | BIT_ULL(48) | BIT_ULL(31) | BIT_ULL(14) | BIT_ULL(37))
 #define KVM_SEG_GATHER_FLAGS	\
 	(BIT_ULL(51) | BIT_ULL(4) | BIT_ULL(21) | BIT_ULL(38) | BIT_ULL(15))
 
-static_assert(offsetof(struct kvm_segment, present) == KVM_SEG_TYPE_BYTE + 1);
-static_assert(offsetof(struct kvm_segment, dpl) == KVM_SEG_TYPE_BYTE + 2);
-static_assert(offsetof(struct kvm_segment, db) == KVM_SEG_TYPE_BYTE + 3);
-static_assert(offsetof(struct kvm_segment, s) == KVM_SEG_TYPE_BYTE + 4);
-static_assert(offsetof(struct kvm_segment, l) == KVM_SEG_TYPE_BYTE + 5);
-static_assert(offsetof(struct kvm_segment, g) == KVM_SEG_TYPE_BYTE + 6);
-static_assert(offsetof(struct kvm_segment, avl) == KVM_SEG_TYPE_BYTE + 7);
 
 /* Where @seg is, except the descriptor tables, which look different. */
 static __always_inline struct kvm_segment *fonda_sregs_segment(struct kvm_sregs2 *sregs,
@@ -226,8 +217,8 @@ u32 fonda_xstate_size(u64 xcr0, bool compacted);
 int fonda_fpu_init(struct fonda_vcpu *vcpu);
 /* Between sections: @len bytes of the XMM registers, @offset bytes from the first one. */
 void fonda_fpu_access_xmm(struct fonda_vcpu *vcpu, int offset, void *data, int len, bool write);
-/* XSETBV's checks, CPL excepted: 0, or 1 (#GP). Does not touch the processor. */
-int fonda_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
+/* XSETBV, CPL excepted: 0, or 1 (#GP). */
+int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 
 fonda_vcpu_handler fonda_vcpu_get_fpu, fonda_vcpu_set_fpu;
 /* KVM_GET_XSAVE and KVM_GET_XSAVE2: the area is never larger than 4096 bytes. */
@@ -271,7 +262,6 @@ struct fonda_msr_exit {
 };
 
 void fonda_msr_setup(void);	/* part of fonda_state_init() */
-void fonda_msr_filter_free(struct fonda_vm *vm);
 
 /*
  * RDMSR and WRMSR of the guest, instruction @insn_len bytes long, operands in
@@ -328,8 +318,6 @@ struct fonda_clock {
 /* Part of fonda_state_init(). */
 void fonda_clock_setup(void);
 void fonda_clock_init(struct fonda_vm *vm);
-/* The vCPU is in vm->vcpus: its TSC joins the others'. Under vm->lock. */
-void fonda_clock_vcpu_created(struct fonda_vcpu *vcpu);
 /* Around system sleep; one CPU, interrupts off. */
 void fonda_clock_suspend(void);
 void fonda_clock_resume(void);
@@ -358,11 +346,8 @@ fonda_vcpu_handler fonda_vcpu_get_tsc_khz, fonda_vcpu_set_tsc_khz, fonda_vcpu_kv
 fonda_vcpu_handler fonda_vcpu_has_device_attr, fonda_vcpu_get_device_attr;
 fonda_vcpu_handler fonda_vcpu_set_device_attr;
 
-/* For msr.c: the MSRs of this part. 0, 1 (#GP), or FONDA_RETRY_SLEEPING. */
-int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host);
-int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host);
-int fonda_set_system_time(struct fonda_vcpu *vcpu, u64 val, bool host);
-int fonda_set_wall_clock(struct fonda_vcpu *vcpu, u64 val, bool host);
-int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val, bool host);
+/* For msr.c: writes of this part's MSRs, not in a section. 0, or 1 (#GP). */
+fonda_msr_setter fonda_set_tsc, fonda_set_tsc_adjust, fonda_set_system_time;
+fonda_msr_setter fonda_set_wall_clock, fonda_set_steal_time;
 
 #endif

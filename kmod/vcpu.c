@@ -404,19 +404,6 @@ static void save_guest_fpu(struct fonda_vcpu *vcpu)
 		     : "memory");
 }
 
-/*
- * XSETBV: 0, or 1 for #GP. Inside a section the processor has the guest's XCR0;
- * outside, the next section loads it.
- */
-int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
-{
-	int ret = fonda_set_xcr0(vcpu, index, val);
-
-	if (!ret && vcpu->atomic)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, val);
-	return ret;
-}
-
 /* Compared only, never followed. */
 static DEFINE_PER_CPU(struct fonda_vcpu *, last_vcpu);
 
@@ -687,7 +674,8 @@ long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg)
 void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 {
 	memset(vcpu->regs, 0, sizeof(vcpu->regs));
-	vcpu->regs[FONDA_RDX] = fonda_cpuid_signature(vcpu);
+	/* As the manuals' reset tables have it, before there is a leaf 1. */
+	vcpu->regs[FONDA_RDX] = fonda_cpuid(vcpu, 1, 0)->eax ?: 0x600;
 	vcpu->rip = 0xfff0;
 	vcpu->rflags = X86_EFLAGS_FIXED;
 	vcpu->exception = (struct fonda_exception){ };
@@ -838,7 +826,8 @@ static long create_locked(struct fonda_vm *vm, unsigned long id)
 	vm->vcpus[vm->nr_vcpus] = vcpu;
 	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);
 	fonda_lapic_publish(vcpu);
-	fonda_clock_vcpu_created(vcpu);
+	/* Its TSC joins the others'. */
+	fonda_set_tsc(vcpu, 0, true);
 	fd_install(fd, file);
 	return fd;
 

@@ -86,7 +86,7 @@ static void destroy(struct fonda_vm *vm)
 		fonda_vcpu_destroy(vm->vcpus[i]);
 	fonda_hardware_put();
 	fonda_io_fini(vm);
-	fonda_msr_filter_free(vm);
+	kvfree(rcu_access_pointer(vm->msr_filter));
 	bitmap_free(vm->vcpu_ids);
 	srcu_barrier(&vm->srcu);
 	cleanup_srcu_struct(&vm->srcu);

@@ -366,6 +366,8 @@ static u64 *vmcb_register(struct vmcb *vmcb, enum fonda_reg reg)
 		[FONDA_REG_LSTAR]	= offsetof(struct vmcb, lstar),
 		[FONDA_REG_CSTAR]	= offsetof(struct vmcb, cstar),
 		[FONDA_REG_SFMASK]	= offsetof(struct vmcb, sfmask),
+		[FONDA_REG_FS_BASE]	= offsetof(struct vmcb, fs.base),
+		[FONDA_REG_GS_BASE]	= offsetof(struct vmcb, gs.base),
 		[FONDA_REG_KERNEL_GS_BASE] = offsetof(struct vmcb, kernel_gs_base),
 		[FONDA_REG_SYSENTER_CS]	= offsetof(struct vmcb, sysenter_cs),
 		[FONDA_REG_SYSENTER_ESP] = offsetof(struct vmcb, sysenter_esp),

@@ -134,6 +134,12 @@ TEST(get_cpuid2_returns_what_was_set)
 
 	set->nent = 1000;
 	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_CPUID2, set), E2BIG);
+	/* Linear addresses have 48 or 57 bits, where anything is said of them. */
+	set->nent = 1;
+	set->entries[0] = (struct kvm_cpuid_entry2){ .function = 0x80000008, .eax = 52 << 8 | 40 };
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_CPUID2, set), EINVAL);
+	set->entries[0].eax = 57 << 8 | 40;
+	EXPECT_OK(ioctl(t.cpu, KVM_SET_CPUID2, set));
 	set->nent = 0;
 	EXPECT_OK(ioctl(t.cpu, KVM_SET_CPUID2, set));
 	free(set);
