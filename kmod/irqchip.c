@@ -60,12 +60,9 @@ void fonda_pic_output(struct fonda_irqchip *chip)
 /* An interrupt of this pin has been acknowledged; chip->lock is not held. */
 static void notify_acked(struct fonda_irqchip *chip, unsigned int pin)
 {
+	int gsi = fonda_routes_gsi(chip, pin);
 	unsigned long flags;
-	int gsi;
 
-	rcu_read_lock_sched();
-	gsi = fonda_routes_gsi(chip, pin);
-	rcu_read_unlock_sched();
 	if (gsi >= 0)
 		fonda_irqfd_acked(vm_of(chip), gsi);
 	if (gsi == 0 && smp_load_acquire(&chip->pit.exists)) {

@@ -21,6 +21,7 @@
 #define FONDA_IRQ_H
 
 #include <linux/bits.h>
+#include <linux/cleanup.h>
 #include <linux/errno.h>
 #include <linux/hrtimer.h>
 #include <linux/kvm.h>
@@ -222,8 +223,8 @@ struct fonda_routes {
 	u16 *bucket;		/* behind the entries: index + 1; 0: empty */
 	u16 gsi[FONDA_NR_PINS];	/* GSI + 1 of each pin, the PIC's first; 0: none */
 	/*
-	 * pad: next in the chain, as bucket. u.irqchip.pin: counted from the
-	 * PIC's first one on, as chip->lines.
+	 * pad: how far back the next in the chain is; 0: none. u.irqchip.pin:
+	 * counted from the PIC's first one on, as chip->lines.
 	 */
 	struct kvm_irq_routing_entry entry[];
 };
@@ -296,7 +297,7 @@ struct fonda_routes *fonda_routes_alloc(u32 nr);
 int fonda_routes_set(struct fonda_irqchip *chip, struct fonda_routes *routes);
 /* As CREATE_IRQCHIP leaves it: GSI 0-15 to both chips, 16-23 to the IOAPIC. */
 struct fonda_routes *fonda_routes_default(void);
-/* GSI that leads to @pin, counted from the PIC's first, or -1. Under RCU. */
+/* GSI that leads to @pin, counted from the PIC's first, or -1. */
 int fonda_routes_gsi(struct fonda_irqchip *chip, unsigned int pin);
 /*
  * Drive @gsi for @source. Sum of what its routes answer, as KVM_IRQ_LINE_STATUS

@@ -54,31 +54,29 @@ void fonda_apic_map_update(struct fonda_lapic *apic)
 
 /*
  * The slow way: ask every local APIC. Lowest priority is arbitrated by the
- * vector, so that one interrupt keeps going to one processor.
+ * vector, so that one interrupt keeps going to one processor: of those that may
+ * take it, the one whose index is nearest.
  */
 static noinline int deliver_search(struct fonda_irqchip *chip, u32 dest, u32 icr)
 {
 	bool lowest = (icr & APIC_DM_FIXED_MASK) == APIC_DM_LOWEST;
-	bool logical = icr & APIC_DEST_LOGICAL;
-	int i, r, nr = 0, chosen = -1, ret = -1;
-	struct fonda_lapic *apic;
+	struct fonda_lapic *apic, *chosen = NULL;
+	u32 i, distance, nearest = ~0u;
+	int r, ret = -1;
 
-	if (lowest) {
-		for (i = 0; (apic = fonda_lapic_by_index(chip, i)); i++)
-			nr += apic->sw_enabled && lapic_matches(apic, dest, logical);
-		if (!nr)
-			return -1;
-		chosen = (u8)icr % nr;
-	}
 	for (i = 0; (apic = fonda_lapic_by_index(chip, i)); i++) {
-		if (!lapic_matches(apic, dest, logical) ||
-		    (lowest && (!apic->sw_enabled || chosen--)))
+		if (!lapic_matches(apic, dest, icr & APIC_DEST_LOGICAL))
 			continue;
-		r = lapic_accept(apic, icr);
+		distance = i ^ (u8)icr;
+		if (lowest && apic->sw_enabled && distance < nearest) {
+			nearest = distance;
+			chosen = apic;
+		}
+		r = lowest ? -1 : lapic_accept(apic, icr);
 		if (r >= 0)
 			ret = max(ret, 0) + r;
 	}
-	return ret;
+	return chosen ? lapic_accept(chosen, icr) : ret;
 }
 
 int fonda_irq_deliver(struct fonda_irqchip *chip, u32 dest, u32 icr)
@@ -140,22 +138,28 @@ static int check_entry(const struct fonda_irqchip *chip, struct fonda_routes *ro
 
 	if (e->gsi >= FONDA_MAX_GSI)
 		return -EINVAL;
-	switch (e->type) {
-	case KVM_IRQ_ROUTING_MSI:
-		if (e->flags & ~KVM_MSI_VALID_DEVID)
-			return -EINVAL;
-		return fonda_msi_check(chip, (u64)e->u.msi.address_hi << 32);
-	case KVM_IRQ_ROUTING_IRQCHIP:
-		if (e->flags || irqchip > KVM_IRQCHIP_IOAPIC ||
-		    pin >= (irqchip == KVM_IRQCHIP_IOAPIC ? FONDA_IOAPIC_PINS : 8) ||
-		    chip->mode == FONDA_IRQCHIP_SPLIT)
-			return -EINVAL;
-		e->u.irqchip.pin = irqchip * 8 + pin;
-		routes->gsi[e->u.irqchip.pin] = e->gsi + 1;
-		return 0;
-	default:
+	if (e->type == KVM_IRQ_ROUTING_MSI)
+		return e->flags & ~KVM_MSI_VALID_DEVID ? -EINVAL :
+		       fonda_msi_check(chip, (u64)e->u.msi.address_hi << 32);
+	if (e->type != KVM_IRQ_ROUTING_IRQCHIP || e->flags || irqchip > KVM_IRQCHIP_IOAPIC ||
+	    pin >= (irqchip == KVM_IRQCHIP_IOAPIC ? FONDA_IOAPIC_PINS : 8) ||
+	    chip->mode == FONDA_IRQCHIP_SPLIT)
 		return -EINVAL;
+	e->u.irqchip.pin = irqchip * 8 + pin;
+	routes->gsi[e->u.irqchip.pin] = e->gsi + 1;
+	return 0;
+}
+
+/* The next entry for @gsi in the chain behind @e, or NULL. */
+static __always_inline struct kvm_irq_routing_entry *
+next_route(struct kvm_irq_routing_entry *e, u32 gsi)
+{
+	while (e->pad) {
+		e -= e->pad;
+		if (e->gsi == gsi)
+			return e;
 	}
+	return NULL;
 }
 
 /*
@@ -167,22 +171,19 @@ static int build(const struct fonda_irqchip *chip, struct fonda_routes *routes)
 	u32 i;
 
 	for (i = 0; i < routes->nr; i++) {
-		struct kvm_irq_routing_entry *e = &routes->entry[i], *other;
-		u16 *bucket = &routes->bucket[e->gsi & routes->mask], next;
+		struct kvm_irq_routing_entry *e = &routes->entry[i], *other = e;
+		u16 *bucket = &routes->bucket[e->gsi & routes->mask];
 		int ret = check_entry(chip, routes, e);
 
 		if (ret)
 			return ret;
-		for (next = *bucket; next; next = other->pad) {
-			other = &routes->entry[next - 1];
-			if (other->gsi == e->gsi &&
-			    (other->type != KVM_IRQ_ROUTING_IRQCHIP ||
-			     e->type != KVM_IRQ_ROUTING_IRQCHIP ||
-			     other->u.irqchip.irqchip == e->u.irqchip.irqchip))
-				return -EINVAL;
-		}
-		e->pad = *bucket;
+		e->pad = *bucket ? i + 1 - *bucket : 0;
 		*bucket = i + 1;
+		while ((other = next_route(other, e->gsi)))
+			if (other->type != KVM_IRQ_ROUTING_IRQCHIP ||
+			    e->type != KVM_IRQ_ROUTING_IRQCHIP ||
+			    other->u.irqchip.irqchip == e->u.irqchip.irqchip)
+				return -EINVAL;
 	}
 	return 0;
 }
@@ -220,31 +221,29 @@ struct fonda_routes *fonda_routes_default(void)
 
 int fonda_routes_gsi(struct fonda_irqchip *chip, unsigned int pin)
 {
+	guard(preempt)();
 	return rcu_dereference_sched(chip->routes)->gsi[pin] - 1;
 }
 
 /* -- raising ---------------------------------------------------------------- */
 
-/* The first entry for @gsi in the chain from @index on, or NULL. */
+/* The first entry for @gsi, or NULL. */
 static __always_inline struct kvm_irq_routing_entry *
-route_of(struct fonda_routes *routes, u32 index, u32 gsi)
+first_route(struct fonda_irqchip *chip, u32 gsi)
 {
-	while (index && routes->entry[index - 1].gsi != gsi)
-		index = routes->entry[index - 1].pad;
-	return index ? &routes->entry[index - 1] : NULL;
+	struct fonda_routes *routes = rcu_dereference_sched(chip->routes);
+	u32 index = routes->bucket[gsi & routes->mask];
+	struct kvm_irq_routing_entry *e;
+
+	if (!index)
+		return NULL;
+	e = &routes->entry[index - 1];
+	return e->gsi == gsi ? e : next_route(e, gsi);
 }
 
-static __always_inline struct kvm_irq_routing_entry *
-first_route(struct fonda_routes *routes, u32 gsi)
+/* @source lets a pin go or holds it. */
+static int set_pin(struct fonda_irqchip *chip, int source, unsigned int pin, bool high)
 {
-	return route_of(routes, routes->bucket[gsi & routes->mask], gsi);
-}
-
-/* @source lets the pin of @e go or holds it. */
-static __always_inline int set_pin(struct fonda_irqchip *chip, int source,
-				   const struct kvm_irq_routing_entry *e, bool high)
-{
-	unsigned int pin = e->u.irqchip.pin;
 	u8 old = chip->lines[pin], new;
 
 	new = high ? old | BIT(source) : old & ~BIT(source);
@@ -256,90 +255,61 @@ static __always_inline int set_pin(struct fonda_irqchip *chip, int source,
 	return pic_set_line(&chip->pic, pin, high);
 }
 
-/* All pins of a GSI whose first entry is @e. As fonda_gsi_set(). */
-static __always_inline int set_pins(struct fonda_irqchip *chip, struct fonda_routes *routes,
-				    int source, const struct kvm_irq_routing_entry *e, bool high)
-{
-	int ret = -1;
-
-	do {
-		int r = set_pin(chip, source, e, high);
-
-		if (r >= 0)
-			ret = max(ret, 0) + r;
-		e = route_of(routes, e->pad, e->gsi);
-	} while (e);
-	return ret;
-}
-
 /* Device models repeat themselves: without the lock, would it change anything? */
-static __always_inline bool is_change(struct fonda_irqchip *chip, struct fonda_routes *routes,
-				      int source, const struct kvm_irq_routing_entry *e,
-				      enum fonda_line line)
+static __always_inline bool is_change(struct fonda_irqchip *chip, int source,
+				      struct kvm_irq_routing_entry *e, enum fonda_line line)
 {
-	for (; e; e = route_of(routes, e->pad, e->gsi))
+	for (; e; e = next_route(e, e->gsi))
 		if ((READ_ONCE(chip->lines[e->u.irqchip.pin]) >> source & 1) != line)
 			return true;
 	return false;
 }
 
-static __always_inline int send_msi(struct fonda_irqchip *chip,
-				    const struct kvm_irq_routing_entry *e, enum fonda_line line)
+static __always_inline bool is_message(const struct kvm_irq_routing_entry *e)
 {
-	u64 address = (u64)e->u.msi.address_hi << 32 | e->u.msi.address_lo;
-
-	return line == FONDA_LINE_LOW ? -1 : fonda_msi_deliver(chip, address, e->u.msi.data);
+	return e && e->type == KVM_IRQ_ROUTING_MSI;
 }
 
-/* The pins of a GSI whose first entry is @e; chip->lock is held. */
-static __always_inline int drive(struct fonda_irqchip *chip, struct fonda_routes *routes,
-				 int source, const struct kvm_irq_routing_entry *e,
-				 enum fonda_line line)
+/* The GSI whose first entry is @e; chip->lock is held, but for a message. */
+static __always_inline int drive(struct fonda_irqchip *chip, int source,
+				 struct kvm_irq_routing_entry *e, enum fonda_line line)
 {
-	int ret = set_pins(chip, routes, source, e, line != FONDA_LINE_LOW);
+	int ret = -1, r;
 
-	if (line == FONDA_LINE_PULSE)
-		set_pins(chip, routes, source, e, false);
+	if (is_message(e))
+		return line == FONDA_LINE_LOW ? -1 :
+		       fonda_msi_deliver(chip, (u64)e->u.msi.address_hi << 32 |
+					       e->u.msi.address_lo, e->u.msi.data);
+	for (; e; e = next_route(e, e->gsi)) {
+		r = set_pin(chip, source, e->u.irqchip.pin, line != FONDA_LINE_LOW);
+		if (r >= 0)
+			ret = max(ret, 0) + r;
+		if (line == FONDA_LINE_PULSE)
+			set_pin(chip, source, e->u.irqchip.pin, false);
+	}
 	return ret;
 }
 
 int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
 {
-	struct kvm_irq_routing_entry *e;
-	struct fonda_routes *routes;
-	int ret = -1;
-
-	rcu_read_lock_sched();
-	routes = rcu_dereference_sched(chip->routes);
-	e = first_route(routes, gsi);
-	if (e && e->type == KVM_IRQ_ROUTING_MSI)
-		ret = send_msi(chip, e, line);
-	else if (e)
-		ret = drive(chip, routes, source, e, line);
-	rcu_read_unlock_sched();
-	return ret;
+	return drive(chip, source, first_route(chip, gsi), line);
 }
 
 int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
 {
 	struct kvm_irq_routing_entry *e;
-	struct fonda_routes *routes;
 	unsigned long flags;
-	int ret = -1;
+	int ret;
 
-	rcu_read_lock_sched();
-	routes = rcu_dereference_sched(chip->routes);
-	e = first_route(routes, gsi);
-	/* A message needs no lock, and most of these are messages. */
-	if (e && e->type == KVM_IRQ_ROUTING_MSI) {
-		ret = send_msi(chip, e, line);
-	} else if (e && !is_change(chip, routes, source, e, line)) {
-		ret = line == FONDA_LINE_LOW;
-	} else if (e) {
-		raw_spin_lock_irqsave(&chip->lock, flags);
-		ret = drive(chip, routes, source, e, line);
-		raw_spin_unlock_irqrestore(&chip->lock, flags);
-	}
-	rcu_read_unlock_sched();
+	guard(preempt)();
+	e = first_route(chip, gsi);
+	/* Most are messages, which need no lock. */
+	if (!e || is_message(e))
+		return drive(chip, source, e, line);
+	if (!is_change(chip, source, e, line))
+		return line == FONDA_LINE_LOW;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	ret = drive(chip, source, e, line);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return ret;
 }
