@@ -8,6 +8,7 @@
  * level-triggered line high until the guest acknowledges it, and then asks by a
  * second eventfd whether there is more.
  */
+#include <linux/cleanup.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -35,11 +36,10 @@ struct irqfd {
 
 static void irqfd_raise(struct irqfd *irqfd)
 {
-	if (irqfd->resample)
-		fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_RESAMPLE, irqfd->gsi,
-			      FONDA_LINE_HIGH);
-	else
-		fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_USER, irqfd->gsi, FONDA_LINE_PULSE);
+	bool level = irqfd->resample;
+
+	fonda_gsi_set(&irqfd->vm->irqchip, level ? FONDA_IRQ_RESAMPLE : FONDA_IRQ_USER,
+		      irqfd->gsi, level ? FONDA_LINE_HIGH : FONDA_LINE_PULSE);
 }
 
 /* With the eventfd's wait queue locked and interrupts off. */
@@ -69,34 +69,32 @@ static void irqfd_queue(struct file *file, wait_queue_head_t *head, poll_table *
 	add_wait_queue_priority(head, &irqfd->wait);
 }
 
-/* Does somebody resample @gsi? */
-static bool is_resampled(struct fonda_eventfds *eventfds, u32 gsi)
+static void irqfd_free(struct irqfd *irqfd)
 {
-	struct irqfd *irqfd;
-
-	list_for_each_entry(irqfd, &eventfds->irqfds, link)
-		if (irqfd->resample && irqfd->gsi == gsi)
-			return true;
-	return false;
+	if (!IS_ERR_OR_NULL(irqfd->resample))
+		eventfd_ctx_put(irqfd->resample);
+	if (!IS_ERR(irqfd->ctx))
+		eventfd_ctx_put(irqfd->ctx);
+	kfree_rcu(irqfd, rcu);
 }
 
 static void irqfd_destroy(struct irqfd *irqfd)
 {
-	struct fonda_eventfds *eventfds = &irqfd->vm->eventfds;
+	bool held = !irqfd->resample;
+	struct irqfd *other;
 
 	/* No wakeup runs after this, nor will one. */
 	eventfd_ctx_remove_wait_queue(irqfd->ctx, &irqfd->wait, &irqfd->count);
 	list_del_rcu(&irqfd->link);
-	if (irqfd->resample) {
+	if (irqfd->resample)
 		synchronize_rcu();
-		/* The line is held by all that resample this GSI together. */
-		if (!is_resampled(eventfds, irqfd->gsi))
-			fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_RESAMPLE, irqfd->gsi,
-				      FONDA_LINE_LOW);
-		eventfd_ctx_put(irqfd->resample);
-	}
-	eventfd_ctx_put(irqfd->ctx);
-	kfree_rcu(irqfd, rcu);
+	/* The line is held by all that resample this GSI together. */
+	list_for_each_entry(other, &irqfd->vm->eventfds.irqfds, link)
+		held |= other->resample && other->gsi == irqfd->gsi;
+	if (!held)
+		fonda_gsi_set(&irqfd->vm->irqchip, FONDA_IRQ_RESAMPLE, irqfd->gsi,
+			      FONDA_LINE_LOW);
+	irqfd_free(irqfd);
 }
 
 static void sweep_dead(struct fonda_eventfds *eventfds)
@@ -110,12 +108,10 @@ static void sweep_dead(struct fonda_eventfds *eventfds)
 
 static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 {
-	struct fonda_eventfds *eventfds = &vm->eventfds;
 	bool resample = args->flags & KVM_IRQFD_FLAG_RESAMPLE;
-	int mode = smp_load_acquire(&vm->irqchip.mode);
+	int ret, mode = smp_load_acquire(&vm->irqchip.mode);
 	struct irqfd *irqfd, *other;
 	struct file *file;
-	int ret;
 
 	/* A level cannot be followed to an IOAPIC in user space. */
 	if (mode == FONDA_IRQCHIP_NONE || (resample && mode != FONDA_IRQCHIP_KERNEL))
@@ -125,47 +121,28 @@ static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 		return -ENOMEM;
 	irqfd->vm = vm;
 	irqfd->gsi = args->gsi;
-
-	ret = -EBADF;
-	file = fget(args->fd);
-	if (!file)
-		goto out_free;
-	irqfd->ctx = eventfd_ctx_fileget(file);
-	ret = PTR_ERR_OR_ZERO(irqfd->ctx);
-	if (ret)
-		goto out_file;
-	if (resample)
-		irqfd->resample = eventfd_ctx_fdget(args->resamplefd);
-	ret = PTR_ERR_OR_ZERO(irqfd->resample);
-	if (ret)
-		goto out_ctx;
 	init_waitqueue_func_entry(&irqfd->wait, irqfd_wakeup);
 	init_poll_funcptr(&irqfd->poll, irqfd_queue);
-
-	mutex_lock(&eventfds->lock);
-	sweep_dead(eventfds);
-	ret = -EBUSY;
-	list_for_each_entry(other, &eventfds->irqfds, link)
-		if (other->ctx == irqfd->ctx)
-			goto out_unlock;
-	list_add_tail_rcu(&irqfd->link, &eventfds->irqfds);
-	/* What was signalled before is an interrupt as well. */
-	if (vfs_poll(file, &irqfd->poll) & EPOLLIN)
-		irqfd_raise(irqfd);
-	mutex_unlock(&eventfds->lock);
-	fput(file);
-	return 0;
-
-out_unlock:
-	mutex_unlock(&eventfds->lock);
+	file = fget(args->fd);
+	irqfd->ctx = file ? eventfd_ctx_fileget(file) : ERR_PTR(-EBADF);
 	if (resample)
-		eventfd_ctx_put(irqfd->resample);
-out_ctx:
-	eventfd_ctx_put(irqfd->ctx);
-out_file:
-	fput(file);
-out_free:
-	kfree(irqfd);
+		irqfd->resample = eventfd_ctx_fdget(args->resamplefd);
+
+	ret = PTR_ERR_OR_ZERO(irqfd->ctx) ?: PTR_ERR_OR_ZERO(irqfd->resample);
+	sweep_dead(&vm->eventfds);
+	list_for_each_entry(other, &vm->eventfds.irqfds, link)
+		if (other->ctx == irqfd->ctx)
+			ret = -EBUSY;
+	if (ret) {
+		irqfd_free(irqfd);
+	} else {
+		list_add_tail_rcu(&irqfd->link, &vm->eventfds.irqfds);
+		/* What was signalled before is an interrupt as well. */
+		if (vfs_poll(file, &irqfd->poll) & EPOLLIN)
+			irqfd_raise(irqfd);
+	}
+	if (file)
+		fput(file);
 	return ret;
 }
 
@@ -176,12 +153,10 @@ static int irqfd_deassign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
-	mutex_lock(&vm->eventfds.lock);
 	list_for_each_entry(irqfd, &vm->eventfds.irqfds, link)
 		if (irqfd->ctx == ctx && irqfd->gsi == args->gsi)
 			WRITE_ONCE(irqfd->dead, true);
 	sweep_dead(&vm->eventfds);
-	mutex_unlock(&vm->eventfds.lock);
 	eventfd_ctx_put(ctx);
 	return 0;
 }
@@ -192,6 +167,7 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg)
 
 	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
+	guard(mutex)(&vm->eventfds.lock);
 	if (args->flags & KVM_IRQFD_FLAG_DEASSIGN)
 		return irqfd_deassign(vm, args);
 	return irqfd_assign(vm, args);
@@ -243,30 +219,10 @@ static int ioeventfd_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, g
 	return 0;
 }
 
-static struct ioeventfd *ioeventfd_create(const struct kvm_ioeventfd *args)
-{
-	struct eventfd_ctx *ctx = eventfd_ctx_fdget(args->fd);
-	struct ioeventfd *e;
-
-	if (IS_ERR(ctx))
-		return ERR_CAST(ctx);
-	e = kzalloc(sizeof(*e), GFP_KERNEL_ACCOUNT);
-	if (!e) {
-		eventfd_ctx_put(ctx);
-		return ERR_PTR(-ENOMEM);
-	}
-	e->dev = (struct fonda_io_dev){
-		.access = ioeventfd_access, .base = args->addr, .len = args->len };
-	e->ctx = ctx;
-	e->bus = args->flags & KVM_IOEVENTFD_FLAG_PIO ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
-	e->wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
-	e->datamatch = args->datamatch;
-	return e;
-}
-
 static void ioeventfd_free(struct ioeventfd *e)
 {
-	eventfd_ctx_put(e->ctx);
+	if (!IS_ERR(e->ctx))
+		eventfd_ctx_put(e->ctx);
 	kfree(e);
 }
 
@@ -277,81 +233,72 @@ static void ioeventfd_end(struct fonda_vm *vm, struct ioeventfd *e)
 	ioeventfd_free(e);
 }
 
-static bool same_place(const struct ioeventfd *a, const struct ioeventfd *b)
+/* Could one write be meant for both? With @exactly: are they alike? */
+static bool ioeventfds_match(const struct ioeventfd *a, const struct ioeventfd *b, bool exactly)
 {
-	return a->bus == b->bus && a->dev.base == b->dev.base;
+	if (a->bus != b->bus || a->dev.base != b->dev.base)
+		return false;
+	if (exactly)
+		return a->ctx == b->ctx && a->dev.len == b->dev.len &&
+		       a->wildcard == b->wildcard && a->datamatch == b->datamatch;
+	return !a->dev.len || !b->dev.len ||
+	       (a->dev.len == b->dev.len &&
+		(a->wildcard || b->wildcard || a->datamatch == b->datamatch));
 }
 
-/* Could one write be meant for both? */
-static bool ioeventfds_collide(const struct ioeventfd *a, const struct ioeventfd *b)
-{
-	return same_place(a, b) &&
-	       (!a->dev.len || !b->dev.len ||
-		(a->dev.len == b->dev.len &&
-		 (a->wildcard || b->wildcard || a->datamatch == b->datamatch)));
-}
-
-static int ioeventfd_check(const struct kvm_ioeventfd *args)
-{
-	/* Of any length: which bytes would have to match? */
-	if (!args->len && args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH)
-		return -EINVAL;
-	if (args->len > 8 || (args->len && !is_power_of_2(args->len)))
-		return -EINVAL;
-	if (args->addr + args->len < args->addr)
-		return -EINVAL;
-	if (args->flags & ~(KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO))
-		return -EINVAL;
-	return 0;
-}
-
-static int ioeventfd_assign(struct fonda_vm *vm, struct ioeventfd *e)
-{
-	struct ioeventfd *other;
-	int ret;
-
-	list_for_each_entry(other, &vm->eventfds.ioeventfds, link)
-		if (ioeventfds_collide(e, other))
-			return -EEXIST;
-	ret = fonda_io_register(vm, e->bus, &e->dev);
-	if (!ret)
-		list_add_tail(&e->link, &vm->eventfds.ioeventfds);
-	return ret;
-}
-
-static int ioeventfd_deassign(struct fonda_vm *vm, const struct ioeventfd *like)
+static struct ioeventfd *find_ioeventfd(struct fonda_vm *vm, const struct ioeventfd *like,
+					bool exactly)
 {
 	struct ioeventfd *e;
 
-	list_for_each_entry(e, &vm->eventfds.ioeventfds, link) {
-		if (e->ctx != like->ctx || !same_place(e, like) || e->dev.len != like->dev.len ||
-		    e->wildcard != like->wildcard ||
-		    (!e->wildcard && e->datamatch != like->datamatch))
-			continue;
-		ioeventfd_end(vm, e);
-		return 0;
-	}
-	return -ENOENT;
+	list_for_each_entry(e, &vm->eventfds.ioeventfds, link)
+		if (ioeventfds_match(e, like, exactly))
+			return e;
+	return NULL;
+}
+
+static bool ioeventfd_is_valid(const struct kvm_ioeventfd *args)
+{
+	/* Of any length: which bytes would have to match? */
+	if (!args->len && args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH)
+		return false;
+	return args->len <= 8 && (!args->len || is_power_of_2(args->len)) &&
+	       args->addr + args->len >= args->addr &&
+	       !(args->flags & ~(KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO));
 }
 
 long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg)
 {
 	const struct kvm_ioeventfd *args = arg;
 	bool deassign = args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN;
-	struct ioeventfd *e;
+	struct ioeventfd *e, *other;
 	int ret;
 
-	ret = deassign ? 0 : ioeventfd_check(args);
-	if (ret)
-		return ret;
-	e = ioeventfd_create(args);
-	if (IS_ERR(e))
-		return PTR_ERR(e);
-	mutex_lock(&vm->slots_lock);
-	ret = deassign ? ioeventfd_deassign(vm, e) : ioeventfd_assign(vm, e);
-	mutex_unlock(&vm->slots_lock);
+	if (!deassign && !ioeventfd_is_valid(args))
+		return -EINVAL;
+	e = kzalloc(sizeof(*e), GFP_KERNEL_ACCOUNT);
+	if (!e)
+		return -ENOMEM;
+	e->dev = (struct fonda_io_dev){
+		.access = ioeventfd_access, .base = args->addr, .len = args->len };
+	e->bus = args->flags & KVM_IOEVENTFD_FLAG_PIO ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
+	e->wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
+	e->datamatch = e->wildcard ? 0 : args->datamatch;
+	e->ctx = eventfd_ctx_fdget(args->fd);
+	ret = PTR_ERR_OR_ZERO(e->ctx);
+
+	guard(mutex)(&vm->slots_lock);
+	other = find_ioeventfd(vm, e, deassign);
+	if (!ret && !deassign)
+		ret = other ? -EEXIST : fonda_io_register(vm, e->bus, &e->dev);
+	else if (!ret && !other)
+		ret = -ENOENT;
+	else if (!ret)
+		ioeventfd_end(vm, other);
 	if (deassign || ret)
 		ioeventfd_free(e);
+	else
+		list_add_tail(&e->link, &vm->eventfds.ioeventfds);
 	return ret;
 }
 
@@ -369,14 +316,11 @@ void fonda_eventfds_release(struct fonda_vm *vm)
 	struct ioeventfd *e, *next;
 	struct irqfd *irqfd;
 
-	mutex_lock(&vm->eventfds.lock);
+	guard(mutex)(&vm->eventfds.lock);
+	guard(mutex)(&vm->slots_lock);
 	list_for_each_entry(irqfd, &vm->eventfds.irqfds, link)
 		WRITE_ONCE(irqfd->dead, true);
 	sweep_dead(&vm->eventfds);
-	mutex_unlock(&vm->eventfds.lock);
-
-	mutex_lock(&vm->slots_lock);
 	list_for_each_entry_safe(e, next, &vm->eventfds.ioeventfds, link)
 		ioeventfd_end(vm, e);
-	mutex_unlock(&vm->slots_lock);
 }
