@@ -72,11 +72,10 @@ static void update_eoi_vectors(struct fonda_irqchip *chip)
 
 void ioapic_init(struct fonda_irqchip *chip)
 {
-	unsigned int pin;
-
-	chip->ioapic = (struct kvm_ioapic_state){ .base_address = FONDA_IOAPIC_BASE };
-	for (pin = 0; pin < FONDA_IOAPIC_PINS; pin++)
-		rte_of(chip, pin) = RTE_MASKED;
+	chip->ioapic = (struct kvm_ioapic_state){
+		.base_address = FONDA_IOAPIC_BASE,
+		.redirtbl = { [0 ... FONDA_IOAPIC_PINS - 1] = { .bits = RTE_MASKED } },
+	};
 }
 
 int ioapic_set_line(struct fonda_irqchip *chip, unsigned int pin, bool high)
@@ -134,34 +133,29 @@ static u32 read_window(struct fonda_irqchip *chip)
 
 	if (half >= 0)
 		return rte_of(chip, half / 2) >> (half & 1) * 32;
-	switch (chip->ioapic.ioregsel) {
-	case IND_ID:
-	case IND_ARBITRATION:
+	if (chip->ioapic.ioregsel == IND_ID || chip->ioapic.ioregsel == IND_ARBITRATION)
 		return chip->ioapic.id << 24;
-	case IND_VERSION:
+	if (chip->ioapic.ioregsel == IND_VERSION)
 		return VERSION;
-	default:
-		return chip->ioapic.ioregsel < IND_RTE ? 0 : ~0u;
-	}
+	return chip->ioapic.ioregsel < IND_RTE ? 0 : ~0u;
 }
 
 void ioapic_access(struct fonda_irqchip *chip, u32 offset, int len, void *data, bool write)
 {
 	u64 val = 0;
 
-	if (!write) {
-		if (offset == REG_SELECT)
-			val = chip->ioapic.ioregsel;
-		else if (offset == REG_WINDOW)
-			val = read_window(chip);
-		memcpy(data, &val, len);
-		return;
-	}
-	memcpy(&val, data, len);
-	if (offset == REG_SELECT)
+	if (write)
+		memcpy(&val, data, len);
+	if (offset == REG_SELECT && write)
 		chip->ioapic.ioregsel = (u8)val;
-	else if (offset == REG_WINDOW)
+	else if (offset == REG_SELECT)
+		val = chip->ioapic.ioregsel;
+	else if (offset == REG_WINDOW && write)
 		write_window(chip, val);
+	else if (offset == REG_WINDOW)
+		val = read_window(chip);
+	if (!write)
+		memcpy(data, &val, len);
 }
 
 u32 ioapic_eoi_pins(struct fonda_irqchip *chip, u8 vector)

@@ -119,10 +119,6 @@ enum hrtimer_restart pit_timer_fn(struct hrtimer *timer);	/* takes chip->lock */
 
 struct fonda_lapic {
 	struct fonda_irqchip *chip;	/* (c) */
-	/* One bit a vector. */
-	unsigned long irr[256 / BITS_PER_LONG];	/* (a) */
-	unsigned long tmr[256 / BITS_PER_LONG];	/* (a) */
-	unsigned long isr[256 / BITS_PER_LONG];	/* (v) */
 	s16 isr_top;			/* (v) highest vector in service, or -1 */
 	s16 map_id;			/* (k) by which messages find it, or -1 */
 	bool x2apic;			/* (v) mode, from base */
@@ -130,22 +126,31 @@ struct fonda_lapic {
 	bool sw_enabled;		/* (v) from the spurious vector register */
 	bool published;			/* (l) messages may find it */
 	bool offered_ext;		/* (v) what fonda_irq_offer() gave is an ExtINT */
-	bool armed;			/* (v) the count runs */
 	u8 esr;				/* (a) errors since ESR was written */
 	u8 eoi_vector;			/* (v) of FONDA_REQ_IOAPIC_EOI */
 	u8 sipi_vector;
 	unsigned long events;		/* (a) FONDA_LAPIC_INIT, _SIPI */
 	u64 base;			/* (v) IA32_APIC_BASE */
 	u32 id;				/* (c) what x2APIC mode calls it */
-	/* The other registers by offset / 16; (v), but LVTs are read by anyone. */
-	u32 regs[KVM_APIC_REG_SIZE / 16];
+	/*
+	 * The registers by offset / 16; (v), but LVTs are read by anyone. Among
+	 * them are three times 256 bits, one a vector.
+	 */
+	union {
+		u32 regs[KVM_APIC_REG_SIZE / 16];
+		struct {
+			u32 below[APIC_ISR / 16];
+			unsigned long isr[256 / BITS_PER_LONG];	/* (v) */
+			unsigned long tmr[256 / BITS_PER_LONG];	/* (a) */
+			unsigned long irr[256 / BITS_PER_LONG];	/* (a) */
+		};
+	};
 
 	u64 pv_eoi;			/* (v) MSR_KVM_PV_EOI_EN as written */
 	bool pv_eoi_offered;		/* (v) its word says that EOI may be left out */
 	u64 tsc_deadline;		/* (v), read by the timer; 0: none */
 	u64 timer_tsc;			/* (a) the timer's expiry is this deadline's */
-	u64 start_ns;			/* (v) when the count was loaded */
-	u64 period_ns;			/* (v) of one count-down; while armed */
+	u64 period_ns;			/* (v) of one count-down; 0: it does not count */
 	struct hrtimer timer;
 };
 
@@ -200,6 +205,12 @@ static inline u8 lapic_get_tpr(const struct fonda_lapic *apic)
 static inline void lapic_set_tpr(struct fonda_lapic *apic, u8 cr8)
 {
 	apic->regs[APIC_TASKPRI / 16] = cr8 << 4;
+}
+
+/* By which messages find it. An id above 255 is its own in either mode. */
+static inline u32 lapic_id(const struct fonda_lapic *apic)
+{
+	return apic->x2apic || apic->id > 0xff ? apic->id : apic->regs[APIC_ID / 16] >> 24;
 }
 
 static inline bool lapic_is_bsp(const struct fonda_lapic *apic)

@@ -50,21 +50,6 @@ static void set_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 	WRITE_ONCE(apic->regs[reg / 16], val);
 }
 
-/* Where a register is kept: 256 bits of vectors are eight of them. */
-static u32 *reg_at(struct fonda_lapic *apic, u32 reg)
-{
-	switch (reg & ~0x7f) {
-	case APIC_ISR:
-		return (u32 *)apic->isr + (reg - APIC_ISR) / 16;
-	case APIC_TMR:
-		return (u32 *)apic->tmr + (reg - APIC_TMR) / 16;
-	case APIC_IRR:
-		return (u32 *)apic->irr + (reg - APIC_IRR) / 16;
-	default:
-		return &apic->regs[reg / 16];
-	}
-}
-
 static __always_inline bool any_vector(const unsigned long *bits)
 {
 	return READ_ONCE(bits[0]) | READ_ONCE(bits[1]) | READ_ONCE(bits[2]) | READ_ONCE(bits[3]);
@@ -170,18 +155,18 @@ static noinline int accept_other(struct fonda_lapic *apic, u32 icr)
 	case APIC_DM_INIT:
 		/* A SIPI that came before it is void. */
 		xchg(&apic->events, FONDA_LAPIC_INIT);
-		lapic_send_event(apic);
-		return 1;
+		break;
 	case APIC_DM_STARTUP:
 		WRITE_ONCE(apic->sipi_vector, icr);
 		smp_wmb();	/* pairs with the xchg() that takes the events */
 		set_bit(__ffs(FONDA_LAPIC_SIPI), &apic->events);
-		lapic_send_event(apic);
-		return 1;
+		break;
 	default:
 		/* No SMM; an 8259A talks to LINT0 by itself. */
 		return -1;
 	}
+	lapic_send_event(apic);
+	return 1;
 }
 
 int lapic_accept(struct fonda_lapic *apic, u32 icr)
@@ -205,33 +190,25 @@ int lapic_accept(struct fonda_lapic *apic, u32 icr)
 	return 1;
 }
 
-/* "Logical Destination Mode" */
-static bool matches_logical(struct fonda_lapic *apic, u32 dest)
+bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical)
 {
 	u32 ldr = get_reg(apic, APIC_LDR);
 
+	if (!apic->enabled)
+		return false;
+	if (dest == BROADCAST || (dest == 0xff && !apic->x2apic))
+		return true;
+	if (!logical)
+		return dest == lapic_id(apic);
+
+	/* "Logical Destination Mode" */
 	if (apic->x2apic)
 		return dest >> 16 == ldr >> 16 && dest & ldr & 0xffff;
-
 	ldr >>= 24;
 	dest &= 0xff;
 	if (get_reg(apic, APIC_DFR) >> 28)	/* flat */
 		return dest & ldr;
 	return dest >> 4 == ldr >> 4 && dest & ldr & 0xf;
-}
-
-bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical)
-{
-	if (!apic->enabled)
-		return false;
-	if (dest == BROADCAST || (dest == 0xff && !apic->x2apic))
-		return true;
-	if (logical)
-		return matches_logical(apic, dest);
-	/* An id above 255 is only reached by it, in either mode. */
-	if (apic->x2apic || apic->id > 0xff)
-		return dest == apic->id;
-	return dest == get_reg(apic, APIC_ID) >> 24;
 }
 
 bool lapic_accepts_extint(struct fonda_lapic *apic)
@@ -274,14 +251,9 @@ static void send_ipi(struct fonda_lapic *apic, u32 icr, u32 dest)
 
 /* -- the timer -------------------------------------------------------------- */
 
-static bool deadline_mode(const struct fonda_lapic *apic)
+static bool in_timer_mode(const struct fonda_lapic *apic, u32 mode)
 {
-	return (get_reg(apic, APIC_LVTT) & LVTT_MODE_MASK) == APIC_LVT_TIMER_TSCDEADLINE;
-}
-
-static bool periodic_mode(const struct fonda_lapic *apic)
-{
-	return (get_reg(apic, APIC_LVTT) & LVTT_MODE_MASK) == APIC_LVT_TIMER_PERIODIC;
+	return (get_reg(apic, APIC_LVTT) & LVTT_MODE_MASK) == mode;
 }
 
 /* "Divide Configuration Register": the timer's clock ticks every nanosecond. */
@@ -307,7 +279,7 @@ enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
 
 	/* It is off the queue, then the deadline is looked at: lapic_set_deadline(). */
 	smp_mb();
-	if (deadline_mode(apic)) {
+	if (in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE)) {
 		tsc = READ_ONCE(apic->tsc_deadline);
 		ns = lapic_deadline_ns(apic, tsc);
 		if (ns) {
@@ -317,7 +289,7 @@ enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
 		}
 	}
 	timer_interrupt(apic);
-	if (!periodic_mode(apic))
+	if (!in_timer_mode(apic, APIC_LVT_TIMER_PERIODIC))
 		return HRTIMER_NORESTART;
 	/* From the time it was due, so that the period does not drift. */
 	hrtimer_forward_now(timer, ns_to_ktime(max(READ_ONCE(apic->period_ns),
@@ -328,7 +300,7 @@ enum hrtimer_restart lapic_timer_fn(struct hrtimer *timer)
 static void timer_stop(struct fonda_lapic *apic)
 {
 	hrtimer_cancel(&apic->timer);
-	apic->armed = false;
+	apic->period_ns = 0;
 	apic->tsc_deadline = 0;
 }
 
@@ -342,36 +314,30 @@ static void timer_start(struct fonda_lapic *apic, u64 expires_ns)
 static void timer_count(struct fonda_lapic *apic, u32 count)
 {
 	u64 period = (u64)get_reg(apic, APIC_TMICT) * divisor(apic);
-	u64 first = (u64)count * divisor(apic);
-	u64 now = ktime_get_ns();
 
 	timer_stop(apic);
 	if (!period)
 		return;
 	/* A guest must not keep a CPU of the host in its timer interrupt. */
-	if (periodic_mode(apic))
+	if (in_timer_mode(apic, APIC_LVT_TIMER_PERIODIC))
 		period = max(period, fonda_timer_min_ns());
 	apic->period_ns = period;
-	apic->start_ns = now + first - period;
-	apic->armed = true;
-	timer_start(apic, now + first);
+	timer_start(apic, ktime_get_ns() + (u64)count * divisor(apic));
 }
 
 static u32 current_count(struct fonda_lapic *apic)
 {
-	u64 elapsed;
+	s64 left = hrtimer_get_expires_ns(&apic->timer) - ktime_get_ns();
 
-	if (!apic->armed)
+	if (!apic->period_ns)
 		return 0;
-	elapsed = ktime_get_ns() - apic->start_ns;
-	if (elapsed >= apic->period_ns) {
-		if (!periodic_mode(apic))
+	if (left <= 0) {
+		if (!in_timer_mode(apic, APIC_LVT_TIMER_PERIODIC))
 			return 0;
-		elapsed %= apic->period_ns;
+		left = apic->period_ns - (u64)-left % apic->period_ns;
 	}
 	/* A period that was stretched would show more than it was loaded with. */
-	return min_t(u64, (apic->period_ns - elapsed) / divisor(apic),
-		     get_reg(apic, APIC_TMICT));
+	return min_t(u64, (u64)left / divisor(apic), get_reg(apic, APIC_TMICT));
 }
 
 u64 lapic_get_deadline(struct fonda_lapic *apic)
@@ -388,44 +354,41 @@ u64 lapic_get_deadline(struct fonda_lapic *apic)
 	return apic->tsc_deadline;
 }
 
-static void deadline_start(struct fonda_lapic *apic, u64 guest_tsc)
-{
-	u64 ns;
-
-	timer_stop(apic);
-	ns = lapic_deadline_ns(apic, guest_tsc);
-	if (ns) {
-		apic->tsc_deadline = guest_tsc;
-		WRITE_ONCE(apic->timer_tsc, guest_tsc);
-		timer_start(apic, ns);
-	} else {
-		timer_interrupt(apic);
-	}
-}
-
 /* "TSC-Deadline Mode" */
 void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
 {
-	if (!apic->enabled || !deadline_mode(apic))
+	u64 ns = 0;
+
+	if (!apic->enabled || !in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE))
 		return;
-	if (!guest_tsc) {
-		timer_stop(apic);
-		return;
-	}
 	/*
 	 * Guests put off their deadline again and again. The timer may expire at
 	 * the one before: it looks at what is in force then, and goes on waiting.
 	 */
-	WRITE_ONCE(apic->tsc_deadline, guest_tsc);
-	smp_mb();
-	if (!hrtimer_is_queued(&apic->timer) || READ_ONCE(apic->timer_tsc) > guest_tsc)
-		deadline_start(apic, guest_tsc);
+	if (guest_tsc) {
+		WRITE_ONCE(apic->tsc_deadline, guest_tsc);
+		smp_mb();
+		if (hrtimer_is_queued(&apic->timer) && READ_ONCE(apic->timer_tsc) <= guest_tsc)
+			return;
+		ns = lapic_deadline_ns(apic, guest_tsc);
+	}
+	timer_stop(apic);
+	if (ns) {
+		apic->tsc_deadline = guest_tsc;
+		WRITE_ONCE(apic->timer_tsc, guest_tsc);
+		timer_start(apic, ns);
+	} else if (guest_tsc) {
+		timer_interrupt(apic);
+	}
 }
 
 void lapic_tsc_changed(struct fonda_lapic *apic)
 {
-	if (apic->tsc_deadline)
-		deadline_start(apic, apic->tsc_deadline);
+	if (!apic->tsc_deadline)
+		return;
+	/* It does not wait for the deadline any more. */
+	hrtimer_cancel(&apic->timer);
+	lapic_set_deadline(apic, apic->tsc_deadline);
 }
 
 /* -- registers -------------------------------------------------------------- */
@@ -468,10 +431,8 @@ static const u32 writable[REG_END / 16] = {
 	[APIC_ICR / 16]		= ~APIC_ICR_BUSY,
 	[APIC_ICR2 / 16]	= 0xff000000,
 	[APIC_LVTT / 16]	= 0xff | APIC_LVT_MASKED | LVTT_MODE_MASK,
-	[APIC_LVTTHMR / 16]	= 0x7ff | APIC_LVT_MASKED,
-	[APIC_LVTPC / 16]	= 0x7ff | APIC_LVT_MASKED,
-	[APIC_LVT0 / 16]	= 0xa7ff | APIC_LVT_MASKED,
-	[APIC_LVT1 / 16]	= 0xa7ff | APIC_LVT_MASKED,
+	[APIC_LVTTHMR / 16 ... APIC_LVTPC / 16] = 0x7ff | APIC_LVT_MASKED,
+	[APIC_LVT0 / 16 ... APIC_LVT1 / 16] = 0xa7ff | APIC_LVT_MASKED,
 	[APIC_LVTERR / 16]	= 0xff | APIC_LVT_MASKED,
 	[APIC_TMICT / 16]	= ~0u,
 	[APIC_TDCR / 16]	= APIC_TDR_DIV_1,
@@ -485,7 +446,8 @@ static u32 writable_bits(const struct fonda_lapic *apic, u32 reg)
 	return reg == APIC_SPIV && !has_directed_eoi(apic) ? SVR_WRITABLE : bits;
 }
 
-static void write_lvtt(struct fonda_lapic *apic, u32 val)
+/* The timer's entry is about to become @val. */
+static void change_timer(struct fonda_lapic *apic, u32 val)
 {
 	u32 old = get_reg(apic, APIC_LVTT);
 
@@ -493,12 +455,11 @@ static void write_lvtt(struct fonda_lapic *apic, u32 val)
 		/* Entering and leaving deadline mode disarms the timer. */
 		timer_stop(apic);
 		set_reg(apic, APIC_TMICT, 0);
-	} else if (apic->armed && val & ~old & APIC_LVT_TIMER_PERIODIC) {
+	} else if (val & ~old & APIC_LVT_TIMER_PERIODIC) {
 		/* A one shot that is still counting goes on as periodic. */
-		apic->armed = current_count(apic);
-		WRITE_ONCE(apic->period_ns, max(apic->period_ns, fonda_timer_min_ns()));
+		WRITE_ONCE(apic->period_ns, current_count(apic) ?
+			   max(apic->period_ns, fonda_timer_min_ns()) : 0);
 	}
-	set_reg(apic, APIC_LVTT, val);
 }
 
 /* "Local APIC State After It Has Been Software Disabled" */
@@ -527,15 +488,15 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 		WRITE_ONCE(apic->esr, 0);
 		return;
 	case APIC_LVTT:
-		write_lvtt(apic, val);
-		return;
+		change_timer(apic, val);
+		break;
 	case APIC_SELF_IPI:
 		send_ipi(apic, val | APIC_DEST_SELF, 0);
 		return;
 	}
 	/* Read-only; an id above 255, that does not fit; a timer in another mode. */
 	if (!writable[reg / 16] || (reg == APIC_ID && apic->id > 0xff) ||
-	    (reg == APIC_TMICT && deadline_mode(apic)))
+	    (reg == APIC_TMICT && in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE)))
 		return;
 	set_reg(apic, reg, reg == APIC_DFR ? val | 0x0fffffff : val);
 	switch (reg) {
@@ -573,7 +534,7 @@ static u32 read_reg(struct fonda_lapic *apic, u32 reg)
 	case APIC_TMCCT:
 		return current_count(apic);
 	default:
-		return READ_ONCE(*reg_at(apic, reg));
+		return get_reg(apic, reg);
 	}
 }
 
@@ -670,9 +631,6 @@ static void reset_regs(struct fonda_lapic *apic)
 	u32 id = get_reg(apic, APIC_ID);
 
 	timer_stop(apic);
-	memset(apic->irr, 0, sizeof(apic->irr));
-	memset(apic->isr, 0, sizeof(apic->isr));
-	memset(apic->tmr, 0, sizeof(apic->tmr));
 	memset(apic->regs, 0, sizeof(apic->regs));
 	set_ids(apic);
 	set_reg(apic, APIC_ID, id);
@@ -752,7 +710,7 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 
 	timer_stop(apic);
 	for (reg = 0; reg < REG_END; reg += 16)
-		WRITE_ONCE(*reg_at(apic, reg), regs[reg / 4]);
+		set_reg(apic, reg, regs[reg / 4]);
 	if (apic->x2apic)
 		set_ids(apic);
 	else
@@ -761,9 +719,9 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 	apic->isr_top = highest_vector(apic->isr);
 	fonda_apic_map_update(apic);
 
-	if (deadline_mode(apic))
+	if (in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE))
 		lapic_set_deadline(apic, deadline);
-	else if (count || periodic_mode(apic))
+	else if (count || in_timer_mode(apic, APIC_LVT_TIMER_PERIODIC))
 		timer_count(apic, count ? min(count, get_reg(apic, APIC_TMICT)) :
 				  get_reg(apic, APIC_TMICT));
 	lapic_recheck(apic);

@@ -60,15 +60,17 @@ static int requested(const struct fonda_pic *pic, int nr)
 	return (highest + s->priority_add) & 7;
 }
 
+static u8 with(u8 bits, u8 bit, bool on)
+{
+	return on ? bits | bit : bits & ~bit;
+}
+
 static void update(struct fonda_pic *pic)
 {
 	struct kvm_pic_state *master = &pic->chip[0];
 	bool had_output = pic->output;
 
-	if (requested(pic, 1) >= 0)
-		master->irr |= BIT(CASCADE);
-	else
-		master->irr &= ~BIT(CASCADE);
+	master->irr = with(master->irr, BIT(CASCADE), requested(pic, 1) >= 0);
 	WRITE_ONCE(pic->output, requested(pic, 0) >= 0);
 	if (pic->output && !had_output)
 		fonda_pic_output(container_of(pic, struct fonda_irqchip, pic));
@@ -76,9 +78,9 @@ static void update(struct fonda_pic *pic)
 
 void pic_init(struct fonda_pic *pic)
 {
-	memset(pic, 0, sizeof(*pic));
-	pic->chip[0].elcr_mask = elcr_masks[0];
-	pic->chip[1].elcr_mask = elcr_masks[1];
+	*pic = (struct fonda_pic){
+		.chip = { { .elcr_mask = elcr_masks[0] }, { .elcr_mask = elcr_masks[1] } }
+	};
 }
 
 int pic_set_line(struct fonda_pic *pic, unsigned int pin, bool high)
@@ -97,10 +99,7 @@ int pic_set_line(struct fonda_pic *pic, unsigned int pin, bool high)
 			s->irr &= ~bit;
 		}
 	}
-	if (high)
-		s->last_irr |= bit;
-	else
-		s->last_irr &= ~bit;
+	s->last_irr = with(s->last_irr, bit, high);
 	if (s->imr & bit)
 		ret = -1;
 	update(pic);
@@ -173,22 +172,16 @@ void pic_settle(struct fonda_pic *pic, u8 vector, bool taken)
 static void start_init(struct fonda_pic *pic, int nr, u8 icw1)
 {
 	struct kvm_pic_state *s = &pic->chip[nr];
+	bool icw4_follows = icw1 & ICW1_IC4;
 
 	pic->acked |= s->isr << nr * 8;
-	s->irr &= s->elcr;
-	s->imr = 0;
-	s->isr = 0;
-	s->priority_add = 0;
-	s->special_mask = 0;
-	s->read_reg_select = 0;
-	s->poll = 0;
-	s->rotate_on_auto_eoi = 0;
-	s->init4 = icw1 & ICW1_IC4;
-	if (!s->init4) {
-		s->special_fully_nested_mode = 0;
-		s->auto_eoi = 0;
-	}
-	s->init_state = 1;
+	*s = (struct kvm_pic_state){
+		.last_irr = s->last_irr, .irr = s->irr & s->elcr, .irq_base = s->irq_base,
+		.elcr = s->elcr, .elcr_mask = s->elcr_mask,
+		.init_state = 1, .init4 = icw4_follows,
+		.auto_eoi = icw4_follows && s->auto_eoi,
+		.special_fully_nested_mode = icw4_follows && s->special_fully_nested_mode,
+	};
 }
 
 static void write_ocw2(struct fonda_pic *pic, int nr, u8 val)
@@ -225,23 +218,18 @@ static void write_ocw3(struct kvm_pic_state *s, u8 val)
 
 static void write_data(struct kvm_pic_state *s, u8 val)
 {
-	switch (s->init_state) {
-	case 0:
+	u8 state = s->init_state;
+
+	if (state == 0) {
 		s->imr = val;
-		break;
-	case 1:
+	} else if (state == 1) {
 		s->irq_base = val & 0xf8;
-		s->init_state = 2;
-		break;
-	case 2:		/* the cascade is wired: ICW3 says nothing new */
-		s->init_state = s->init4 ? 3 : 0;
-		break;
-	case 3:
+	} else if (state == 3) {
 		s->special_fully_nested_mode = !!(val & ICW4_SFNM);
 		s->auto_eoi = !!(val & ICW4_AEOI);
-		s->init_state = 0;
-		break;
 	}
+	/* 2: the cascade is wired, ICW3 says nothing new. */
+	s->init_state = state == 1 ? 2 : state == 2 && s->init4 ? 3 : 0;
 }
 
 static void write_elcr(struct kvm_pic_state *s, u8 val)

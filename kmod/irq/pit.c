@@ -10,6 +10,7 @@
  *
  * Not modelled: the null count flag; a new count takes effect at once.
  */
+#include <linux/bcd.h>
 #include <linux/bits.h>
 #include <linux/kernel.h>
 #include <linux/ktime.h>
@@ -37,87 +38,66 @@ enum {
 /* A guest that does not look for seconds has lost its time anyway. */
 #define MAX_PENDING	10000
 
-static u64 ticks_to_ns(u64 ticks)
+/* What a count of 0 means, which is the largest. */
+static u32 range(const struct kvm_pit_channel_state *c)
 {
-	return mul_u64_u32_div(ticks, 1000000000, PIT_HZ);
+	return c->bcd ? 10000 : 0x10000;
 }
 
-/* A low gate stops the counter, but in the modes that it only triggers. */
-static bool is_stopped(const struct kvm_pit_channel_state *c)
+static bool is_periodic(const struct kvm_pit_channel_state *c)
 {
-	return !c->gate && c->mode != 1 && c->mode != 5;
+	return c->mode == 2 || c->mode == 3;
 }
 
 /* Clocks of the 8254 that were counted since the count was loaded. */
 static u64 elapsed(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)
 {
-	u64 end = is_stopped(c) ? pit->gate_fell_ns : ktime_get_ns();
+	/* A low gate stops the counter, but in the modes that it only triggers. */
+	bool stopped = !c->gate && c->mode != 1 && c->mode != 5;
+	u64 end = stopped ? pit->gate_fell_ns : ktime_get_ns();
 
 	return mul_u64_u32_div(end - c->count_load_time, PIT_HZ, 1000000000);
-}
-
-static u32 to_bcd(u32 n)
-{
-	return n % 10 | (n / 10 % 10) << 4 | (n / 100 % 10) << 8 | (n / 1000 % 10) << 12;
-}
-
-static u32 from_bcd(u32 n)
-{
-	return (n & 0xf) + (n >> 4 & 0xf) * 10 + (n >> 8 & 0xf) * 100 + (n >> 12 & 0xf) * 1000;
 }
 
 /* The counting element, as a guest would read it. */
 static u16 counter(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)
 {
-	u32 range = c->bcd ? 10000 : 0x10000;
 	u64 t = elapsed(pit, c);
 	u32 n;
 
-	if (c->mode == 2)
-		n = c->count - t % c->count;
-	else if (c->mode == 3)	/* by twos; the odd half is of no interest */
-		n = c->count - (2 * t) % c->count;
+	if (is_periodic(c))	/* 3 by twos; the odd half is of no interest */
+		n = c->count - (t << (c->mode - 2)) % c->count;
 	else			/* goes on through 0 */
-		n = (c->count + range - t % range) % range;
-	return c->bcd ? to_bcd(n) : n;
+		n = (c->count + range(c) - t % range(c)) % range(c);
+	return c->bcd ? bin2bcd(n / 100) << 8 | bin2bcd(n % 100) : n;
 }
 
 static bool output(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)
 {
+	u32 high = c->mode == 2 ? c->count - 1 : (c->count + 1) / 2;
 	u64 t = elapsed(pit, c);
 
-	switch (c->mode) {
-	case 2:
-		return !c->gate || t % c->count != c->count - 1;
-	case 3:
-		return !c->gate || t % c->count < (c->count + 1) / 2;
-	case 4:
-	case 5:
-		return t != c->count;
-	default:
-		return t >= c->count;
-	}
+	if (is_periodic(c))
+		return !c->gate || t % c->count < high;
+	return c->mode == 4 || c->mode == 5 ? t != c->count : t >= c->count;
 }
 
 /* Start channel 0's timer for the count that was just loaded, or stop it. */
 static void start_timer(struct fonda_pit *pit)
 {
 	const struct kvm_pit_channel_state *c = &pit->state.channels[0];
-	u64 ns = max(ticks_to_ns(c->count), fonda_timer_min_ns());
+	u64 ns = max(mul_u64_u32_div(c->count, 1000000000, PIT_HZ), fonda_timer_min_ns());
 
 	pit_restart_reinject(pit);
-	pit->timer_on = false;
-	/* Its callback may be waiting for the lock, and will see that. */
+	/* Its callback may be waiting for the lock, and will see what is new. */
 	hrtimer_try_to_cancel(&pit->timer);
-	if (pit->state.flags & KVM_PIT_FLAGS_HPET_LEGACY)
-		return;
-
+	pit->period_ns = is_periodic(c) ? ns : 0;
 	/* 1 and 5 wait for the gate to rise; it is wired high. */
-	if (c->mode > 4 || c->mode == 1)
-		return;
-	pit->period_ns = c->mode == 2 || c->mode == 3 ? ns : 0;
-	pit->timer_on = true;
-	hrtimer_start(&pit->timer, ns_to_ktime(c->count_load_time + ns), HRTIMER_MODE_ABS_HARD);
+	pit->timer_on = !(pit->state.flags & KVM_PIT_FLAGS_HPET_LEGACY) &&
+			c->mode <= 4 && c->mode != 1;
+	if (pit->timer_on)
+		hrtimer_start(&pit->timer, ns_to_ktime(c->count_load_time + ns),
+			      HRTIMER_MODE_ABS_HARD);
 }
 
 static void load(struct fonda_pit *pit, int nr, u32 count)
@@ -125,10 +105,8 @@ static void load(struct fonda_pit *pit, int nr, u32 count)
 	struct kvm_pit_channel_state *c = &pit->state.channels[nr];
 
 	if (c->bcd)
-		count = from_bcd(count);
-	if (!count)
-		count = c->bcd ? 10000 : 0x10000;
-	c->count = count;
+		count = bcd2bin((u8)(count >> 8)) * 100 + bcd2bin((u8)count);
+	c->count = count ?: range(c);
 	c->count_load_time = ktime_get_ns();
 	if (!c->gate)
 		pit->gate_fell_ns = c->count_load_time;
@@ -180,23 +158,16 @@ static void write_control(struct fonda_pit *pit, u8 val)
 static void write_counter(struct fonda_pit *pit, int nr, u8 val)
 {
 	struct kvm_pit_channel_state *c = &pit->state.channels[nr];
+	u8 state = c->write_state;
 
-	switch (c->write_state) {
-	case RW_LSB:
-		load(pit, nr, val);
-		break;
-	case RW_MSB:
-		load(pit, nr, val << 8);
-		break;
-	case RW_WORD:
+	if (state == RW_WORD || state == RW_WORD_MSB)
+		c->write_state ^= RW_WORD ^ RW_WORD_MSB;
+	if (state == RW_WORD)
 		c->write_latch = val;
-		c->write_state = RW_WORD_MSB;
-		break;
-	case RW_WORD_MSB:
-		c->write_state = RW_WORD;
-		load(pit, nr, c->write_latch | val << 8);
-		break;
-	}
+	else if (state == RW_LSB)
+		load(pit, nr, val);
+	else if (state != RW_NONE)
+		load(pit, nr, val << 8 | (state == RW_WORD_MSB ? c->write_latch : 0));
 }
 
 static u8 read_counter(struct fonda_pit *pit, struct kvm_pit_channel_state *c)
@@ -229,10 +200,8 @@ static void write_speaker(struct fonda_pit *pit, u8 val)
 	else if (!gate && c->gate)
 		pit->gate_fell_ns = now;
 	c->gate = gate;
-	if (val & BIT(1))
-		pit->state.flags |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
-	else
-		pit->state.flags &= ~KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+	pit->state.flags &= ~KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+	pit->state.flags |= val & BIT(1) ? KVM_PIT_FLAGS_SPEAKER_DATA_ON : 0;
 }
 
 static u8 read_speaker(struct fonda_pit *pit)
@@ -251,16 +220,14 @@ void pit_access(struct fonda_pit *pit, u16 port, u8 *val, bool write)
 
 	if (port == PORT_SPEAKER && write)
 		write_speaker(pit, *val);
-	else if (port == PORT_SPEAKER)
-		*val = read_speaker(pit);
 	else if (port == PORT_CONTROL && write)
 		write_control(pit, *val);
-	else if (port == PORT_CONTROL)
-		*val = 0;
 	else if (write)
 		write_counter(pit, nr, *val);
+	else if (port == PORT_SPEAKER)
+		*val = read_speaker(pit);
 	else
-		*val = read_counter(pit, &pit->state.channels[nr]);
+		*val = port == PORT_CONTROL ? 0 : read_counter(pit, &pit->state.channels[nr]);
 }
 
 /* -- channel 0's interrupt -------------------------------------------------- */
@@ -273,15 +240,13 @@ static struct fonda_irqchip *chip_of(struct fonda_pit *pit)
 /* The next of those that wait, if it is its turn. */
 static void raise(struct fonda_pit *pit)
 {
-	int ret;
-
 	if (pit->in_flight || !pit->pending)
 		return;
 	pit->pending--;
-	ret = fonda_gsi_set_locked(chip_of(pit), FONDA_IRQ_PIT, 0, FONDA_LINE_PULSE);
 	/* Masked everywhere: nobody will acknowledge it, nobody misses it. */
-	pit->in_flight = pit->reinject && ret >= 0;
-	if (ret < 0 || !pit->reinject)
+	pit->in_flight = fonda_gsi_set_locked(chip_of(pit), FONDA_IRQ_PIT, 0,
+					      FONDA_LINE_PULSE) >= 0 && pit->reinject;
+	if (!pit->in_flight)
 		pit->pending = 0;
 }
 
@@ -321,19 +286,6 @@ void pit_restart_reinject(struct fonda_pit *pit)
 
 /* -- state ------------------------------------------------------------------ */
 
-void pit_init(struct fonda_pit *pit)
-{
-	int nr;
-
-	pit->reinject = true;
-	pit->gate_fell_ns = ktime_get_ns();
-	for (nr = 0; nr < 3; nr++)
-		pit->state.channels[nr] = (struct kvm_pit_channel_state){
-			.mode = MODE_NONE, .gate = nr != 2, .count = 0x10000,
-			.count_load_time = pit->gate_fell_ns,
-		};
-}
-
 /* The counts start anew: the clock they were loaded by may be another's. */
 void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state)
 {
@@ -351,9 +303,19 @@ void pit_set_state(struct fonda_pit *pit, const struct kvm_pit_state2 *state)
 		c->rw_mode &= 3;
 		if (c->mode > 5)
 			c->mode = MODE_NONE;
-		if (!c->count || c->count > (c->bcd ? 10000 : 0x10000))
-			c->count = c->bcd ? 10000 : 0x10000;
+		if (!c->count || c->count > range(c))
+			c->count = range(c);
 		c->count_load_time = pit->gate_fell_ns;
 	}
 	start_timer(pit);
+}
+
+void pit_init(struct fonda_pit *pit)
+{
+	static const struct kvm_pit_state2 state = {
+		.channels = { [0 ... 2] = { .mode = MODE_NONE } }
+	};
+
+	pit->reinject = true;
+	pit_set_state(pit, &state);
 }

@@ -26,20 +26,10 @@
 
 /* -- messages to local APICs ------------------------------------------------ */
 
-/* By which id is this APIC known? -1: by none. */
-static int map_id(const struct fonda_lapic *apic)
-{
-	if (!apic->published || !apic->enabled)
-		return -1;
-	if (apic->x2apic || apic->id > 0xff)
-		return apic->id;
-	return apic->regs[APIC_ID / 16] >> 24;
-}
-
 void fonda_apic_map_update(struct fonda_lapic *apic)
 {
 	struct fonda_lapic **by_id = apic->chip->by_id;
-	int id = map_id(apic);
+	int id = apic->published && apic->enabled ? lapic_id(apic) : -1;
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&apic->chip->lock, flags);
