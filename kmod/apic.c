@@ -5,9 +5,7 @@
  * next, of the local APIC, the PIC or user space?
  */
 #include <linux/bitops.h>
-#include <linux/hrtimer.h>
 #include <linux/kvm_para.h>
-#include <asm/apicdef.h>
 #include <asm/msr-index.h>
 
 #include "backend.h"
@@ -19,26 +17,22 @@ static struct fonda_vcpu *vcpu_of(struct fonda_lapic *apic)
 
 /* -- what the local APIC asks of us ----------------------------------------- */
 
-void lapic_raise(struct fonda_lapic *apic)
-{
-	struct fonda_vcpu *vcpu = vcpu_of(apic);
-
-	/* IRR was set by a locked instruction: fonda_irq_offer() relies on it. */
-	WRITE_ONCE(vcpu->irq_pending, true);
-	fonda_vcpu_kick(vcpu);
-}
-
 void lapic_recheck(struct fonda_lapic *apic)
 {
 	WRITE_ONCE(vcpu_of(apic)->irq_pending, true);
 }
 
+/* IRR was set by a locked instruction: fonda_irq_offer() relies on it. */
+void lapic_raise(struct fonda_lapic *apic)
+{
+	lapic_recheck(apic);
+	fonda_vcpu_kick(vcpu_of(apic));
+}
+
 void lapic_send_event(struct fonda_lapic *apic)
 {
-	struct fonda_vcpu *vcpu = vcpu_of(apic);
-
-	fonda_request(vcpu, FONDA_REQ_APIC_EVENT);
-	fonda_vcpu_kick(vcpu);
+	fonda_request(vcpu_of(apic), FONDA_REQ_APIC_EVENT);
+	fonda_vcpu_kick(vcpu_of(apic));
 }
 
 void lapic_send_nmi(struct fonda_lapic *apic)
@@ -48,18 +42,22 @@ void lapic_send_nmi(struct fonda_lapic *apic)
 
 void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector)
 {
-	if (apic->chip->mode == FONDA_IRQCHIP_KERNEL) {
-		fonda_ioapic_end(apic->chip, vector);
-	} else {
+	struct fonda_irqchip *chip = apic->chip;
+	unsigned long flags;
+	u32 pins;
+
+	if (chip->mode == FONDA_IRQCHIP_SPLIT) {
 		/* One exit for each: it is served before the next entry. */
 		apic->eoi_vector = vector;
 		fonda_request(vcpu_of(apic), FONDA_REQ_IOAPIC_EOI);
+		return;
 	}
-}
-
-u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
-{
-	return fonda_tsc_deadline_ns(vcpu_of(apic), guest_tsc);
+	pins = ioapic_eoi_pins(chip, vector);
+	/* Whoever drives the line gets to lower it before it counts again. */
+	fonda_pins_acked(chip, (u64)pins << FONDA_PIC_PINS);
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	ioapic_eoi(chip, pins);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
 }
 
 /* -- lifetime --------------------------------------------------------------- */
@@ -136,25 +134,27 @@ static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
 	return unlikely(asked) && extint_accepted(vcpu);
 }
 
-static noinline int extint_vector(struct fonda_vcpu *vcpu, u8 (*from_pic)(struct fonda_pic *pic))
+bool fonda_irq_waits(struct fonda_vcpu *vcpu)
+{
+	bool tpr_blocked;
+
+	return extint_waits(vcpu) ||
+	       (likely(vcpu->in_kernel_apic) && lapic_peek(&vcpu->lapic, &tpr_blocked) >= 0);
+}
+
+static noinline int offer_extint(struct fonda_vcpu *vcpu)
 {
 	struct fonda_irqchip *chip = &vcpu->vm->irqchip;
 	unsigned long flags;
 	u8 vector;
 
+	WRITE_ONCE(vcpu->irq_pending, true);
 	if (chip->mode != FONDA_IRQCHIP_KERNEL)
 		return vcpu->ext_irq;
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	vector = from_pic(&chip->pic);
+	vector = pic_offer(&chip->pic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return vector;
-}
-
-int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked)
-{
-	if (extint_waits(vcpu))
-		return extint_vector(vcpu, pic_peek);
-	return likely(vcpu->in_kernel_apic) ? lapic_peek(&vcpu->lapic, tpr_blocked) : -1;
 }
 
 /*
@@ -206,10 +206,8 @@ int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 	 */
 	smp_store_mb(vcpu->irq_pending, false);
 	apic->offered_ext = extint_waits(vcpu);
-	if (unlikely(apic->offered_ext)) {
-		WRITE_ONCE(vcpu->irq_pending, true);
-		return extint_vector(vcpu, pic_offer);
-	}
+	if (unlikely(apic->offered_ext))
+		return offer_extint(vcpu);
 	if (likely(vcpu->in_kernel_apic))
 		vector = lapic_peek(apic, tpr_blocked);
 	if (unlikely(*tpr_blocked))
@@ -238,7 +236,7 @@ static noinline void settle_extint(struct fonda_vcpu *vcpu, int vector, bool tak
 	acked = pic_take_acked(&chip->pic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	/* With automatic end of interrupt that was its end. */
-	fonda_pic_acked(chip, acked);
+	fonda_pins_acked(chip, acked);
 }
 
 void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
@@ -262,8 +260,8 @@ bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
 /* An IPI to each bit of RBX and RCX, counted from the APIC id in RDX; ICR in RSI. */
 long fonda_hc_send_ipi(struct fonda_vcpu *vcpu, bool long_mode)
 {
-	unsigned long low = vcpu->regs[FONDA_RBX], high = vcpu->regs[FONDA_RCX];
-	unsigned long bits[2] = { low, high }, i;
+	unsigned long low = vcpu->regs[FONDA_RBX], high = vcpu->regs[FONDA_RCX], i;
+	unsigned long bits[2] = { low, high };
 	u32 icr = vcpu->regs[FONDA_RSI], first = vcpu->regs[FONDA_RDX];
 	u32 mode = icr & APIC_DM_FIXED_MASK;
 	long count = 0;
@@ -287,12 +285,11 @@ long fonda_hc_kick_cpu(struct fonda_vcpu *vcpu, u32 apic_id)
 	struct fonda_vcpu *target;
 	int i;
 
-	fonda_for_each_vcpu(i, target, vcpu->vm) {
-		if (target->lapic.id != apic_id)
-			continue;
-		WRITE_ONCE(target->pv_unhalted, true);
-		fonda_vcpu_kick(target);
-	}
+	fonda_for_each_vcpu(i, target, vcpu->vm)
+		if (target->lapic.id == apic_id) {
+			WRITE_ONCE(target->pv_unhalted, true);
+			fonda_vcpu_kick(target);
+		}
 	return 0;
 }
 

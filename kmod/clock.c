@@ -81,8 +81,9 @@ u64 fonda_guest_tsc(struct fonda_vcpu *vcpu)
 	return rdtsc_ordered() + vcpu->clock.tsc_offset;
 }
 
-u64 fonda_tsc_deadline_ns(struct fonda_vcpu *vcpu, u64 guest_tsc)
+u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
 {
+	struct fonda_vcpu *vcpu = container_of(apic, struct fonda_vcpu, lapic);
 	u64 now_ns = ktime_get_ns();
 	s64 ticks = guest_tsc - (rdtsc() + vcpu->clock.tsc_offset);
 

@@ -8,10 +8,8 @@
  * level-triggered line high until the guest acknowledges it, and then asks by a
  * second eventfd whether there is more.
  */
-#include <linux/cleanup.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
-#include <linux/fs.h>
 #include <linux/poll.h>
 #include <linux/rculist.h>
 #include <linux/slab.h>
@@ -233,27 +231,23 @@ static void ioeventfd_end(struct fonda_vm *vm, struct ioeventfd *e)
 	ioeventfd_free(e);
 }
 
-/* Could one write be meant for both? With @exactly: are they alike? */
-static bool ioeventfds_match(const struct ioeventfd *a, const struct ioeventfd *b, bool exactly)
-{
-	if (a->bus != b->bus || a->dev.base != b->dev.base)
-		return false;
-	if (exactly)
-		return a->ctx == b->ctx && a->dev.len == b->dev.len &&
-		       a->wildcard == b->wildcard && a->datamatch == b->datamatch;
-	return !a->dev.len || !b->dev.len ||
-	       (a->dev.len == b->dev.len &&
-		(a->wildcard || b->wildcard || a->datamatch == b->datamatch));
-}
-
-static struct ioeventfd *find_ioeventfd(struct fonda_vm *vm, const struct ioeventfd *like,
+/* With @exactly, one that is like @e; else one that the same write may be meant for. */
+static struct ioeventfd *find_ioeventfd(struct fonda_vm *vm, const struct ioeventfd *e,
 					bool exactly)
 {
-	struct ioeventfd *e;
+	struct ioeventfd *o;
 
-	list_for_each_entry(e, &vm->eventfds.ioeventfds, link)
-		if (ioeventfds_match(e, like, exactly))
-			return e;
+	list_for_each_entry(o, &vm->eventfds.ioeventfds, link) {
+		bool same_len = o->dev.len == e->dev.len, same_data = o->datamatch == e->datamatch;
+
+		if (o->bus != e->bus || o->dev.base != e->dev.base)
+			continue;
+		if (exactly ? o->ctx == e->ctx && same_len && same_data &&
+			      o->wildcard == e->wildcard :
+			      !o->dev.len || !e->dev.len ||
+			      (same_len && (o->wildcard || e->wildcard || same_data)))
+			return o;
+	}
 	return NULL;
 }
 
@@ -303,13 +297,6 @@ long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg)
 }
 
 /* -- with the VM ------------------------------------------------------------ */
-
-void fonda_eventfds_init(struct fonda_vm *vm)
-{
-	mutex_init(&vm->eventfds.lock);
-	INIT_LIST_HEAD(&vm->eventfds.irqfds);
-	INIT_LIST_HEAD(&vm->eventfds.ioeventfds);
-}
 
 void fonda_eventfds_release(struct fonda_vm *vm)
 {

@@ -184,7 +184,6 @@ struct fonda_vm {
 
 	/* Interrupt controllers: irq/irq.h. */
 	struct fonda_irqchip irqchip;
-	struct fonda_io_dev chip_devs[FONDA_NR_CHIP_DEVS];	/* (l) on the buses */
 	struct fonda_eventfds eventfds;
 
 	struct fonda_clock clock;		/* kvmclock, TSC: state.h */

@@ -5,8 +5,6 @@
  * devices behave is in irq/ alone; apic.c has the local APICs.
  */
 #include <linux/bitops.h>
-#include <linux/cleanup.h>
-#include <linux/hrtimer.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -57,54 +55,24 @@ void fonda_pic_output(struct fonda_irqchip *chip)
 
 /* -- the end of interrupts -------------------------------------------------- */
 
-/* An interrupt of this pin has been acknowledged; chip->lock is not held. */
-static void notify_acked(struct fonda_irqchip *chip, unsigned int pin)
+void fonda_pins_acked(struct fonda_irqchip *chip, u64 pins)
 {
-	int gsi = fonda_routes_gsi(chip, pin);
 	unsigned long flags;
+	int gsi;
 
-	if (gsi >= 0)
-		fonda_irqfd_acked(vm_of(chip), gsi);
-	if (gsi == 0 && smp_load_acquire(&chip->pit.exists)) {
-		raw_spin_lock_irqsave(&chip->lock, flags);
-		pit_acked(&chip->pit);
-		raw_spin_unlock_irqrestore(&chip->lock, flags);
+	for (; pins; pins &= pins - 1) {
+		gsi = fonda_routes_gsi(chip, __ffs64(pins));
+		if (gsi >= 0)
+			fonda_irqfd_acked(vm_of(chip), gsi);
+		if (gsi == 0 && smp_load_acquire(&chip->pit.exists)) {
+			raw_spin_lock_irqsave(&chip->lock, flags);
+			pit_acked(&chip->pit);
+			raw_spin_unlock_irqrestore(&chip->lock, flags);
+		}
 	}
 }
 
-void fonda_pic_acked(struct fonda_irqchip *chip, u32 lines)
-{
-	for (; lines; lines &= lines - 1)
-		notify_acked(chip, __ffs(lines));
-}
-
-void fonda_ioapic_end(struct fonda_irqchip *chip, u8 vector)
-{
-	u32 pins = ioapic_eoi_pins(chip, vector), left;
-	unsigned long flags;
-
-	/* Whoever drives the line gets to lower it before it counts again. */
-	for (left = pins; left; left &= left - 1)
-		notify_acked(chip, FONDA_PIC_PINS + __ffs(left));
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	ioapic_eoi(chip, pins);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-}
-
 /* -- on the I/O buses ------------------------------------------------------- */
-
-static const struct {
-	gpa_t base;
-	u32 len;
-	enum fonda_bus bus;
-} places[FONDA_NR_CHIP_DEVS] = {
-	{ 0x20, 2, FONDA_BUS_PIO }, { 0xa0, 2, FONDA_BUS_PIO }, { 0x4d0, 2, FONDA_BUS_PIO },
-	{ FONDA_IOAPIC_BASE, 0x100, FONDA_BUS_MMIO },
-	{ 0x40, 4, FONDA_BUS_PIO }, { 0x61, 1, FONDA_BUS_PIO },
-};
-
-/* The first of places[] that only KVM_CREATE_PIT2 takes; the last is optional. */
-#define FIRST_PIT_PLACE	4
 
 static int chip_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
 		       void *data, bool write)
@@ -127,8 +95,23 @@ static int chip_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t 
 	}
 	acked = pic_take_acked(&chip->pic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	fonda_pic_acked(chip, acked);
+	fonda_pins_acked(chip, acked);
 	return 0;
+}
+
+/* Nothing in them is a VM's own. */
+static struct fonda_io_dev chip_devs[] = {
+	{ chip_access, 0x20, 2 }, { chip_access, 0xa0, 2 }, { chip_access, 0x4d0, 2 },
+	{ chip_access, FONDA_IOAPIC_BASE, 0x100 },
+	{ chip_access, 0x40, 4 }, { chip_access, 0x61, 1 },
+};
+
+/* The first that only KVM_CREATE_PIT2 takes; the last is optional. */
+#define FIRST_PIT_DEV	4
+
+static enum fonda_bus bus_of(const struct fonda_io_dev *dev)
+{
+	return dev->base == FONDA_IOAPIC_BASE ? FONDA_BUS_MMIO : FONDA_BUS_PIO;
 }
 
 static int register_devs(struct fonda_vm *vm, int first, int end)
@@ -136,14 +119,11 @@ static int register_devs(struct fonda_vm *vm, int first, int end)
 	int i, ret = 0;
 
 	guard(mutex)(&vm->slots_lock);
-	for (i = first; i < end && !ret; i++) {
-		vm->chip_devs[i] = (struct fonda_io_dev){
-			.access = chip_access, .base = places[i].base, .len = places[i].len };
-		ret = fonda_io_register(vm, places[i].bus, &vm->chip_devs[i]);
-	}
+	for (i = first; i < end && !ret; i++)
+		ret = fonda_io_register(vm, bus_of(&chip_devs[i]), &chip_devs[i]);
 	/* The last one has failed. */
 	for (i -= 2; ret && i >= first; i--)
-		fonda_io_unregister(vm, places[i].bus, &vm->chip_devs[i]);
+		fonda_io_unregister(vm, bus_of(&chip_devs[i]), &chip_devs[i]);
 	return ret;
 }
 
@@ -154,7 +134,9 @@ void fonda_irq_init(struct fonda_vm *vm)
 	raw_spin_lock_init(&vm->irqchip.lock);
 	hrtimer_setup(&vm->irqchip.pit.timer, pit_timer_fn, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_ABS_HARD);
-	fonda_eventfds_init(vm);
+	mutex_init(&vm->eventfds.lock);
+	INIT_LIST_HEAD(&vm->eventfds.irqfds);
+	INIT_LIST_HEAD(&vm->eventfds.ioeventfds);
 }
 
 void fonda_irq_fini(struct fonda_vm *vm)
@@ -176,7 +158,7 @@ long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
 	pic_init(&chip->pic);
 	ioapic_init(chip);
 	ret = fonda_routes_set(chip, fonda_routes_default()) ?:
-	      register_devs(vm, 0, FIRST_PIT_PLACE);
+	      register_devs(vm, 0, FIRST_PIT_DEV);
 	if (!ret)
 		smp_store_release(&chip->mode, FONDA_IRQCHIP_KERNEL);
 	return ret;
@@ -222,7 +204,7 @@ long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg)
 		return -ENOENT;
 	/* Before the ports: a vCPU that runs may use them at once. */
 	pit_init(&chip->pit);
-	ret = register_devs(vm, FIRST_PIT_PLACE, FONDA_NR_CHIP_DEVS - !speaker);
+	ret = register_devs(vm, FIRST_PIT_DEV, ARRAY_SIZE(chip_devs) - !speaker);
 	if (!ret)
 		smp_store_release(&chip->pit.exists, true);
 	return ret;
@@ -230,38 +212,31 @@ long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg)
 
 /* -- state of the chips ----------------------------------------------------- */
 
-/* Whoever held a line before is not known: user space lets go of it. */
-static void set_holders(u8 *lines, int nr, u32 high)
-{
-	int i;
-
-	for (i = 0; i < nr; i++)
-		lines[i] = high & BIT(i) ? BIT(FONDA_IRQ_USER) : 0;
-}
-
 static long access_irqchip(struct fonda_vm *vm, struct kvm_irqchip *state, bool set)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;
-	u32 id = state->chip_id;
+	u32 id = state->chip_id, high;
+	bool ioapic = id == KVM_IRQCHIP_IOAPIC;
+	int i;
 
 	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
 		return -ENXIO;
 	if (id > KVM_IRQCHIP_IOAPIC)
 		return -EINVAL;
 	raw_spin_lock_irq(&chip->lock);
-	if (set && id == KVM_IRQCHIP_IOAPIC) {
+	if (set && ioapic)
 		ioapic_set_state(chip, &state->chip.ioapic);
-		set_holders(&chip->lines[FONDA_PIC_PINS], FONDA_IOAPIC_PINS, chip->ioapic.irr);
-	} else if (set) {
+	else if (set)
 		pic_set_state(&chip->pic, id, &state->chip.pic);
-		set_holders(&chip->lines[id * 8], 8, state->chip.pic.last_irr);
-	} else {
-		memset(&state->chip, 0, sizeof(state->chip));
-		if (id == KVM_IRQCHIP_IOAPIC)
-			ioapic_get_state(chip, &state->chip.ioapic);
-		else
-			state->chip.pic = chip->pic.chip[id];
-	}
+	/* Whoever held a line before is not known: user space lets go of it. */
+	high = ioapic ? chip->ioapic.irr : chip->pic.chip[id].last_irr;
+	for (i = 0; set && i < (ioapic ? FONDA_IOAPIC_PINS : 8); i++)
+		chip->lines[id * 8 + i] = (high >> i & 1) << FONDA_IRQ_USER;
+	memset(&state->chip, 0, sizeof(state->chip));
+	if (ioapic)
+		ioapic_get_state(chip, &state->chip.ioapic);
+	else
+		state->chip.pic = chip->pic.chip[id];
 	raw_spin_unlock_irq(&chip->lock);
 	return 0;
 }

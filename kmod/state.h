@@ -323,8 +323,6 @@ void fonda_clock_suspend(void);
 void fonda_clock_resume(void);
 
 u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
-/* CLOCK_MONOTONIC time at which the guest's TSC is @guest_tsc; 0: it is past. */
-u64 fonda_tsc_deadline_ns(struct fonda_vcpu *vcpu, u64 guest_tsc);
 
 /*
  * FONDA_REQ_CLOCK and FONDA_REQ_STEAL_TIME: rewrite the guest's page. In the

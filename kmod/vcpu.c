@@ -262,11 +262,9 @@ long fonda_vcpu_break_entry(struct fonda_vcpu *vcpu, void *arg)
 /* Has something come that ends a HLT? */
 static bool halt_is_over(struct fonda_vcpu *vcpu)
 {
-	bool unused;
-
 	return READ_ONCE(vcpu->event_pending) || READ_ONCE(vcpu->pv_unhalted) ||
 	       (READ_ONCE(vcpu->irq_pending) && (vcpu->rflags & X86_EFLAGS_IF) &&
-		fonda_irq_peek(vcpu, &unused) >= 0);
+		fonda_irq_waits(vcpu));
 }
 
 /* Would a halted vCPU have a reason to run? */

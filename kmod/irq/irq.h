@@ -40,7 +40,6 @@
 #define FONDA_PIC_PINS		16
 #define FONDA_NR_PINS		(FONDA_PIC_PINS + FONDA_IOAPIC_PINS)
 #define FONDA_IOAPIC_BASE	0xfec00000ULL
-#define FONDA_NR_CHIP_DEVS	6	/* ranges of all chips on the I/O buses */
 
 /* Who holds a line: a pin is high while any of them holds it. */
 enum fonda_irq_source {
@@ -319,8 +318,8 @@ int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_li
 int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line);
 
 /*
- * What the pure files need from outside; irqchip.c and apic.c have it, unit tests
- * stub it.
+ * What the pure files need from outside; irqchip.c, apic.c and clock.c have it, unit
+ * tests stub it.
  */
 /* CLOCK_MONOTONIC time at which the guest's TSC is @guest_tsc; 0: it is past. */
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc);
@@ -335,9 +334,11 @@ struct fonda_lapic *fonda_lapic_by_index(struct fonda_irqchip *chip, int index);
 void fonda_pic_output(struct fonda_irqchip *chip);	/* INT has risen; (k) held */
 u64 fonda_timer_min_ns(void);	/* no periodic timer is faster */
 
-/* irqchip.c, for apic.c; chip->lock is not held. What has come to its end: */
-void fonda_ioapic_end(struct fonda_irqchip *chip, u8 vector);
-void fonda_pic_acked(struct fonda_irqchip *chip, u32 lines);	/* of pic_take_acked() */
+/*
+ * irqchip.c, for apic.c: interrupts of @pins, as chip->lines counts them, have come
+ * to their end. chip->lock is not held.
+ */
+void fonda_pins_acked(struct fonda_irqchip *chip, u64 pins);
 
 /*
  * irqchip.c and apic.c: for the core.
@@ -366,8 +367,8 @@ void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init);
  */
 int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked);
 void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
-/* As fonda_irq_offer(), but only to know. */
-int fonda_irq_peek(struct fonda_vcpu *vcpu, bool *tpr_blocked);
+/* Would fonda_irq_offer() have one? */
+bool fonda_irq_waits(struct fonda_vcpu *vcpu);
 /* Would KVM_INTERRUPT be of use: for ready_for_interrupt_injection. */
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu);
 /* The vCPU obeys the INIT and SIPI that have arrived. In its thread. */
@@ -411,7 +412,6 @@ struct fonda_eventfds {
 	struct list_head ioeventfds;	/* under vm->slots_lock */
 };
 
-void fonda_eventfds_init(struct fonda_vm *vm);	/* by fonda_irq_init() */
 /* Ends every irqfd and ioeventfd; may sleep, may be called again. */
 void fonda_eventfds_release(struct fonda_vm *vm);
 /* An interrupt of @gsi has been acknowledged. Any context. */

@@ -8,7 +8,6 @@
  */
 #include <linux/atomic.h>
 #include <linux/bitops.h>
-#include <linux/errno.h>
 #include <linux/kernel.h>
 #include <linux/ktime.h>
 #include <linux/nospec.h>
@@ -17,7 +16,6 @@
 #include "irq.h"
 
 #define MSR_X2_BASE	0x800
-#define MSR_X2(reg)	(MSR_X2_BASE + (reg) / 16)
 #define REG_END		0x400		/* behind the last register */
 
 #define BASE_DEFAULT	0xfee00000ULL
@@ -66,15 +64,6 @@ static __always_inline int highest_vector(const unsigned long *bits)
 	if (READ_ONCE(bits[1]))
 		return 64 + __fls(READ_ONCE(bits[1]));
 	return READ_ONCE(bits[0]) ? __fls(READ_ONCE(bits[0])) : -1;
-}
-
-/* "Task and Processor Priorities" */
-static u32 processor_priority(const struct fonda_lapic *apic)
-{
-	u32 tpr = get_reg(apic, APIC_TASKPRI) & 0xff;
-	u32 isr = apic->isr_top < 0 ? 0 : apic->isr_top & 0xf0;
-
-	return (tpr & 0xf0) >= isr ? tpr : isr;
 }
 
 int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked)
@@ -304,16 +293,10 @@ static void timer_stop(struct fonda_lapic *apic)
 	apic->tsc_deadline = 0;
 }
 
-/* On this CPU: where the vCPU runs its expiry makes it leave the guest. */
-static void timer_start(struct fonda_lapic *apic, u64 expires_ns)
-{
-	hrtimer_start(&apic->timer, ns_to_ktime(expires_ns), HRTIMER_MODE_ABS_PINNED_HARD);
-}
-
 /* Count from @count down to 0, then, if periodic, from the initial count. */
 static void timer_count(struct fonda_lapic *apic, u32 count)
 {
-	u64 period = (u64)get_reg(apic, APIC_TMICT) * divisor(apic);
+	u64 ns, period = (u64)get_reg(apic, APIC_TMICT) * divisor(apic);
 
 	timer_stop(apic);
 	if (!period)
@@ -322,7 +305,9 @@ static void timer_count(struct fonda_lapic *apic, u32 count)
 	if (in_timer_mode(apic, APIC_LVT_TIMER_PERIODIC))
 		period = max(period, fonda_timer_min_ns());
 	apic->period_ns = period;
-	timer_start(apic, ktime_get_ns() + (u64)count * divisor(apic));
+	ns = ktime_get_ns() + (u64)count * divisor(apic);
+	/* On this CPU: where the vCPU runs its expiry makes it leave the guest. */
+	hrtimer_start(&apic->timer, ns_to_ktime(ns), HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
 static u32 current_count(struct fonda_lapic *apic)
@@ -376,7 +361,7 @@ void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
 	if (ns) {
 		apic->tsc_deadline = guest_tsc;
 		WRITE_ONCE(apic->timer_tsc, guest_tsc);
-		timer_start(apic, ns);
+		hrtimer_start(&apic->timer, ns_to_ktime(ns), HRTIMER_MODE_ABS_PINNED_HARD);
 	} else if (guest_tsc) {
 		timer_interrupt(apic);
 	}
@@ -420,6 +405,8 @@ static bool is_lvt(u32 reg)
 #define X2_WRITABLE (REG_BIT(APIC_TASKPRI) | REG_BIT(APIC_EOI) | REG_BIT(APIC_SPIV) |	\
 	REG_BIT(APIC_ESR) | REG_BITS(APIC_LVTT, NR_LVTS) | REG_BIT(APIC_TMICT) |	\
 	REG_BIT(APIC_TDCR) | REG_BIT(APIC_SELF_IPI))
+#define XAPIC_WRITABLE (X2_WRITABLE | REG_BIT(APIC_ID) | REG_BIT(APIC_LDR) |		\
+	REG_BIT(APIC_DFR) | REG_BIT(APIC_ICR) | REG_BIT(APIC_ICR2))
 
 /* Which bits of a register a guest can change; "Local Vector Table" and others. */
 static const u32 writable[REG_END / 16] = {
@@ -478,28 +465,22 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 	val &= writable_bits(apic, reg);
 	if (is_lvt(reg) && !apic->sw_enabled)
 		val |= APIC_LVT_MASKED;
+	if (reg == APIC_DFR)
+		val |= 0x0fffffff;
+	if (reg == APIC_LVTT)
+		change_timer(apic, val);
+	/* A write makes visible what has gathered since the last one. */
+	if (reg == APIC_ESR)
+		val = xchg(&apic->esr, 0);
+	/* Read-only; an id above 255, that does not fit; a timer in another mode. */
+	if (!(XAPIC_WRITABLE & REG_BIT(reg)) || (reg == APIC_ID && apic->id > 0xff) ||
+	    (reg == APIC_TMICT && in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE)))
+		return;
+	set_reg(apic, reg, val);
 	switch (reg) {
 	case APIC_EOI:
 		lapic_eoi(apic);
-		return;
-	case APIC_ESR:
-		/* A write makes visible what has gathered since the last one. */
-		set_reg(apic, reg, apic->esr);
-		WRITE_ONCE(apic->esr, 0);
-		return;
-	case APIC_LVTT:
-		change_timer(apic, val);
 		break;
-	case APIC_SELF_IPI:
-		send_ipi(apic, val | APIC_DEST_SELF, 0);
-		return;
-	}
-	/* Read-only; an id above 255, that does not fit; a timer in another mode. */
-	if (!writable[reg / 16] || (reg == APIC_ID && apic->id > 0xff) ||
-	    (reg == APIC_TMICT && in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE)))
-		return;
-	set_reg(apic, reg, reg == APIC_DFR ? val | 0x0fffffff : val);
-	switch (reg) {
 	case APIC_ID:
 		fonda_apic_map_update(apic);
 		break;
@@ -526,16 +507,13 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 
 static u32 read_reg(struct fonda_lapic *apic, u32 reg)
 {
-	switch (reg) {
-	case APIC_PROCPRI:
-		return processor_priority(apic);
-	case APIC_LVR:
+	/* "Task and Processor Priorities" */
+	if (reg == APIC_PROCPRI)
+		return max_t(u32, get_reg(apic, APIC_TASKPRI) & 0xff,
+			     apic->isr_top < 0 ? 0 : apic->isr_top & 0xf0);
+	if (reg == APIC_LVR)
 		return VERSION | (has_directed_eoi(apic) ? APIC_LVR_DIRECTED_EOI : 0);
-	case APIC_TMCCT:
-		return current_count(apic);
-	default:
-		return get_reg(apic, reg);
-	}
+	return reg == APIC_TMCCT ? current_count(apic) : get_reg(apic, reg);
 }
 
 int lapic_access(struct fonda_lapic *apic, u32 offset, int len, void *data, bool write)
@@ -581,20 +559,25 @@ static noinline int write_x2(struct fonda_lapic *apic, u32 reg, u64 val)
 	if (reg >= REG_END || !(X2_WRITABLE & REG_BIT(reg)) ||
 	    val & ~(writable_bits(apic, reg) | free_bits))
 		return 1;
-	write_reg(apic, reg, val);
+	if (reg == APIC_SELF_IPI)
+		send_ipi(apic, val | APIC_DEST_SELF, 0);
+	else
+		write_reg(apic, reg, val);
 	return 0;
 }
 
 int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val)
 {
+	u32 reg = (msr - MSR_X2_BASE) * 16;
+
 	if (unlikely(!apic->x2apic))
 		return 1;
-	if (msr == MSR_X2(APIC_EOI) && !val) {
+	if (reg == APIC_EOI && !val) {
 		lapic_eoi(apic);
 		return 0;
 	}
-	if (msr != MSR_X2(APIC_ICR))
-		return write_x2(apic, (msr - MSR_X2_BASE) * 16, val);
+	if (reg != APIC_ICR)
+		return write_x2(apic, reg, val);
 	if (val & ICR_RESERVED)
 		return 1;
 	set_reg(apic, APIC_ICR, val & ~(u64)APIC_ICR_BUSY);
@@ -670,10 +653,9 @@ int lapic_set_base(struct fonda_lapic *apic, u64 val, bool host)
 	u64 old_mode = apic->base & (BASE_ENABLE | BASE_X2APIC);
 	u64 mode = val & (BASE_ENABLE | BASE_X2APIC);
 
-	if (mode == BASE_X2APIC)
-		return 1;
-	if (!host && ((mode == (BASE_ENABLE | BASE_X2APIC) && !old_mode) ||
-		      (mode == BASE_ENABLE && old_mode & BASE_X2APIC)))
+	if (mode == BASE_X2APIC ||
+	    (!host && ((mode == (BASE_ENABLE | BASE_X2APIC) && !old_mode) ||
+		       (mode == BASE_ENABLE && old_mode & BASE_X2APIC))))
 		return 1;
 
 	set_mode(apic, val);
@@ -702,7 +684,8 @@ void lapic_get_state(struct fonda_lapic *apic, struct kvm_lapic_state *state)
 int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *state)
 {
 	const u32 *regs = (const u32 *)state->regs;
-	u32 reg, id = regs[APIC_ID / 4], count = regs[APIC_TMCCT / 4];
+	u32 reg, id = regs[APIC_ID / 4], initial = regs[APIC_TMICT / 4];
+	u32 count = min(regs[APIC_TMCCT / 4], initial);
 	u64 deadline = apic->tsc_deadline;
 
 	if (apic->x2apic && apic->chip->x2apic_format && id != apic->id)
@@ -722,8 +705,7 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 	if (in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE))
 		lapic_set_deadline(apic, deadline);
 	else if (count || in_timer_mode(apic, APIC_LVT_TIMER_PERIODIC))
-		timer_count(apic, count ? min(count, get_reg(apic, APIC_TMICT)) :
-				  get_reg(apic, APIC_TMICT));
+		timer_count(apic, count ?: initial);
 	lapic_recheck(apic);
 	return 0;
 }

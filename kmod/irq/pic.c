@@ -8,7 +8,6 @@
  * The INT output of the slave drives line 2 of the master and nothing else
  * does, so that line is not latched but follows the slave.
  */
-#include <linux/bits.h>
 #include <linux/kernel.h>
 #include <linux/string.h>
 
@@ -259,14 +258,10 @@ void pic_access(struct fonda_pic *pic, u16 port, u8 *val, bool write)
 	struct kvm_pic_state *s = &pic->chip[nr];
 
 	if (!write) {
-		if (elcr)
-			*val = s->elcr;
-		else if (s->poll)
-			*val = poll(pic, nr);
-		else if (port & 1)
-			*val = s->imr;
-		else
-			*val = s->read_reg_select ? s->isr : s->irr;
+		*val = elcr ? s->elcr :
+		       s->poll ? poll(pic, nr) :
+		       port & 1 ? s->imr :
+		       s->read_reg_select ? s->isr : s->irr;
 		return;
 	}
 	if (elcr)

@@ -11,7 +11,6 @@
  * Not modelled: the null count flag; a new count takes effect at once.
  */
 #include <linux/bcd.h>
-#include <linux/bits.h>
 #include <linux/kernel.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>

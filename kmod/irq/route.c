@@ -12,8 +12,6 @@
  * Readers disable preemption, which is what RCU needs and costs little.
  */
 #include <linux/atomic.h>
-#include <linux/bits.h>
-#include <linux/errno.h>
 #include <linux/kernel.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
