@@ -296,8 +296,7 @@ long fonda_vm_irq_line(struct fonda_vm *vm, void *arg)
 
 	if (mode_of(&vm->irqchip) == FONDA_IRQCHIP_NONE)
 		return -ENXIO;
-	line->status = fonda_gsi_set(&vm->irqchip, FONDA_IRQ_USER, line->irq,
-				     line->level ? FONDA_LINE_HIGH : FONDA_LINE_LOW);
+	line->status = fonda_gsi_set(&vm->irqchip, FONDA_IRQ_USER, line->irq, !!line->level);
 	return 0;
 }
 

@@ -99,8 +99,9 @@ int pic_set_line(struct fonda_pic *pic, unsigned int pin, bool high)
 		}
 	}
 	s->last_irr = with(s->last_irr, bit, high);
+	/* A masked line changes nothing for the others. */
 	if (s->imr & bit)
-		ret = -1;
+		return -1;
 	update(pic);
 	return ret;
 }
