@@ -114,23 +114,23 @@ struct fonda_fpu {
 	u64 xcr0;		/* (m) the guest's XCR0 */
 };
 
-/* Classes of exits that are counted. */
-enum fonda_stat_exit {
+/* What is counted: exits by class, and what else a vCPU does; then the cycles by class. */
+enum fonda_stat {
 	FONDA_STAT_INTERRUPT, FONDA_STAT_HALT, FONDA_STAT_PIO, FONDA_STAT_MMIO,
 	FONDA_STAT_PAGE_FAULT, FONDA_STAT_MSR, FONDA_STAT_CPUID, FONDA_STAT_CR, FONDA_STAT_DR,
 	FONDA_STAT_EXCEPTION, FONDA_STAT_NMI_WINDOW, FONDA_STAT_HYPERCALL, FONDA_STAT_CACHE,
-	FONDA_STAT_PAUSE, FONDA_STAT_OTHER,
-	FONDA_STAT_NONE, FONDA_NR_STAT_EXITS = FONDA_STAT_NONE
+	FONDA_STAT_PAUSE, FONDA_STAT_OTHER, FONDA_NR_STAT_EXITS,
+	FONDA_STAT_USER_EXITS = FONDA_NR_STAT_EXITS,
+	FONDA_STAT_HALT_POLLS,	/* halts that ended while polling */
+	FONDA_STAT_HALT_SLEEPS,
+	FONDA_STAT_CYCLES,	/* of the host's TSC */
+	FONDA_NR_STATS = FONDA_STAT_CYCLES + FONDA_NR_STAT_EXITS
 };
 
 struct fonda_vcpu_stats {
-	u64 exits[FONDA_NR_STAT_EXITS];
-	u64 cycles[FONDA_NR_STAT_EXITS + 1];	/* of the host's TSC; the last is void */
-	u64 user_exits;
-	u64 halt_polls;		/* halts that ended while polling */
-	u64 halt_sleeps;
+	u64 count[FONDA_NR_STATS + 1];	/* enum fonda_stat; the last is void */
 	u64 since;		/* TSC of the last exit */
-	u8 last;		/* its class, while it is being handled */
+	u8 last;		/* its class, while it is being handled, or FONDA_NR_STAT_EXITS */
 };
 
 /*
@@ -292,6 +292,12 @@ long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 /* vm.c */
 long fonda_dev_create_vm(void *type);
 void fonda_vm_put(struct fonda_vm *vm);
+/*
+ * A file that holds @vm until its release puts it, and the descriptor to install
+ * it under. NULL: @fd is the errno.
+ */
+struct file *fonda_vm_file(struct fonda_vm *vm, const char *name,
+			   const struct file_operations *fops, void *data, int *fd);
 /*
  * Raise @req on every vCPU (a negative one only interrupts them) and get those
  * out of the guest that are in it. With @wait it returns when every vCPU has

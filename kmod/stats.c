@@ -5,7 +5,6 @@
  * a line a counter. The directory carries the process that made the VM and
  * the number of its file there.
  */
-#include <linux/anon_inodes.h>
 #include <linux/debugfs.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -24,44 +23,41 @@ MODULE_PARM_DESC(exit_time, "measure how long exits take, by reason (two RDTSC a
 
 static struct dentry *root;
 
-/* In the order of enum fonda_stat_exit. */
-static const char *const exit_names[FONDA_NR_STAT_EXITS] = {
+/* In the order of enum fonda_stat. */
+static const char *const names[FONDA_STAT_CYCLES] = {
 	"interrupt", "halt", "pio", "mmio", "page_fault", "msr", "cpuid", "cr", "dr",
 	"exception", "nmi_window", "hypercall", "cache", "pause", "other",
+	"user_exits", "halt_polls", "halt_sleeps",
 };
 
-/* Sum of one counter, given by its offset, over all vCPUs. */
-static u64 sum(struct fonda_vm *vm, size_t offset)
+/* Of one vCPU, or (NULL) the sum of all. */
+static u64 read_stat(struct fonda_vm *vm, struct fonda_vcpu *only, int nr)
 {
 	struct fonda_vcpu *vcpu;
-	u64 total = 0;
+	u64 sum = 0;
 	int i;
 
 	fonda_for_each_vcpu(i, vcpu, vm)
-		total += READ_ONCE(*(u64 *)((void *)&vcpu->stats + offset));
-	return total;
+		if (!only || vcpu == only)
+			sum += READ_ONCE(vcpu->stats.count[nr]);
+	return sum;
 }
 
 static int stats_show(struct seq_file *m, void *unused)
 {
-	static const struct { const char *name; size_t offset; } others[] = {
-		{ "user_exits", offsetof(struct fonda_vcpu_stats, user_exits) },
-		{ "halt_polls", offsetof(struct fonda_vcpu_stats, halt_polls) },
-		{ "halt_sleeps", offsetof(struct fonda_vcpu_stats, halt_sleeps) },
-	};
 	struct fonda_vm *vm = m->private;
+	u64 cycles;
 	int i;
 
 	seq_printf(m, "%-24s %12s %14s\n", "exit", "count", "microseconds");
-	for (i = 0; i < FONDA_NR_STAT_EXITS; i++) {
-		u64 cycles = sum(vm, offsetof(struct fonda_vcpu_stats, cycles[i]));
-
-		seq_printf(m, "%-24s %12llu %14llu\n", exit_names[i],
-			   sum(vm, offsetof(struct fonda_vcpu_stats, exits[i])),
-			   mul_u64_u64_div_u64(cycles, 1000, tsc_khz));
+	for (i = 0; i < FONDA_STAT_CYCLES; i++) {
+		seq_printf(m, "%-24s %12llu", names[i], read_stat(vm, NULL, i));
+		if (i < FONDA_NR_STAT_EXITS) {
+			cycles = read_stat(vm, NULL, FONDA_STAT_CYCLES + i);
+			seq_printf(m, " %14llu", mul_u64_u64_div_u64(cycles, 1000, tsc_khz));
+		}
+		seq_putc(m, '\n');
 	}
-	for (i = 0; i < ARRAY_SIZE(others); i++)
-		seq_printf(m, "%-24s %12llu\n", others[i].name, sum(vm, others[i].offset));
 	seq_printf(m, "%-24s %12d\n", "vcpus", vm->nr_vcpus);
 	fonda_mmu_show_stats(vm, m);
 	return 0;
@@ -72,65 +68,46 @@ DEFINE_SHOW_ATTRIBUTE(stats);
 
 #define NAME_BYTES	48
 #define DESC_BYTES	(offsetof(struct kvm_stats_desc, name) + NAME_BYTES)
-#define NR_OTHERS	3
-#define NR_STATS	(2 * FONDA_NR_STAT_EXITS + NR_OTHERS)
 #define DESC_OFFSET	(sizeof(struct kvm_stats_header) + NAME_BYTES)
-#define DATA_OFFSET	(DESC_OFFSET + NR_STATS * DESC_BYTES)
-#define STATS_BYTES	(DATA_OFFSET + NR_STATS * sizeof(u64))
+#define DATA_OFFSET	(DESC_OFFSET + FONDA_NR_STATS * DESC_BYTES)
+#define STATS_BYTES	(DATA_OFFSET + FONDA_NR_STATS * sizeof(u64))
 
 struct stats_file {
 	struct fonda_vm *vm;
 	struct fonda_vcpu *vcpu;	/* NULL: the sums of all */
 };
 
-/* The name, and where struct fonda_vcpu_stats has it. */
-static size_t name_stat(int i, char *name)
-{
-	static const char *const others[NR_OTHERS] = { "user_exits", "halt_polls", "halt_sleeps" };
-	int class = i % FONDA_NR_STAT_EXITS;
-
-	if (i >= 2 * FONDA_NR_STAT_EXITS) {
-		i -= 2 * FONDA_NR_STAT_EXITS;
-		strscpy(name, others[i], NAME_BYTES);
-		return offsetof(struct fonda_vcpu_stats, user_exits) + i * sizeof(u64);
-	}
-	snprintf(name, NAME_BYTES, "%s_%s", i < FONDA_NR_STAT_EXITS ? "exits" : "cycles",
-		 exit_names[class]);
-	return i < FONDA_NR_STAT_EXITS ? offsetof(struct fonda_vcpu_stats, exits[class]) :
-					 offsetof(struct fonda_vcpu_stats, cycles[class]);
-}
-
 static ssize_t stats_read(struct file *file, char __user *to, size_t len, loff_t *pos)
 {
 	const struct stats_file *f = file->private_data;
 	struct kvm_stats_header *header;
 	struct kvm_stats_desc *desc;
-	size_t offset;
 	ssize_t ret;
 	u64 *data;
+	char *id;
 	int i;
 
 	header = kzalloc(STATS_BYTES, GFP_KERNEL);
 	if (!header)
 		return -ENOMEM;
 	*header = (struct kvm_stats_header){
-		.name_size = NAME_BYTES, .num_desc = NR_STATS, .id_offset = sizeof(*header),
+		.name_size = NAME_BYTES, .num_desc = FONDA_NR_STATS, .id_offset = sizeof(*header),
 		.desc_offset = DESC_OFFSET, .data_offset = DATA_OFFSET };
 	/* The reference's names begin like this, and its readers insist. */
-	snprintf((char *)(header + 1), NAME_BYTES, "kvm-%s", f->vm->name);
+	id = (char *)(header + 1);
+	i = scnprintf(id, NAME_BYTES, "kvm-%s", f->vm->name);
 	if (f->vcpu)
-		snprintf((char *)(header + 1), NAME_BYTES, "kvm-%s/vcpu-%d", f->vm->name,
-			 f->vcpu->id);
+		scnprintf(id + i, NAME_BYTES - i, "/vcpu-%d", f->vcpu->id);
 	data = (void *)header + DATA_OFFSET;
-	for (i = 0; i < NR_STATS; i++) {
+	for (i = 0; i < FONDA_NR_STATS; i++) {
 		desc = (void *)header + DESC_OFFSET + i * DESC_BYTES;
 		desc->flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE |
 			      KVM_STATS_BASE_POW10;
 		desc->size = 1;
 		desc->offset = i * sizeof(u64);
-		offset = name_stat(i, desc->name);
-		data[i] = f->vcpu ? READ_ONCE(*(u64 *)((void *)&f->vcpu->stats + offset)) :
-				    sum(f->vm, offset);
+		snprintf(desc->name, NAME_BYTES, i < FONDA_NR_STAT_EXITS ? "exits_%s" :
+			 i < FONDA_STAT_CYCLES ? "%s" : "cycles_%s", names[i % FONDA_STAT_CYCLES]);
+		data[i] = read_stat(f->vm, f->vcpu, i);
 	}
 	ret = simple_read_from_buffer(to, len, pos, header, STATS_BYTES);
 	kfree(header);
@@ -156,31 +133,21 @@ static const struct file_operations stats_fd_fops = {
 static long create_stats_fd(struct fonda_vm *vm, struct fonda_vcpu *vcpu)
 {
 	struct stats_file *f;
-	int fd, ret = -ENOMEM;
 	struct file *file;
+	int fd;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
 	f = kmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
 	if (!f)
-		goto out_fd;
+		return -ENOMEM;
 	*f = (struct stats_file){ vm, vcpu };
-	file = anon_inode_getfile("fonda-stats", &stats_fd_fops, f, O_RDONLY);
-	ret = PTR_ERR_OR_ZERO(file);
-	if (ret)
-		goto out_free;
-	/* The file's release drops it. */
-	refcount_inc(&vm->users);
+	file = fonda_vm_file(vm, "fonda-stats", &stats_fd_fops, f, &fd);
+	if (!file) {
+		kfree(f);
+		return fd;
+	}
 	file->f_mode |= FMODE_PREAD;
 	fd_install(fd, file);
 	return fd;
-
-out_free:
-	kfree(f);
-out_fd:
-	put_unused_fd(fd);
-	return ret;
 }
 
 long fonda_vm_get_stats_fd(struct fonda_vm *vm, void *arg)
@@ -208,10 +175,7 @@ void fonda_stats_vm_init(struct fonda_vm *vm, int fd)
 			 (u16)atomic_inc_return(&again));
 	}
 	vm->debugfs = debugfs_create_dir(vm->name, root);
-	if (IS_ERR(vm->debugfs))
-		vm->debugfs = NULL;
-	else
-		debugfs_create_file("stats", 0400, vm->debugfs, vm, &stats_fops);
+	debugfs_create_file("stats", 0400, vm->debugfs, vm, &stats_fops);
 }
 
 void fonda_stats_init(void)

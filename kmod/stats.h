@@ -15,9 +15,9 @@
 /* Where the time since the last exit goes, and that of who is not in one. */
 DECLARE_STATIC_KEY_TRUE(fonda_stats_time);
 
-static inline void fonda_stats_exit(struct fonda_vcpu *vcpu, enum fonda_stat_exit class)
+static inline void fonda_stats_exit(struct fonda_vcpu *vcpu, enum fonda_stat class)
 {
-	vcpu->stats.exits[class]++;
+	vcpu->stats.count[class]++;
 	if (static_branch_likely(&fonda_stats_time)) {
 		vcpu->stats.last = class;
 		vcpu->stats.since = rdtsc();
@@ -25,15 +25,15 @@ static inline void fonda_stats_exit(struct fonda_vcpu *vcpu, enum fonda_stat_exi
 }
 
 /* A nested fault turned out to be an access to a device. */
-static inline void fonda_stats_reclassify(struct fonda_vcpu *vcpu, enum fonda_stat_exit class)
+static inline void fonda_stats_reclassify(struct fonda_vcpu *vcpu, enum fonda_stat class)
 {
 	struct fonda_vcpu_stats *stats = &vcpu->stats;
 
 	/* Not the second time, after its handler had to sleep. */
 	if (stats->last == class)
 		return;
-	stats->exits[FONDA_STAT_PAGE_FAULT]--;
-	stats->exits[class]++;
+	stats->count[FONDA_STAT_PAGE_FAULT]--;
+	stats->count[class]++;
 	stats->last = class;
 }
 
@@ -43,8 +43,8 @@ static inline void fonda_stats_close(struct fonda_vcpu *vcpu)
 	struct fonda_vcpu_stats *stats = &vcpu->stats;
 
 	if (static_branch_likely(&fonda_stats_time)) {
-		stats->cycles[stats->last] += rdtsc() - stats->since;
-		stats->last = FONDA_STAT_NONE;
+		stats->count[FONDA_STAT_CYCLES + stats->last] += rdtsc() - stats->since;
+		stats->last = FONDA_NR_STAT_EXITS;
 	}
 }
 

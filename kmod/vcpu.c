@@ -7,7 +7,6 @@
  * need not sleep. The outer one is here: it does what requests ask for, sleeps
  * while the guest is halted, and repeats handlers that had to sleep.
  */
-#include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kvm_para.h>
@@ -329,10 +328,10 @@ static void block(struct fonda_vcpu *vcpu)
 
 	fonda_stats_close(vcpu);
 	if (poll_for_work(vcpu)) {
-		vcpu->stats.halt_polls++;
+		vcpu->stats.count[FONDA_STAT_HALT_POLLS]++;
 		return;
 	}
-	vcpu->stats.halt_sleeps++;
+	vcpu->stats.count[FONDA_STAT_HALT_SLEEPS]++;
 	start = ktime_get_ns();
 	prepare_to_rcuwait(&vcpu->wait);
 	for (;;) {
@@ -642,7 +641,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	}
 	fonda_slots_leave(vcpu);
 	fonda_stats_close(vcpu);
-	vcpu->stats.user_exits++;
+	vcpu->stats.count[FONDA_STAT_USER_EXITS]++;
 	fill_run(vcpu);
 	if (unlikely(READ_ONCE(vcpu->run->kvm_valid_regs)))
 		fonda_sync_regs_out(vcpu);
@@ -771,7 +770,7 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	vcpu->cpu = -1;
 	mutex_init(&vcpu->mutex);
 	rcuwait_init(&vcpu->wait);
-	vcpu->stats.last = FONDA_STAT_NONE;
+	vcpu->stats.last = FONDA_NR_STAT_EXITS;
 	/* And the port data: the pages before the ring's. */
 	vcpu->run = alloc_pages_exact(FONDA_RING_PAGE * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!vcpu->run)
@@ -791,35 +790,29 @@ out:
 	return ERR_PTR(ret);
 }
 
-/* With vm->lock held, nothing that was published can fail. */
-static long create_locked(struct fonda_vm *vm, unsigned long id)
+long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg)
 {
+	unsigned long id = (unsigned long)arg;
 	struct fonda_vcpu *vcpu;
 	struct file *file;
 	char name[24];
-	int fd, ret;
+	int fd;
 
+	guard(mutex)(&vm->lock);
 	if (id >= (vm->max_vcpu_id ?: FONDA_MAX_VCPU_ID) || vm->nr_vcpus == FONDA_MAX_VCPUS)
 		return -EINVAL;
 	if (test_bit(id, vm->vcpu_ids))
 		return -EEXIST;
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
 	vcpu = create(vm, id);
-	if (IS_ERR(vcpu)) {
-		ret = PTR_ERR(vcpu);
-		goto out_fd;
-	}
+	if (IS_ERR(vcpu))
+		return PTR_ERR(vcpu);
 	snprintf(name, sizeof(name), "fonda-vcpu:%lu", id);
-	file = anon_inode_getfile(name, &vcpu_fops, vcpu, O_RDWR);
-	if (IS_ERR(file)) {
+	file = fonda_vm_file(vm, name, &vcpu_fops, vcpu, &fd);
+	if (!file) {
 		fonda_vcpu_destroy(vcpu);
-		ret = PTR_ERR(file);
-		goto out_fd;
+		return fd;
 	}
-	/* The file's release drops it. */
-	refcount_inc(&vm->users);
+	/* Nothing that is published can fail any more. */
 	set_bit(id, vm->vcpu_ids);
 	vm->vcpus[vm->nr_vcpus] = vcpu;
 	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);
@@ -828,18 +821,4 @@ static long create_locked(struct fonda_vm *vm, unsigned long id)
 	fonda_set_tsc(vcpu, 0, true);
 	fd_install(fd, file);
 	return fd;
-
-out_fd:
-	put_unused_fd(fd);
-	return ret;
-}
-
-long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg)
-{
-	long ret;
-
-	mutex_lock(&vm->lock);
-	ret = create_locked(vm, (unsigned long)arg);
-	mutex_unlock(&vm->lock);
-	return ret;
 }

@@ -121,36 +121,43 @@ static const struct file_operations vm_fops = {
 	.llseek		= noop_llseek,
 };
 
+struct file *fonda_vm_file(struct fonda_vm *vm, const char *name,
+			   const struct file_operations *fops, void *data, int *fd)
+{
+	struct file *file;
+
+	*fd = get_unused_fd_flags(O_CLOEXEC);
+	if (*fd < 0)
+		return NULL;
+	file = anon_inode_getfile(name, fops, data, fops->read ? O_RDONLY : O_RDWR);
+	if (IS_ERR(file)) {
+		put_unused_fd(*fd);
+		*fd = PTR_ERR(file);
+		return NULL;
+	}
+	refcount_inc(&vm->users);
+	return file;
+}
+
 /* KVM_CREATE_VM: a new file of a new VM; type 0 is the only one. */
 long fonda_dev_create_vm(void *type)
 {
 	struct fonda_vm *vm;
 	struct file *file;
-	int fd, ret;
+	int fd;
 
 	if (type)
 		return -EINVAL;
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
 	vm = create();
-	if (IS_ERR(vm)) {
-		ret = PTR_ERR(vm);
-		goto out_fd;
+	if (IS_ERR(vm))
+		return PTR_ERR(vm);
+	file = fonda_vm_file(vm, "fonda-vm", &vm_fops, vm, &fd);
+	if (file) {
+		fonda_stats_vm_init(vm, fd);
+		fd_install(fd, file);
 	}
-	fonda_stats_vm_init(vm, fd);
-	file = anon_inode_getfile("fonda-vm", &vm_fops, vm, O_RDWR);
-	if (IS_ERR(file)) {
-		fonda_vm_put(vm);
-		ret = PTR_ERR(file);
-		goto out_fd;
-	}
-	fd_install(fd, file);
+	fonda_vm_put(vm);
 	return fd;
-
-out_fd:
-	put_unused_fd(fd);
-	return ret;
 }
 
 /* Too big for the stack; preemption is off while one is in use. */
