@@ -180,7 +180,6 @@ struct fonda_vm {
 
 	struct fonda_vcpu *vcpus[FONDA_MAX_VCPUS];	/* (l), filled once */
 	int nr_vcpus;				/* (l) (a) release after filling */
-	unsigned long *vcpu_ids;		/* (l) ids in use */
 
 	/* Interrupt controllers: irq/irq.h. */
 	struct fonda_irqchip irqchip;
@@ -204,7 +203,7 @@ struct fonda_vm {
 	bool bugged;			/* (a) a bug of fonda's: every KVM_RUN fails */
 	struct dentry *debugfs;
 	char name[28];			/* debugfs directory: pid-fd */
-	struct list_head list;		/* under fonda_vms_lock */
+	struct list_head list;		/* fonda_vms: main.c's */
 };
 
 struct fonda_vcpu {
@@ -278,11 +277,10 @@ struct fonda_vcpu {
 extern const struct fonda_backend *fonda_backend;
 /* The extension is on, here. Written by the CPU itself. */
 DECLARE_PER_CPU(bool, fonda_cpu_enabled);
-extern struct list_head fonda_vms;
-extern struct mutex fonda_vms_lock;
+extern struct list_head fonda_vms;	/* changes under a lock of main.c's */
 /* Turn the extensions on for the first VM, off after the last; -EBUSY. */
-int fonda_hardware_get(void);
-void fonda_hardware_put(void);
+int fonda_hardware_get(struct fonda_vm *vm);
+void fonda_hardware_put(struct fonda_vm *vm);
 
 /* ioctl.c: the three tables; the file operations call these. */
 long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg);

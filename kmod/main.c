@@ -23,116 +23,94 @@ MODULE_PARM_DESC(devname, "name of the device node in /dev; 'kvm' serves program
 
 const struct fonda_backend *fonda_backend;
 LIST_HEAD(fonda_vms);
-DEFINE_MUTEX(fonda_vms_lock);
+static DEFINE_MUTEX(fonda_vms_lock);
 
 static const struct fonda_backend *const backends[] = { &fonda_svm };
 
-/* Number of VMs; under fonda_vms_lock, as is the state of every CPU. */
-static int hardware_users;
-static enum cpuhp_state hotplug_state;
+/* While there are VMs. Under fonda_vms_lock. */
+static int hotplug_state;
 DEFINE_PER_CPU(bool, fonda_cpu_enabled);
-static atomic_t enable_error;
 /* The machine goes down: no VM may turn a CPU on again. */
 static bool rebooting;
 
-static void enable_this_cpu(void *unused)
+static int enable_cpu(unsigned int cpu)
 {
+	unsigned long flags;
 	int ret;
 
-	if (__this_cpu_read(fonda_cpu_enabled))
-		return;
+	local_irq_save(flags);
 	ret = fonda_backend->cpu_enable();
-	if (ret)
-		atomic_cmpxchg(&enable_error, 0, ret);
-	else
-		__this_cpu_write(fonda_cpu_enabled, true);
-}
-
-static void disable_this_cpu(void *unused)
-{
-	if (!__this_cpu_read(fonda_cpu_enabled))
-		return;
-	__this_cpu_write(fonda_cpu_enabled, false);
-	fonda_backend->cpu_disable();
-}
-
-int fonda_hardware_get(void)
-{
-	int ret = 0;
-
-	cpus_read_lock();
-	mutex_lock(&fonda_vms_lock);
-	if (rebooting) {
-		ret = -EBUSY;
-	} else if (!hardware_users) {
-		atomic_set(&enable_error, 0);
-		on_each_cpu(enable_this_cpu, NULL, 1);
-		ret = atomic_read(&enable_error);
-		if (ret)
-			on_each_cpu(disable_this_cpu, NULL, 1);
-	}
 	if (!ret)
-		hardware_users++;
-	mutex_unlock(&fonda_vms_lock);
-	cpus_read_unlock();
-	if (ret == -EBUSY)
-		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
+		__this_cpu_write(fonda_cpu_enabled, true);
+	local_irq_restore(flags);
 	return ret;
 }
 
-void fonda_hardware_put(void)
+static int disable_cpu(unsigned int cpu)
 {
-	cpus_read_lock();
-	mutex_lock(&fonda_vms_lock);
-	if (!--hardware_users)
-		on_each_cpu(disable_this_cpu, NULL, 1);
-	mutex_unlock(&fonda_vms_lock);
-	cpus_read_unlock();
+	unsigned long flags;
+
+	local_irq_save(flags);
+	if (__this_cpu_read(fonda_cpu_enabled)) {
+		__this_cpu_write(fonda_cpu_enabled, false);
+		fonda_backend->cpu_disable();
+	}
+	local_irq_restore(flags);
+	return 0;
 }
 
 /*
- * A CPU comes online before tasks may run on it, so no vCPU can meet a CPU that
- * is off. Failing here keeps the CPU out, which is better than VMs that die on
- * it. The hotplug core holds the lock that keeps hardware_users still.
+ * A CPU that comes online meanwhile does so before tasks may run on it, so no
+ * vCPU can meet a CPU that is off. Failing keeps it out, which is better than VMs
+ * that die on it.
  */
-static int bring_cpu_up(unsigned int cpu)
+int fonda_hardware_get(struct fonda_vm *vm)
 {
 	int ret = 0;
 
-	local_irq_disable();
-	if (READ_ONCE(hardware_users)) {
-		atomic_set(&enable_error, 0);
-		enable_this_cpu(NULL);
-		ret = atomic_read(&enable_error);
-	}
-	local_irq_enable();
-	return ret;
+	mutex_lock(&fonda_vms_lock);
+	if (rebooting)
+		ret = -EBUSY;
+	else if (list_empty(&fonda_vms))
+		ret = hotplug_state = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
+							enable_cpu, disable_cpu);
+	if (ret >= 0)
+		list_add_tail(&vm->list, &fonda_vms);
+	mutex_unlock(&fonda_vms_lock);
+	if (ret == -EBUSY)
+		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
+	return min(ret, 0);
 }
 
-static int take_cpu_down(unsigned int cpu)
+void fonda_hardware_put(struct fonda_vm *vm)
 {
-	local_irq_disable();
-	disable_this_cpu(NULL);
-	local_irq_enable();
-	return 0;
+	mutex_lock(&fonda_vms_lock);
+	list_del(&vm->list);
+	if (list_empty(&fonda_vms))
+		cpuhp_remove_state(hotplug_state);
+	mutex_unlock(&fonda_vms_lock);
 }
 
 /* System sleep: one CPU is left, interrupts are off; firmware forgets MSRs. */
 static int suspend(void)
 {
 	fonda_clock_suspend();
-	disable_this_cpu(NULL);
-	return 0;
+	return disable_cpu(smp_processor_id());
 }
 
 static void resume(void)
 {
-	if (hardware_users)
-		enable_this_cpu(NULL);
+	if (!list_empty(&fonda_vms))
+		enable_cpu(smp_processor_id());
 	fonda_clock_resume();
 }
 
 FONDA_SYSCORE(fonda_syscore, suspend, resume);
+
+static void disable_this_cpu(void *unused)
+{
+	disable_cpu(smp_processor_id());
+}
 
 /* A new kernel must find the extension off, or it cannot take INIT. */
 static int reboot_notify(struct notifier_block *nb, unsigned long action, void *data)
@@ -185,11 +163,6 @@ static int __init fonda_init(void)
 		return ret;
 	fonda_state_init();
 	fonda_stats_init();
-	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
-				bring_cpu_up, take_cpu_down);
-	if (ret < 0)
-		goto out_stats;
-	hotplug_state = ret;
 	fonda_syscore_register(&fonda_syscore);
 	register_reboot_notifier(&reboot_notifier);
 
@@ -206,8 +179,6 @@ static int __init fonda_init(void)
 out_notifiers:
 	unregister_reboot_notifier(&reboot_notifier);
 	fonda_syscore_unregister(&fonda_syscore);
-	cpuhp_remove_state(hotplug_state);
-out_stats:
 	fonda_stats_fini();
 	fonda_backend->hardware_unsetup();
 	return ret;
@@ -218,7 +189,6 @@ static void __exit fonda_exit(void)
 	misc_deregister(&misc);
 	unregister_reboot_notifier(&reboot_notifier);
 	fonda_syscore_unregister(&fonda_syscore);
-	cpuhp_remove_state(hotplug_state);
 	fonda_stats_fini();
 	fonda_backend->hardware_unsetup();
 	/* RCU callbacks of routes, buses and slots run our code. */

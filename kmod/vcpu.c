@@ -796,13 +796,14 @@ long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg)
 	struct fonda_vcpu *vcpu;
 	struct file *file;
 	char name[24];
-	int fd;
+	int fd, i;
 
 	guard(mutex)(&vm->lock);
 	if (id >= (vm->max_vcpu_id ?: FONDA_MAX_VCPU_ID) || vm->nr_vcpus == FONDA_MAX_VCPUS)
 		return -EINVAL;
-	if (test_bit(id, vm->vcpu_ids))
-		return -EEXIST;
+	fonda_for_each_vcpu(i, vcpu, vm)
+		if (vcpu->id == id)
+			return -EEXIST;
 	vcpu = create(vm, id);
 	if (IS_ERR(vcpu))
 		return PTR_ERR(vcpu);
@@ -813,7 +814,6 @@ long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg)
 		return fd;
 	}
 	/* Nothing that is published can fail any more. */
-	set_bit(id, vm->vcpu_ids);
 	vm->vcpus[vm->nr_vcpus] = vcpu;
 	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);
 	fonda_lapic_publish(vcpu);

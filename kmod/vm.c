@@ -33,34 +33,24 @@ static struct fonda_vm *create(void)
 	ret = init_srcu_struct(&vm->srcu);
 	if (ret)
 		goto out_mm;
-	ret = -ENOMEM;
-	vm->vcpu_ids = bitmap_zalloc(FONDA_MAX_VCPU_ID, GFP_KERNEL_ACCOUNT);
-	if (!vm->vcpu_ids)
-		goto out_srcu;
 	ret = fonda_io_init(vm);
 	if (ret)
-		goto out_ids;
+		goto out_srcu;
 	fonda_irq_init(vm);
 	fonda_clock_init(vm);
-	ret = fonda_hardware_get();
+	ret = fonda_hardware_get(vm);
 	if (ret)
 		goto out_io;
 	/* Last: from here on the memory manager calls us. */
 	ret = fonda_mmu_init(vm);
 	if (ret)
 		goto out_hardware;
-
-	mutex_lock(&fonda_vms_lock);
-	list_add_tail(&vm->list, &fonda_vms);
-	mutex_unlock(&fonda_vms_lock);
 	return vm;
 
 out_hardware:
-	fonda_hardware_put();
+	fonda_hardware_put(vm);
 out_io:
 	fonda_io_fini(vm);
-out_ids:
-	bitmap_free(vm->vcpu_ids);
 out_srcu:
 	cleanup_srcu_struct(&vm->srcu);
 out_mm:
@@ -71,23 +61,16 @@ out_mm:
 
 static void destroy(struct fonda_vm *vm)
 {
-	int i;
-
-	mutex_lock(&fonda_vms_lock);
-	list_del(&vm->list);
-	mutex_unlock(&fonda_vms_lock);
-
 	debugfs_remove_recursive(vm->debugfs);
 	/* Sources of interrupts first, then those who receive them. */
 	fonda_eventfds_release(vm);
 	fonda_irq_fini(vm);
 	fonda_mmu_fini(vm);
-	for (i = 0; i < vm->nr_vcpus; i++)
-		fonda_vcpu_destroy(vm->vcpus[i]);
-	fonda_hardware_put();
+	while (vm->nr_vcpus)
+		fonda_vcpu_destroy(vm->vcpus[--vm->nr_vcpus]);
+	fonda_hardware_put(vm);
 	fonda_io_fini(vm);
 	kvfree(rcu_access_pointer(vm->msr_filter));
-	bitmap_free(vm->vcpu_ids);
 	srcu_barrier(&vm->srcu);
 	cleanup_srcu_struct(&vm->srcu);
 	mmdrop(vm->mm);
