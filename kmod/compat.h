@@ -69,64 +69,41 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 #define rdmsrq_safe	rdmsrl_safe
 #endif
 
-/* Since 6.8 an eventfd counts by one and eventfd_signal() has one argument. */
-static inline void fonda_eventfd_signal(struct eventfd_ctx *ctx)
-{
+/* Since 6.8 an eventfd counts by one. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
-	eventfd_signal(ctx, 1);
-#else
-	eventfd_signal(ctx);
+#define eventfd_signal(ctx)	eventfd_signal(ctx, 1)
 #endif
-}
 
-/* Having been in a guest is a quiescent state for RCU. Interrupts off. */
-static inline void fonda_rcu_note_guest(void)
-{
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-	rcu_virt_note_context_switch(smp_processor_id());
-#else
-	rcu_virt_note_context_switch();
+#define rcu_virt_note_context_switch()	rcu_virt_note_context_switch(smp_processor_id())
 #endif
-}
 
 /* Under __KERNEL__ newer headers make reading this field deliberate. */
-static inline bool fonda_immediate_exit(const struct kvm_run *run)
-{
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
-	return READ_ONCE(run->immediate_exit);
-#else
-	return READ_ONCE(run->immediate_exit__unsafe);
+#define immediate_exit__unsafe	immediate_exit
 #endif
-}
 
 /*
  * Why a vCPU thread must leave the guest: signals, other tasks, and what the
  * kernel does on the way to user mode. Lazy rescheduling is the scheduler's
  * wish for later, but the guest may never make a "later".
  */
-#ifdef _TIF_NEED_RESCHED_LAZY
-#define FONDA_TIF_RESCHED	(_TIF_NEED_RESCHED | _TIF_NEED_RESCHED_LAZY)
-#else
-#define FONDA_TIF_RESCHED	_TIF_NEED_RESCHED
+#ifndef _TIF_NEED_RESCHED_LAZY
+#define _TIF_NEED_RESCHED_LAZY	0
 #endif
 #define FONDA_TIF_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME | \
-			 FONDA_TIF_RESCHED)
-
-/* Is there work that only the way to user mode can do? */
-static inline bool fonda_task_work_pending(void)
-{
-	return test_thread_flag(TIF_NOTIFY_RESUME);
-}
+			 _TIF_NEED_RESCHED | _TIF_NEED_RESCHED_LAZY)
 
 /*
- * Do it. Before 7.0 what is needed is not for modules: a trip to user space does
- * it, which nobody there notices. TIF_NOTIFY_SIGNAL has the system call started
- * again on the way, unless a signal's handler runs; then KVM_RUN fails with
- * -EINTR. Since 7.0 limits of cgroups depend on the call.
+ * Do the work that only the way to user mode can do, TIF_NOTIFY_RESUME. Before 7.0
+ * what is needed is not for modules: a trip to user space does it, which nobody
+ * there notices. TIF_NOTIFY_SIGNAL has the system call started again on the way,
+ * unless a signal's handler runs; then KVM_RUN fails with -EINTR. Since 7.0 limits
+ * of cgroups depend on the call.
  */
 static inline int fonda_handle_task_work(void)
 {
-	if (!fonda_task_work_pending())
+	if (!test_thread_flag(TIF_NOTIFY_RESUME))
 		return 0;
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
 	set_thread_flag(TIF_NOTIFY_SIGNAL);
@@ -136,39 +113,26 @@ static inline int fonda_handle_task_work(void)
 #endif
 }
 
-/* Callbacks of system sleep; their prototypes take an argument since 7.0. */
+/* Callbacks of system sleep have an argument, and an object of their own, since 7.0. */
 #if defined(_LINUX_SYSCORE_OPS_H_HAS_STRUCT_SYSCORE) || \
 	LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
-#define FONDA_SYSCORE(name, suspend_fn, resume_fn)			\
-static int name##_suspend(void *data) { return suspend_fn(); }		\
-static void name##_resume(void *data) { resume_fn(); }			\
-static const struct syscore_ops name##_ops = {				\
-	.suspend = name##_suspend, .resume = name##_resume,		\
-};									\
-static struct syscore name = { .ops = &name##_ops }
-#define fonda_syscore_register(s)	register_syscore(s)
-#define fonda_syscore_unregister(s)	unregister_syscore(s)
+#define FONDA_SYSCORE_ARG	void *unused
 #else
-#define FONDA_SYSCORE(name, suspend_fn, resume_fn)			\
-static struct syscore_ops name = { .suspend = suspend_fn, .resume = resume_fn }
-#define fonda_syscore_register(s)	register_syscore_ops(s)
-#define fonda_syscore_unregister(s)	unregister_syscore_ops(s)
+#define FONDA_SYSCORE_ARG	void
+struct syscore { struct syscore_ops *ops; };
+#define register_syscore(s)	register_syscore_ops((s)->ops)
+#define unregister_syscore(s)	unregister_syscore_ops((s)->ops)
 #endif
 
 /* What the host itself keeps in SPEC_CTRL on this CPU. */
-static inline u64 fonda_host_spec_ctrl(void)
-{
-	return this_cpu_read(x86_spec_ctrl_current);
-}
+#define fonda_host_spec_ctrl()	this_cpu_read(x86_spec_ctrl_current)
 
 /* What the ageing callbacks return: int, later bool. */
 typedef typeof(((const struct mmu_notifier_ops *)NULL)->test_young(NULL, NULL, 0)) fonda_young_t;
 
 /* A signal ends the wait for a page (userfaultfd) since 6.2. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
-#define FONDA_FOLL_INTERRUPTIBLE	0
-#else
-#define FONDA_FOLL_INTERRUPTIBLE	FOLL_INTERRUPTIBLE
+#define FOLL_INTERRUPTIBLE	0
 #endif
 
 /* Nanoseconds that this task has waited for a CPU so far. */

@@ -184,7 +184,7 @@ void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
 		if (!lowered)
 			fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, FONDA_LINE_LOW);
 		lowered = true;
-		fonda_eventfd_signal(irqfd->resample);
+		eventfd_signal(irqfd->resample);
 	}
 	rcu_read_unlock();
 }
@@ -213,7 +213,7 @@ static int ioeventfd_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, g
 		if (val != e->datamatch)
 			return -EOPNOTSUPP;
 	}
-	fonda_eventfd_signal(e->ctx);
+	eventfd_signal(e->ctx);
 	return 0;
 }
 

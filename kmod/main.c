@@ -92,20 +92,21 @@ void fonda_hardware_put(struct fonda_vm *vm)
 }
 
 /* System sleep: one CPU is left, interrupts are off; firmware forgets MSRs. */
-static int suspend(void)
+static int suspend(FONDA_SYSCORE_ARG)
 {
 	fonda_clock_suspend();
 	return disable_cpu(smp_processor_id());
 }
 
-static void resume(void)
+static void resume(FONDA_SYSCORE_ARG)
 {
 	if (!list_empty(&fonda_vms))
 		enable_cpu(smp_processor_id());
 	fonda_clock_resume();
 }
 
-FONDA_SYSCORE(fonda_syscore, suspend, resume);
+static struct syscore_ops sleep_ops = { .suspend = suspend, .resume = resume };
+static struct syscore sleep = { .ops = &sleep_ops };
 
 static void disable_this_cpu(void *unused)
 {
@@ -163,7 +164,7 @@ static int __init fonda_init(void)
 		return ret;
 	fonda_state_init();
 	fonda_stats_init();
-	fonda_syscore_register(&fonda_syscore);
+	register_syscore(&sleep);
 	register_reboot_notifier(&reboot_notifier);
 
 	misc.name = devname;
@@ -178,7 +179,7 @@ static int __init fonda_init(void)
 
 out_notifiers:
 	unregister_reboot_notifier(&reboot_notifier);
-	fonda_syscore_unregister(&fonda_syscore);
+	unregister_syscore(&sleep);
 	fonda_stats_fini();
 	fonda_backend->hardware_unsetup();
 	return ret;
@@ -188,7 +189,7 @@ static void __exit fonda_exit(void)
 {
 	misc_deregister(&misc);
 	unregister_reboot_notifier(&reboot_notifier);
-	fonda_syscore_unregister(&fonda_syscore);
+	unregister_syscore(&sleep);
 	fonda_stats_fini();
 	fonda_backend->hardware_unsetup();
 	/* RCU callbacks of routes, buses and slots run our code. */

@@ -210,7 +210,7 @@ static bool must_yield(struct fonda_vcpu *vcpu, int repetitions)
 	return repetitions >= MAX_REPETITIONS || (vcpu->rflags & X86_EFLAGS_TF) ||
 	       READ_ONCE(vcpu->irq_pending) || READ_ONCE(vcpu->event_pending) ||
 	       READ_ONCE(vcpu->requests) || need_resched() || signal_pending(current) ||
-	       fonda_immediate_exit(vcpu->run);
+	       READ_ONCE(vcpu->run->immediate_exit__unsafe);
 }
 
 /* The end of a MOV, IN or OUT that is not the engine's. */

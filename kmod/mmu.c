@@ -109,7 +109,7 @@ static int fault_in_pfnmap(struct mm_struct *mm, hva_t hva, bool write)
 
 int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write)
 {
-	unsigned int flags = FOLL_HWPOISON | FONDA_FOLL_INTERRUPTIBLE;
+	unsigned int flags = FOLL_HWPOISON | FOLL_INTERRUPTIBLE;
 	struct page *page;
 	long ret;
 

@@ -13,7 +13,7 @@
 #include <asm/mtrr.h>
 #include <asm/trapnr.h>
 
-#include "backend.h"
+#include "run.h"
 
 /* Why an access was refused; 2 is FONDA_RETRY_SLEEPING. */
 #define MSR_INVALID		1	/* the value, or the kind of access */

@@ -116,7 +116,7 @@ static __always_inline int fonda_inner_loop(struct fonda_vcpu *vcpu, const struc
 			 * is when RCU wants to know that this CPU holds nothing.
 			 */
 			if (e->stat == FONDA_STAT_INTERRUPT)
-				fonda_rcu_note_guest();
+				rcu_virt_note_context_switch();
 			loop.close(vcpu);
 			fonda_go_out(vcpu);
 			ret = loop.dispatch(vcpu, e);

@@ -336,7 +336,7 @@ static void block(struct fonda_vcpu *vcpu)
 	prepare_to_rcuwait(&vcpu->wait);
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
-		if (has_work(vcpu) || signal_pending(current) || fonda_task_work_pending())
+		if (has_work(vcpu) || signal_pending(current) || test_thread_flag(TIF_NOTIFY_RESUME))
 			break;
 		schedule();
 	}
@@ -572,7 +572,7 @@ static int run_loop(struct fonda_vcpu *vcpu)
  */
 static int wait_for_init(struct fonda_vcpu *vcpu)
 {
-	if (fonda_immediate_exit(vcpu->run))
+	if (READ_ONCE(vcpu->run->immediate_exit__unsafe))
 		return -EINTR;
 	block(vcpu);
 	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
@@ -632,7 +632,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 
 	fonda_slots_enter(vcpu);
 	ret = fonda_complete_user_io(vcpu);
-	if (ret == FONDA_RESUME_GUEST && fonda_immediate_exit(vcpu->run)) {
+	if (ret == FONDA_RESUME_GUEST && READ_ONCE(vcpu->run->immediate_exit__unsafe)) {
 		/* The access is complete, and its report stays: see the API's text. */
 		ret = -EINTR;
 	} else if (ret == FONDA_RESUME_GUEST) {
