@@ -193,10 +193,8 @@ struct fonda_vm {
 	u64 disabled_quirks;
 	u64 disabled_exits;		/* KVM_X86_DISABLE_EXITS_* */
 	u32 max_vcpu_id;		/* 0: FONDA_MAX_VCPU_ID */
-	bool hide_platform_info;
-	bool exception_payload;
-	bool triple_fault_event;
-	bool exit_on_emulation_failure;
+	u64 hide_platform_info, exception_payload, triple_fault_event;	/* zero or not */
+	u64 exit_on_emulation_failure;
 	u64 dirty_log_flags;		/* KVM_DIRTY_LOG_* */
 	u32 dirty_ring_entries;		/* of each vCPU; 0: no rings */
 
@@ -325,8 +323,8 @@ static inline void fonda_request(struct fonda_vcpu *vcpu, int req)
 void fonda_vcpu_kick(struct fonda_vcpu *vcpu);
 /* HLT: the instruction has been skipped; sleep until there is work. */
 int fonda_vcpu_halt(struct fonda_vcpu *vcpu);
-/* From any context: one more NMI for the guest (at most two are kept). */
-void fonda_vcpu_nmi(struct fonda_vcpu *vcpu);
+/* KVM_NMI, and from any context: one more NMI for the guest (at most two are kept). */
+long fonda_vcpu_nmi(struct fonda_vcpu *vcpu, void *unused);
 /* Back to power-up (@init false) or INIT state, the local APIC excepted. */
 void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init);
 /* The guest spins: let another vCPU of the VM run. May sleep. */

@@ -78,32 +78,20 @@ static long vcpu_set_vapic_addr(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-static long vcpu_nmi(struct fonda_vcpu *vcpu, void *arg)
-{
-	fonda_vcpu_nmi(vcpu);
-	return 0;
-}
-
 /* struct kvm_signal_mask, then a kernel sigset (8 bytes); NULL unsets it. */
 static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg)
 {
-	struct kvm_signal_mask __user *uarg = (void __user *)arg;
-	struct kvm_signal_mask head;
-	sigset_t set;
+	struct { u32 len; sigset_t set; } __packed mask;
 
-	if (!uarg) {
-		vcpu->sigmask_set = false;
-		return 0;
+	if (arg) {
+		if (copy_from_user(&mask, (void __user *)arg, sizeof(mask)))
+			return -EFAULT;
+		if (mask.len != sizeof(mask.set))
+			return -EINVAL;
+		vcpu->sigmask = mask.set;
+		sigdelsetmask(&vcpu->sigmask, sigmask(SIGKILL) | sigmask(SIGSTOP));
 	}
-	if (copy_from_user(&head, uarg, sizeof(head)))
-		return -EFAULT;
-	if (head.len != sizeof(set))
-		return -EINVAL;
-	if (copy_from_user(&set, uarg->sigset, sizeof(set)))
-		return -EFAULT;
-	sigdelsetmask(&set, sigmask(SIGKILL) | sigmask(SIGSTOP));
-	vcpu->sigmask = set;
-	vcpu->sigmask_set = true;
+	vcpu->sigmask_set = arg;
 	return 0;
 }
 
@@ -114,10 +102,22 @@ static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg)
 
 #define FONDA_DISABLE_EXITS	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE)
 
-static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *cap)
+static long set_flags(u64 *field, u64 val, u64 known)
 {
+	if (val & ~known)
+		return -EINVAL;
+	WRITE_ONCE(*field, val);
+	return 0;
+}
+
+static long vm_enable_cap(struct fonda_vm *vm, void *argp)
+{
+	const struct kvm_enable_cap *cap = argp;
 	u64 arg = cap->args[0];
 
+	if (cap->flags)
+		return -EINVAL;
+	guard(mutex)(&vm->lock);
 	switch (cap->cap) {
 	case KVM_CAP_SPLIT_IRQCHIP:
 		return fonda_irqchip_enable_split(vm, arg);
@@ -128,43 +128,29 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 		vm->irqchip.x2apic_no_broadcast_quirk =
 			arg & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
 		return 0;
-	case KVM_CAP_DISABLE_QUIRKS2:
-		if (arg & ~(u64)FONDA_QUIRKS)
-			return -EINVAL;
-		fallthrough;
 	case KVM_CAP_DISABLE_QUIRKS:
-		vm->disabled_quirks = arg;
-		return 0;
+		return set_flags(&vm->disabled_quirks, arg, ~0ull);
+	case KVM_CAP_DISABLE_QUIRKS2:
+		return set_flags(&vm->disabled_quirks, arg, FONDA_QUIRKS);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
-		vm->exception_payload = arg;
-		return 0;
+		return set_flags(&vm->exception_payload, arg, ~0ull);
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
-		vm->triple_fault_event = arg;
-		return 0;
+		return set_flags(&vm->triple_fault_event, arg, ~0ull);
 	case KVM_CAP_X86_USER_SPACE_MSR:
-		if (arg & ~(u64)FONDA_USER_MSR)
-			return -EINVAL;
-		WRITE_ONCE(vm->user_msr_mask, arg);
-		return 0;
+		return set_flags(&vm->user_msr_mask, arg, FONDA_USER_MSR);
 	case KVM_CAP_MSR_PLATFORM_INFO:
-		WRITE_ONCE(vm->hide_platform_info, !arg);
-		return 0;
+		return set_flags(&vm->hide_platform_info, !arg, true);
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		return set_flags(&vm->exit_on_emulation_failure, arg, true);
 	case KVM_CAP_X86_DISABLE_EXITS:
 		/* It is for vCPUs to come. */
-		if (arg & ~(u64)FONDA_DISABLE_EXITS)
-			return -EINVAL;
-		vm->disabled_exits |= arg;
-		return 0;
+		return set_flags(&vm->disabled_exits, vm->disabled_exits | arg,
+				 FONDA_DISABLE_EXITS);
 	case KVM_CAP_MAX_VCPU_ID:
 		if (vm->nr_vcpus || arg > FONDA_MAX_VCPU_ID || arg < vm->irqchip.bsp_id ||
 		    (vm->max_vcpu_id && vm->max_vcpu_id != arg))
 			return -EINVAL;
 		vm->max_vcpu_id = arg;
-		return 0;
-	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
-		if (arg & ~1ull)
-			return -EINVAL;
-		vm->exit_on_emulation_failure = arg;
 		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 	case KVM_CAP_DIRTY_LOG_RING:
@@ -173,19 +159,6 @@ static long enable_cap_locked(struct fonda_vm *vm, const struct kvm_enable_cap *
 	default:
 		return -EINVAL;
 	}
-}
-
-static long vm_enable_cap(struct fonda_vm *vm, void *arg)
-{
-	const struct kvm_enable_cap *cap = arg;
-	long ret;
-
-	if (cap->flags)
-		return -EINVAL;
-	mutex_lock(&vm->lock);
-	ret = enable_cap_locked(vm, cap);
-	mutex_unlock(&vm->lock);
-	return ret;
 }
 
 /* Capabilities whose answer is 1, with or without a VM. */
@@ -339,7 +312,7 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(KVM_GET_LAPIC,		FIO_OUT,   vcpu, fonda_vcpu_get_lapic),
 	E(KVM_SET_LAPIC,		FIO_IN,    vcpu, fonda_vcpu_set_lapic),
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
-	E(KVM_NMI,			FIO_VAL,   vcpu, vcpu_nmi),
+	E(KVM_NMI,			FIO_VAL,   vcpu, fonda_vcpu_nmi),
 	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
 	E(KVM_SET_CPUID,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid),
 	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),

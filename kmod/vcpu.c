@@ -47,12 +47,13 @@ void fonda_vcpu_kick(struct fonda_vcpu *vcpu)
 	}
 }
 
-void fonda_vcpu_nmi(struct fonda_vcpu *vcpu)
+long fonda_vcpu_nmi(struct fonda_vcpu *vcpu, void *unused)
 {
 	atomic_inc(&vcpu->nmi_queued);
 	smp_mb__after_atomic();
 	WRITE_ONCE(vcpu->event_pending, true);
 	fonda_vcpu_kick(vcpu);
+	return 0;
 }
 
 void fonda_slots_enter(struct fonda_vcpu *vcpu) __acquires(&vcpu->vm->srcu)
