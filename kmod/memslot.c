@@ -38,9 +38,7 @@ struct fonda_memslot *fonda_slots_find(const struct fonda_memslots *slots, gfn_t
 {
 	u32 n = count_up_to(slots, gfn);
 
-	if (!n || gfn >= slot_end(slots->slot[n - 1]))
-		return NULL;
-	return slots->slot[n - 1];
+	return n && gfn < slot_end(slots->slot[n - 1]) ? slots->slot[n - 1] : NULL;
 }
 
 struct fonda_memslot *fonda_slots_by_id(const struct fonda_memslots *slots, u32 id)

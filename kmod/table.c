@@ -70,11 +70,6 @@ static gfn_t entry_end(gfn_t gfn, int level)
 	return (gfn | (FONDA_LEVEL_PAGES(level) - 1)) + 1;
 }
 
-static void clear_bits(u64 *entry, u64 bits)
-{
-	atomic64_and(~bits, (atomic64_t *)entry);
-}
-
 static u64 *alloc_table(void)
 {
 	return (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
@@ -102,12 +97,10 @@ void fonda_table_fini(struct fonda_table *t)
 
 int fonda_table_topup(struct fonda_mmu_cache *cache)
 {
-	while (cache->nr_spare < FONDA_TABLE_SPARES) {
-		u64 *table = alloc_table();
-
-		if (!table)
+	for (; cache->nr_spare < FONDA_TABLE_SPARES; cache->nr_spare++) {
+		cache->spare[cache->nr_spare] = alloc_table();
+		if (!cache->spare[cache->nr_spare])
 			return -ENOMEM;
-		cache->spare[cache->nr_spare++] = table;
 	}
 	return 0;
 }
@@ -116,16 +109,6 @@ void fonda_table_drain(struct fonda_mmu_cache *cache)
 {
 	while (cache->nr_spare)
 		free_page((unsigned long)cache->spare[--cache->nr_spare]);
-}
-
-/*
- * The list goes through the first entry of each table. A processor may still
- * walk them: the address of a page has no present bit, so it finds nothing.
- */
-static void push_free(u64 **list, u64 *table)
-{
-	WRITE_ONCE(table[0], (u64)(unsigned long)*list);
-	*list = table;
 }
 
 void fonda_table_free_list(struct fonda_table *t, u64 *list)
@@ -142,56 +125,40 @@ void fonda_table_free_list(struct fonda_table *t, u64 *list)
 /* A leaf for @m at @level, with the rights that it may have at first. */
 static u64 make_leaf(const struct fonda_mmu_format *f, const struct fonda_mapping *m, int level)
 {
-	u64 size = FONDA_LEVEL_SIZE(level);
-	u64 leaf = f->leaf | f->accessed | f->memtype[m->memtype] | (m->hpa & -size);
-	bool writable = m->writable;
+	u64 leaf = f->leaf | f->accessed | f->memtype[m->memtype];
 
+	leaf |= m->hpa & -FONDA_LEVEL_SIZE(level);
 	if (level > 1)
 		leaf |= FONDA_ENTRY_LARGE;
 	/* While logging, a page is writable when its writes can be told. */
-	if (m->logging)
-		writable &= level == 1 && (m->write || f->dirty);
-	if (writable)
-		leaf |= FONDA_ENTRY_WRITE;
-	if (writable && m->write)
-		leaf |= f->dirty;
+	if (m->writable && (!m->logging || (level == 1 && (m->write || f->dirty))))
+		leaf |= FONDA_ENTRY_WRITE | (m->write ? f->dirty : 0);
 	return leaf;
 }
 
 /*
- * Fill @table with what the large @leaf of @level translated. Each of the new
- * leaves counts as not written: a leaf is split while logging, when it was not
- * writable, or when nobody asks.
+ * Put a table in the place of @old: nothing, or a large leaf, which it splits.
+ * Each of the new leaves counts as not written: a leaf is split while logging,
+ * when it was not writable, or when nobody asks.
  */
-static void fill_split(const struct fonda_mmu_format *f, const struct fonda_mapping *m,
-		       u64 *table, u64 leaf, int level)
+static void add_table(struct fonda_table *t, struct fonda_mmu_cache *cache,
+		      const struct fonda_mapping *m, u64 *entry, u64 old, int level)
 {
-	u64 step = FONDA_LEVEL_SIZE(level - 1);
+	u64 *spare = cache->spare[cache->nr_spare - 1];
+	const struct fonda_mmu_format *f = t->format;
+	u64 leaf = old & ~f->dirty;
 	int i;
 
-	leaf &= ~f->dirty;
 	if (level == 2) {
 		leaf &= ~FONDA_ENTRY_LARGE;
 		/* One fault makes all of them writable, if dirty bits tell. */
 		if (m->writable && m->level >= level && f->dirty)
 			leaf |= FONDA_ENTRY_WRITE;
 	}
-	for (i = 0; i < FONDA_TABLE_ENTRIES; i++, leaf += step)
-		table[i] = leaf;
-}
-
-/* Put a table in the place of @old: nothing, or a large leaf, which it splits. */
-static void add_table(struct fonda_table *t, struct fonda_mmu_cache *cache,
-		      const struct fonda_mapping *m, u64 *entry, u64 old, int level)
-{
-	u64 *spare = cache->spare[cache->nr_spare - 1];
-	const struct fonda_mmu_format *f = t->format;
-
-	if (old)
-		fill_split(f, m, spare, old, level);
+	for (i = 0; old && i < FONDA_TABLE_ENTRIES; i++, leaf += FONDA_LEVEL_SIZE(level - 1))
+		spare[i] = leaf;
 	if (cmpxchg64(entry, old, f->table | __pa(spare)) != old) {
-		if (old)
-			clear_page(spare);
+		clear_page(spare);
 		return;
 	}
 	cache->nr_spare--;
@@ -278,7 +245,7 @@ static void note_leaf(const struct fonda_mmu_format *f, const struct fonda_memsl
 static bool zap_level(struct fonda_table *t, u64 *table, int level,
 		      const struct fonda_memslot *slot, gfn_t start, gfn_t end, u64 **free)
 {
-	u64 *entry = entry_of(table, start, level), old;
+	u64 *entry = entry_of(table, start, level), *inner, old;
 	bool removed = false;
 	gfn_t next;
 
@@ -293,13 +260,19 @@ static bool zap_level(struct fonda_table *t, u64 *table, int level,
 			removed = true;
 			continue;
 		}
-		removed |= zap_level(t, table_of(t->format, old), level - 1, slot, start, next,
-				     free);
-		if (next - start == FONDA_LEVEL_PAGES(level)) {
-			WRITE_ONCE(*entry, 0);
-			push_free(free, table_of(t->format, old));
-			removed = true;
-		}
+		inner = table_of(t->format, old);
+		removed |= zap_level(t, inner, level - 1, slot, start, next, free);
+		if (next - start < FONDA_LEVEL_PAGES(level))
+			continue;
+		/*
+		 * The list goes through the first entry of each table. A processor
+		 * may still walk them: the address of a page has no present bit, so
+		 * it finds nothing.
+		 */
+		WRITE_ONCE(*entry, 0);
+		WRITE_ONCE(inner[0], (u64)(unsigned long)*free);
+		*free = inner;
+		removed = true;
 	}
 	return removed;
 }
@@ -324,7 +297,7 @@ static bool collect_small(const struct fonda_mmu_format *f, const struct fonda_m
 		gfn += last - leaf;
 		do {
 			if (READ_ONCE(*leaf) & mask) {
-				clear_bits(leaf, mask);
+				atomic64_and(~mask, (atomic64_t *)leaf);
 				written |= bit;
 			}
 			bit <<= 1;
@@ -407,7 +380,7 @@ bool fonda_table_age(struct fonda_table *t, gfn_t start, gfn_t end, bool clear)
 			continue;
 		young = true;
 		if (clear)
-			clear_bits(entry, t->format->accessed);
+			atomic64_and(~t->format->accessed, (atomic64_t *)entry);
 	}
 	return young;
 }
