@@ -25,16 +25,16 @@
 
 #include "fonda.h"
 
-static unsigned long bitmap_longs(u64 npages)
+int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot,
+		      const struct fonda_memslot *old)
 {
-	return DIV_ROUND_UP(npages, BITS_PER_LONG);
-}
-
-int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot)
-{
-	if (vm->dirty_ring_entries)
+	if (!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES) || vm->dirty_ring_entries)
 		return 0;
-	slot->dirty_bitmap = kvcalloc(bitmap_longs(slot->npages), sizeof(long),
+	if (old && old->dirty_bitmap) {
+		slot->dirty_bitmap = old->dirty_bitmap;
+		return 0;
+	}
+	slot->dirty_bitmap = kvcalloc(BITS_TO_LONGS(slot->npages), sizeof(long),
 				      GFP_KERNEL_ACCOUNT);
 	if (!slot->dirty_bitmap)
 		return -ENOMEM;
@@ -110,7 +110,7 @@ static int move_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log, 
 	if (!npages)
 		return 0;
 
-	nr = bitmap_longs(npages);
+	nr = BITS_TO_LONGS(npages);
 	words = kvmalloc_array(nr, sizeof(*words), GFP_KERNEL_ACCOUNT);
 	if (!words)
 		return -ENOMEM;

@@ -14,21 +14,6 @@
 /* A page that comes and goes under memory pressure is tried so often. */
 #define MAX_FAULTS	16
 
-static int check_region(const struct kvm_userspace_memory_region *r)
-{
-	if (r->slot >= FONDA_MEM_SLOTS ||
-	    r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY) ||
-	    !PAGE_ALIGNED(r->memory_size | r->guest_phys_addr | r->userspace_addr) ||
-	    r->userspace_addr != untagged_addr(r->userspace_addr) ||
-	    !access_ok((void __user *)(hva_t)r->userspace_addr, r->memory_size))
-		return -EINVAL;
-	/* Size 0 deletes a slot; the address does not matter then. */
-	if (r->memory_size && (r->memory_size >> PAGE_SHIFT > FONDA_SLOT_MAX_PAGES ||
-			       r->guest_phys_addr > (1ULL << FONDA_GPA_BITS) - r->memory_size))
-		return -EINVAL;
-	return 0;
-}
-
 /* The slot that @r describes; it keeps the log of the one that it replaces. */
 static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_memslot *old,
 				       const struct kvm_userspace_memory_region *r)
@@ -42,74 +27,55 @@ static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_m
 	slot->hva = r->userspace_addr;
 	slot->id = r->slot;
 	slot->flags = r->flags;
-	if (!(r->flags & KVM_MEM_LOG_DIRTY_PAGES))
+	if (!fonda_dirty_alloc(vm, slot, old))
 		return slot;
-	if (old && old->flags & KVM_MEM_LOG_DIRTY_PAGES) {
-		slot->dirty_bitmap = old->dirty_bitmap;
-	} else if (fonda_dirty_alloc(vm, slot)) {
-		kfree(slot);
-		return NULL;
-	}
-	return slot;
-}
-
-/*
- * Put @new in the place of @old; one of them may be NULL. When it returns nobody
- * uses @old any more, neither the guest nor the kernel.
- */
-static int replace_slot(struct fonda_vm *vm, struct fonda_memslot *old, struct fonda_memslot *new)
-{
-	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true), *copy;
-
-	copy = fonda_slots_copy(slots, old, new);
-	if (!copy)
-		return -ENOMEM;
-	if (old && (!new || new->base_gfn != old->base_gfn))
-		fonda_mmu_remove_slot(vm, old);
-	/* Faults that looked at the old ones begin anew. */
-	write_lock(&vm->mmu.lock);
-	rcu_assign_pointer(vm->slots, copy);
-	vm->mmu.seq++;
-	write_unlock(&vm->mmu.lock);
-	fonda_vm_synchronize(vm);
-	kvfree(slots);
-	return 0;
+	kfree(slot);
+	return NULL;
 }
 
 static int set_region_locked(struct fonda_vm *vm, const struct kvm_userspace_memory_region *r)
 {
-	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
+	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true), *copy;
 	struct fonda_memslot *old = fonda_slots_by_id(slots, r->slot), *new = NULL;
 	gfn_t gfn = r->guest_phys_addr >> PAGE_SHIFT;
 	u64 npages = r->memory_size >> PAGE_SHIFT;
 	bool stays = old && old->base_gfn == gfn;
 	u32 old_flags = old ? old->flags : 0;
-	int ret;
 
+	if (r->slot >= FONDA_MEM_SLOTS ||
+	    r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY) ||
+	    !PAGE_ALIGNED(r->memory_size | r->guest_phys_addr | r->userspace_addr) ||
+	    r->userspace_addr != untagged_addr(r->userspace_addr) ||
+	    !access_ok((void __user *)(hva_t)r->userspace_addr, r->memory_size))
+		return -EINVAL;
+	/* Size 0 deletes a slot; the address does not matter then. */
 	if (!npages && !old)
 		return -EINVAL;
 	if (npages) {
+		if (npages > FONDA_SLOT_MAX_PAGES ||
+		    r->guest_phys_addr > (1ULL << FONDA_GPA_BITS) - r->memory_size)
+			return -EINVAL;
 		if (old && (old->hva != r->userspace_addr || old->npages != npages ||
 			    (old_flags ^ r->flags) & KVM_MEM_READONLY))
 			return -EINVAL;
 		if (stays && old_flags == r->flags)
 			return 0;
-		if (!stays && fonda_slots_overlap(slots, r->slot, gfn, npages))
+		if (fonda_slots_overlap(slots, r->slot, gfn, npages))
 			return -EEXIST;
 		new = make_slot(vm, old, r);
 		if (!new)
 			return -ENOMEM;
 	}
-	ret = replace_slot(vm, old, new);
-	if (ret) {
+	copy = fonda_slots_copy(slots, old, new);
+	if (!copy) {
 		fonda_slot_free(new, old);
-		return ret;
+		return -ENOMEM;
 	}
-	if (new && new->flags & ~old_flags & KVM_MEM_LOG_DIRTY_PAGES)
+	/* When logging ends, large leaves come back by faults. */
+	stays &= new && !(old_flags & ~r->flags);
+	fonda_mmu_replace_slots(vm, copy, stays ? NULL : old);
+	if (new && r->flags & ~old_flags & KVM_MEM_LOG_DIRTY_PAGES)
 		fonda_dirty_start(vm, new);
-	/* Logging has ended: large leaves come back by faults. */
-	else if (new && stays && old_flags & ~new->flags & KVM_MEM_LOG_DIRTY_PAGES)
-		fonda_mmu_remove_slot(vm, old);
 	fonda_slot_free(old, new);
 	return 0;
 }
@@ -122,9 +88,6 @@ long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg)
 {
 	int ret;
 
-	ret = check_region(arg);
-	if (ret)
-		return ret;
 	mutex_lock(&vm->slots_lock);
 	ret = set_region_locked(vm, arg);
 	mutex_unlock(&vm->slots_lock);
@@ -155,106 +118,78 @@ static void __user *user_address(const struct fonda_memslot *slot, gpa_t gpa)
 	return (void __user *)(slot->hva + (page << PAGE_SHIFT) + offset_in_page(gpa));
 }
 
-/* What is to be done with guest memory within one page. */
-struct access {
-	enum { READ_MEMORY, WRITE_MEMORY, CMPXCHG_MEMORY } kind;
-	int len;
-	gpa_t gpa;
-	void *buf;
-	u64 old, new;		/* of a compare-and-exchange */
-};
+enum access { READ_MEMORY, WRITE_MEMORY, CMPXCHG_MEMORY };
 
-static int try_cmpxchg_user(struct access *a, void __user *where)
+/* With page faults disabled, within a page. -EAGAIN: it is not there. */
+static int try_access(enum access access, void __user *where, void *buf, int len)
 {
-	switch (a->len) {
-	case 1:
-		return __try_cmpxchg_user((u8 __user *)where, (u8 *)&a->old, (u8)a->new, fault1);
-	case 2:
-		return __try_cmpxchg_user((u16 __user *)where, (u16 *)&a->old, (u16)a->new, fault2);
-	case 4:
-		return __try_cmpxchg_user((u32 __user *)where, (u32 *)&a->old, (u32)a->new, fault4);
-	case 8:
-		return __try_cmpxchg_user((u64 __user *)where, &a->old, a->new, fault8);
-	default:
-		return -EINVAL;
-	}
-}
-
-/* With page faults disabled. -EAGAIN: the page is not there. */
-static int try_access(struct access *a, void __user *where)
-{
+	u64 *val = buf;		/* to be compared, and the new one */
 	int ret;
 
-	if (a->kind == READ_MEMORY)
-		return __copy_from_user_inatomic(a->buf, where, a->len) ? -EAGAIN : 0;
-	if (a->kind == WRITE_MEMORY)
-		return __copy_to_user_inatomic(where, a->buf, a->len) ? -EAGAIN : 0;
-	ret = try_cmpxchg_user(a, where);
+	if (access == READ_MEMORY)
+		return __copy_from_user_inatomic(buf, where, len) ? -EAGAIN : 0;
+	if (access == WRITE_MEMORY)
+		return __copy_to_user_inatomic(where, buf, len) ? -EAGAIN : 0;
+	if (len == 1)
+		ret = __try_cmpxchg_user((u8 __user *)where, (u8 *)val, (u8)val[1], fault1);
+	else if (len == 4)
+		ret = __try_cmpxchg_user((u32 __user *)where, (u32 *)val, (u32)val[1], fault4);
+	else
+		ret = __try_cmpxchg_user((u64 __user *)where, val, val[1], fault8);
 	return ret == -EFAULT ? -EAGAIN : ret;
 }
 
-static int access_guest(struct fonda_vcpu *vcpu, struct access *a)
+/* Page by page. */
+static int access_guest(struct fonda_vcpu *vcpu, enum access access, gpa_t gpa, void *buf, int len)
 {
-	bool write = a->kind != READ_MEMORY;
-	gfn_t gfn = a->gpa >> PAGE_SHIFT;
-	int tries, ret = -EAGAIN;
+	int tries = 0, ret = 0;
 
-	for (tries = 0; tries < MAX_FAULTS; tries++) {
-		struct fonda_memslot *slot = fonda_vcpu_slot(vcpu, gfn);
+	while (len > 0 && tries < MAX_FAULTS) {
+		struct fonda_memslot *slot = fonda_vcpu_slot(vcpu, gpa >> PAGE_SHIFT);
+		int n = min_t(int, len, PAGE_SIZE - offset_in_page(gpa));
+		bool write = access != READ_MEMORY;
 		void __user *where;
 
 		if (!slot || (write && slot->flags & KVM_MEM_READONLY))
 			return -EFAULT;
-		where = user_address(slot, a->gpa);
+		where = user_address(slot, gpa);
 		pagefault_disable();
-		ret = try_access(a, where);
+		ret = try_access(access, where, buf, n);
 		pagefault_enable();
-		if (!ret && write)
-			fonda_mark_dirty(vcpu, slot, gfn);
-		if (ret != -EAGAIN || vcpu->atomic)
-			return ret;
-		ret = fonda_mmu_fault_in(vcpu, (hva_t)where, write);
+		if (ret == -EAGAIN && !vcpu->atomic) {
+			ret = fonda_mmu_fault_in(vcpu, (hva_t)where, write);
+			if (ret)
+				return ret == -EINTR ? ret : -EFAULT;
+			tries++;
+			continue;
+		}
 		if (ret)
-			return ret == -EINTR ? ret : -EFAULT;
+			return ret;
+		if (write)
+			fonda_mark_dirty(vcpu, slot, gpa >> PAGE_SHIFT);
+		gpa += n;
+		buf += n;
+		len -= n;
+		tries = 0;
 	}
-	return -EFAULT;
-}
-
-/* Page by page. */
-static int access_range(struct fonda_vcpu *vcpu, struct access *a, int len)
-{
-	int ret = 0;
-
-	while (len > 0 && !ret) {
-		a->len = min_t(int, len, PAGE_SIZE - offset_in_page(a->gpa));
-		ret = access_guest(vcpu, a);
-		a->gpa += a->len;
-		a->buf += a->len;
-		len -= a->len;
-	}
-	return ret;
+	return len > 0 ? -EFAULT : 0;
 }
 
 int fonda_read_guest(struct fonda_vcpu *vcpu, gpa_t gpa, void *buf, int len)
 {
-	struct access a = { .kind = READ_MEMORY, .gpa = gpa, .buf = buf };
-
-	return access_range(vcpu, &a, len);
+	return access_guest(vcpu, READ_MEMORY, gpa, buf, len);
 }
 
 int fonda_write_guest(struct fonda_vcpu *vcpu, gpa_t gpa, const void *buf, int len)
 {
-	struct access a = { .kind = WRITE_MEMORY, .gpa = gpa, .buf = (void *)buf };
-
-	return access_range(vcpu, &a, len);
+	return access_guest(vcpu, WRITE_MEMORY, gpa, (void *)buf, len);
 }
 
 int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u64 new)
 {
-	struct access a = { .kind = CMPXCHG_MEMORY, .len = len, .gpa = gpa,
-			    .old = old, .new = new };
+	u64 val[] = { old, new };
 
-	return IS_ALIGNED(gpa, len) ? access_guest(vcpu, &a) : -EINVAL;
+	return access_guest(vcpu, CMPXCHG_MEMORY, gpa, val, len);
 }
 
 int fonda_read_guest_u64(struct fonda_vcpu *vcpu, gpa_t gpa, u64 *val)
@@ -268,17 +203,15 @@ int fonda_read_guest_u64(struct fonda_vcpu *vcpu, gpa_t gpa, u64 *val)
 	/* user_access_begin() has the barrier against a mispredicted lookup. */
 	where = (u64 __user *)(slot->hva + (gpa - (slot->base_gfn << PAGE_SHIFT)));
 	pagefault_disable();
-	if (unlikely(!user_access_begin(where, sizeof(v))))
-		goto slow;
-	unsafe_get_user(v, where, fault);
-	user_access_end();
-	pagefault_enable();
-	*val = v;
-	return 0;
-
+	if (likely(user_access_begin(where, sizeof(v)))) {
+		unsafe_get_user(v, where, fault);
+		user_access_end();
+		pagefault_enable();
+		*val = v;
+		return 0;
 fault:
-	user_access_end();
-slow:
+		user_access_end();
+	}
 	pagefault_enable();
 	return fonda_read_guest(vcpu, gpa, val, sizeof(*val));
 }

@@ -15,7 +15,6 @@
 #include <linux/mmu_notifier.h>
 #include <linux/moduleparam.h>
 #include <linux/pgtable.h>
-#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -47,20 +46,14 @@ static struct fonda_memslots *current_slots(struct fonda_vm *vm)
  */
 static u64 host_entry(struct mm_struct *mm, hva_t hva, u8 *level)
 {
-	pgd_t pgd = READ_ONCE(*pgd_offset(mm, hva));
-	p4d_t p4d = pgd_present(pgd) ? READ_ONCE(*p4d_offset(&pgd, hva)) : __p4d(0);
-	pud_t pud = p4d_present(p4d) ? READ_ONCE(*pud_offset(&p4d, hva)) : __pud(0);
-	pmd_t pmd;
+	u64 *table = (u64 *)mm->pgd, entry;
 
-	*level = 3;
-	if (!pud_present(pud) || pud_leaf(pud))
-		return pud_val(pud);
-	pmd = READ_ONCE(*pmd_offset(&pud, hva));
-	*level = 2;
-	if (!pmd_present(pmd) || pmd_leaf(pmd))
-		return pmd_val(pmd);
-	*level = 1;
-	return pte_val(READ_ONCE(*pte_offset_kernel(&pmd, hva)));
+	for (*level = pgtable_l5_enabled() ? 5 : 4; ; --*level) {
+		entry = READ_ONCE(table[hva / FONDA_LEVEL_SIZE(*level) % FONDA_TABLE_ENTRIES]);
+		if (*level == 1 || !(entry & _PAGE_PRESENT) || entry & _PAGE_PSE)
+			return entry;
+		table = __va(entry & PTE_PFN_MASK);
+	}
 }
 
 /*
@@ -72,7 +65,7 @@ static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m
 			struct page **page)
 {
 	unsigned long flags;
-	u64 val, pat, offset;
+	u64 val, offset;
 
 	local_irq_save(flags);
 	val = host_entry(mm, hva, &m->level);
@@ -83,8 +76,7 @@ static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m
 	m->writable = m->write || pte_access_permitted(__pte(val), true);
 	offset = FONDA_LEVEL_SIZE(m->level) - 1;
 	m->hpa = (val & PTE_PFN_MASK & ~offset) | (hva & offset & PAGE_MASK);
-	pat = m->level == 1 ? _PAGE_PAT : _PAGE_PAT_LARGE;
-	if (val & (_PAGE_PCD | pat))
+	if (val & (_PAGE_PCD | (m->level == 1 ? _PAGE_PAT : _PAGE_PAT_LARGE)))
 		m->memtype = FONDA_MEM_UC;
 	else
 		m->memtype = val & _PAGE_PWT ? FONDA_MEM_WC : FONDA_MEM_WB;
@@ -92,24 +84,11 @@ static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m
 	return true;
 }
 
-/* A mapping of a device's memory or the like: no page to get, only to fault. */
-static int fault_in_pfnmap(struct mm_struct *mm, hva_t hva, bool write)
-{
-	struct vm_area_struct *vma;
-	bool unlocked = false;
-	int ret = -EFAULT;
-
-	mmap_read_lock(mm);
-	vma = vma_lookup(mm, hva);
-	if (vma && vma->vm_flags & (VM_IO | VM_PFNMAP))
-		ret = fixup_user_fault(mm, hva, write ? FAULT_FLAG_WRITE : 0, &unlocked);
-	mmap_read_unlock(mm);
-	return ret;
-}
-
 int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write)
 {
 	unsigned int flags = FOLL_HWPOISON | FOLL_INTERRUPTIBLE;
+	struct mm_struct *mm = vcpu->vm->mm;
+	bool unlocked = false;
 	struct page *page;
 	long ret;
 
@@ -122,7 +101,10 @@ int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write)
 		put_page(page);
 		ret = 0;
 	} else if (ret >= 0 || ret == -EFAULT) {
-		ret = fault_in_pfnmap(vcpu->vm->mm, hva, write);
+		/* A device's memory or the like: no page to get, only to fault. */
+		mmap_read_lock(mm);
+		ret = fixup_user_fault(mm, hva, write ? FAULT_FLAG_WRITE : 0, &unlocked);
+		mmap_read_unlock(mm);
 	}
 	fonda_slots_enter(vcpu);
 	return ret;
@@ -201,9 +183,7 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 		/* Pairs with the locked change of seq after a change of slots. */
 		smp_rmb();
 		slot = fonda_vcpu_slot(vcpu, gfn);
-		if (!slot || READ_ONCE(slot->gone))
-			return FONDA_FAULT_MMIO;
-		if (m.write && slot->flags & KVM_MEM_READONLY)
+		if (!slot || (m.write && slot->flags & KVM_MEM_READONLY))
 			return FONDA_FAULT_MMIO;
 		hva = fonda_slot_hva(slot, gfn);
 
@@ -239,12 +219,15 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 
 /* --- invalidation --- */
 
+static hva_t slot_end(const struct fonda_memslot *slot)
+{
+	return slot->hva + (slot->npages << PAGE_SHIFT);
+}
+
 /* The page of @slot at @hva, or the nearest end of the slot. */
 static gfn_t gfn_at(const struct fonda_memslot *slot, hva_t hva)
 {
-	hva_t end = slot->hva + (slot->npages << PAGE_SHIFT);
-
-	return slot->base_gfn + ((clamp(hva, slot->hva, end) - slot->hva) >> PAGE_SHIFT);
+	return slot->base_gfn + ((clamp(hva, slot->hva, slot_end(slot)) - slot->hva) >> PAGE_SHIFT);
 }
 
 /*
@@ -311,13 +294,22 @@ static void end_invalidation(struct fonda_vm *vm)
 	write_unlock(&vm->mmu.lock);
 }
 
-void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot)
+void fonda_mmu_replace_slots(struct fonda_vm *vm, struct fonda_memslots *slots,
+			     const struct fonda_memslot *gone)
 {
+	struct fonda_memslots *old = current_slots(vm);
+
 	lockdep_assert_held(&vm->slots_lock);
-	WRITE_ONCE(slot->gone, true);
-	begin_invalidation(vm, slot->hva, slot->hva + (slot->npages << PAGE_SHIFT), true);
-	/* From here on no fault that found the slot can map. */
-	end_invalidation(vm);
+	if (gone)
+		begin_invalidation(vm, gone->hva, slot_end(gone), true);
+	write_lock(&vm->mmu.lock);
+	rcu_assign_pointer(vm->slots, slots);
+	/* Faults that looked at the old ones begin anew. */
+	vm->mmu.seq++;
+	vm->mmu.nr_invalidating -= !!gone;
+	write_unlock(&vm->mmu.lock);
+	fonda_vm_synchronize(vm);
+	kvfree(old);
 }
 
 static struct fonda_vm *vm_of(struct mmu_notifier *mn)

@@ -19,7 +19,6 @@
 struct kvm_dirty_gfn;
 struct page;
 struct seq_file;
-struct vm_area_struct;
 
 #define FONDA_MEM_SLOTS		32764
 /* One slot's limit, so that its page numbers fit the dirty log's interface. */
@@ -34,7 +33,6 @@ struct fonda_memslot {
 	u64 npages;
 	hva_t hva;
 	u16 id;
-	bool gone;		/* (a) being deleted: faults must not use it */
 	u32 flags;		/* KVM_MEM_* */
 	/* Pages written, where table entries do not tell. NULL: not logging, or
 	 * logging to the rings. */
@@ -42,8 +40,8 @@ struct fonda_memslot {
 };
 
 /*
- * All slots of a VM. Both are replaced, never changed (but for `gone`), so a
- * reader inside vm->srcu, or under mmu->lock, may keep a pointer to a slot.
+ * All slots of a VM. Both are replaced, never changed, so a reader inside
+ * vm->srcu, or under mmu->lock, may keep a pointer to a slot.
  */
 struct fonda_memslots {
 	u64 generation;			/* never repeats within a VM, never 0 */
@@ -228,9 +226,13 @@ void fonda_mmu_setup(const struct fonda_mmu_format *format);
 int fonda_mmu_init(struct fonda_vm *vm);
 /* No vCPU runs any more. Frees slots and tables. */
 void fonda_mmu_fini(struct fonda_vm *vm);
-/* For memory.c, under slots_lock. After it returns nothing of @slot is mapped,
- * nor will be by faults that know no newer slot. */
-void fonda_mmu_remove_slot(struct fonda_vm *vm, struct fonda_memslot *slot);
+/*
+ * For memory.c, under slots_lock: publish @slots. After it returns nobody uses
+ * the old ones, neither the guest nor the kernel, and nothing of @gone, unless
+ * NULL, is mapped as it was.
+ */
+void fonda_mmu_replace_slots(struct fonda_vm *vm, struct fonda_memslots *slots,
+			     const struct fonda_memslot *gone);
 /*
  * Have the host make its page at @hva present (and writable); sleeps, outside
  * vm->srcu. -EFAULT, -EHWPOISON, -EINTR.
@@ -264,8 +266,8 @@ int fonda_write_guest(struct fonda_vcpu *vcpu, gpa_t gpa, const void *buf, int l
 /* The same for 8 aligned bytes, in few instructions: a page-table entry. */
 int fonda_read_guest_u64(struct fonda_vcpu *vcpu, gpa_t gpa, u64 *val);
 /*
- * Atomic for the guest: @len (1, 2, 4, 8) naturally aligned bytes become @new
- * if they are @old. 1: they were something else.
+ * Atomic for the guest: @len (1, 4, 8) naturally aligned bytes become @new if
+ * they are @old. 1: they were something else.
  */
 int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u64 new);
 
@@ -307,8 +309,9 @@ void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t
 void fonda_dirty_logged(struct fonda_vcpu *vcpu, gpa_t gpa);
 
 /* For memory.c, under slots_lock. */
-/* The bitmap of a new slot that logs; none with rings. -ENOMEM. */
-int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot);
+/* The bitmap of a slot that logs, that of @old if it has one; none with rings. -ENOMEM. */
+int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot,
+		      const struct fonda_memslot *old);
 /* Logging of @slot, which is published, begins. */
 void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot);
 
