@@ -244,35 +244,29 @@ bool fonda_dirty_ring_full(struct fonda_vcpu *vcpu)
 	return true;
 }
 
-static void push(struct fonda_vcpu *vcpu, u16 slot, u64 offset)
+void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t gfn)
 {
 	struct fonda_dirty_ring *ring = &vcpu->dirty_ring;
 	u32 nr = vcpu->vm->dirty_ring_entries;
 	struct kvm_dirty_gfn *entry;
 
+	if (!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
+		return;
+	if (!nr) {
+		set_bit(gfn - slot->base_gfn, slot->dirty_bitmap);
+		return;
+	}
 	if (ring_used(ring) == nr) {
 		/* User space ran on in spite of the exits that asked it not to. */
 		WRITE_ONCE(vcpu->vm->bugged, true);
 		return;
 	}
 	entry = &ring->entries[ring->next & (nr - 1)];
-	WRITE_ONCE(entry->slot, slot);
-	WRITE_ONCE(entry->offset, offset);
+	WRITE_ONCE(entry->slot, slot->id);
+	WRITE_ONCE(entry->offset, gfn - slot->base_gfn);
 	smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_DIRTY);
 	WRITE_ONCE(ring->next, ring->next + 1);
 	fonda_dirty_ring_full(vcpu);
-}
-
-void fonda_mark_dirty(struct fonda_vcpu *vcpu, struct fonda_memslot *slot, gfn_t gfn)
-{
-	u64 offset = gfn - slot->base_gfn;
-
-	if (!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
-		return;
-	if (vcpu->dirty_ring.entries)
-		push(vcpu, slot->id, offset);
-	else
-		set_bit(offset, slot->dirty_bitmap);
 }
 
 void fonda_dirty_logged(struct fonda_vcpu *vcpu, gpa_t gpa)
@@ -312,60 +306,55 @@ static struct leaves find_leaves(struct fonda_vm *vm, u64 head, u64 page)
 }
 
 /*
- * Take back @nr entries, or as many of them as user space gave; how many. The
- * loop is kept to a dozen instructions: it runs for every page that is written.
+ * Take back the entries that user space gave, up to the end of the array; how
+ * many. The loop is kept to a dozen instructions: it runs for every page that is
+ * written.
  */
-static u32 take_entries(struct fonda_vm *vm, struct kvm_dirty_gfn *entries, u32 nr)
+static u32 take_back(struct fonda_vm *vm, struct fonda_dirty_ring *ring)
 {
-	struct kvm_dirty_gfn *entry = entries, *end = entries + nr;
+	u32 index = ring->taken_back & (vm->dirty_ring_entries - 1);
+	u32 nr = min(ring_used(ring), vm->dirty_ring_entries - index);
+	struct kvm_dirty_gfn *first = &ring->entries[index], *entry = first;
+	struct kvm_dirty_gfn *end = first + nr;
 	u64 mask = fonda_written_bit(&vm->mmu.format);
 	struct leaves l = { };
 
 	for (; entry != end; entry++) {
 		u64 head = smp_load_acquire((u64 *)&entry->flags);
-		u64 page = READ_ONCE(entry->offset);
+		u64 page = READ_ONCE(entry->offset) - l.first;
 
-		if (unlikely(head != l.head || page - l.first >= l.nr)) {
+		if (unlikely(head != l.head || page >= l.nr)) {
 			if (!(head & KVM_DIRTY_GFN_F_RESET))
 				break;
+			/* User space may have changed it, which changes nothing. */
+			page = READ_ONCE(entry->offset);
 			l = find_leaves(vm, head, page);
+			page -= l.first;
 		}
-		if (likely(page - l.first < l.nr))
-			atomic64_and(~mask, (atomic64_t *)&l.leaf[page - l.first]);
+		if (likely(page < l.nr))
+			atomic64_and(~mask, (atomic64_t *)&l.leaf[page]);
 		WRITE_ONCE(entry->flags, 0);
 	}
-	return entry - entries;
-}
-
-static u32 take_back(struct fonda_vm *vm, struct fonda_dirty_ring *ring)
-{
-	u32 made = READ_ONCE(ring->next) - ring->taken_back;
-	u32 index = ring->taken_back & (vm->dirty_ring_entries - 1);
-	u32 before_wrap = min(made, vm->dirty_ring_entries - index);
-	u32 nr;
-
-	read_lock(&vm->mmu.lock);
-	nr = take_entries(vm, &ring->entries[index], before_wrap);
-	if (nr == before_wrap)
-		nr += take_entries(vm, ring->entries, made - nr);
-	read_unlock(&vm->mmu.lock);
 	/* The vCPU may use the entries from here on. */
-	smp_store_release(&ring->taken_back, ring->taken_back + nr);
-	return nr;
+	smp_store_release(&ring->taken_back, ring->taken_back + (entry - first));
+	return entry - first;
 }
 
 /* KVM_RESET_DIRTY_RINGS: how many entries came back. -EINVAL without rings. */
 long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg)
 {
 	struct fonda_vcpu *vcpu;
-	long nr = 0;
+	long nr = 0, taken;
 	int i;
 
 	if (!vm->dirty_ring_entries)
 		return -EINVAL;
 	mutex_lock(&vm->slots_lock);
+	read_lock(&vm->mmu.lock);
 	fonda_for_each_vcpu(i, vcpu, vm)
-		nr += take_back(vm, &vcpu->dirty_ring);
+		while ((taken = take_back(vm, &vcpu->dirty_ring)))
+			nr += taken;
+	read_unlock(&vm->mmu.lock);
 	if (nr)
 		fonda_vm_flush_tlbs(vm);
 	mutex_unlock(&vm->slots_lock);
