@@ -18,6 +18,7 @@
  * What the log forgets is flushed from the processors before the ioctl
  * returns, and user space reads the pages after it has returned.
  */
+#include <linux/cleanup.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -149,12 +150,8 @@ out:
 /* KVM_CLEAR_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
 long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg)
 {
-	int ret;
-
-	mutex_lock(&vm->slots_lock);
-	ret = move_log(vm, arg, true);
-	mutex_unlock(&vm->slots_lock);
-	return ret;
+	guard(mutex)(&vm->slots_lock);
+	return move_log(vm, arg, true);
 }
 
 /* KVM_GET_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
@@ -162,12 +159,9 @@ long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg)
 {
 	const struct kvm_dirty_log *get = arg;
 	struct kvm_clear_dirty_log log = { .slot = get->slot, .dirty_bitmap = get->dirty_bitmap };
-	int ret;
 
-	mutex_lock(&vm->slots_lock);
-	ret = move_log(vm, &log, false);
-	mutex_unlock(&vm->slots_lock);
-	return ret;
+	guard(mutex)(&vm->slots_lock);
+	return move_log(vm, &log, false);
 }
 
 /* --- rings --- */
@@ -197,18 +191,15 @@ static int enable_rings(struct fonda_vm *vm, u64 bytes)
 int fonda_dirty_enable(struct fonda_vm *vm, u32 cap, u64 arg)
 {
 	u64 flags = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
-	int ret = -EINVAL;
 
 	/* The slots depend on it. */
-	mutex_lock(&vm->slots_lock);
-	if (cap != KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) {
-		ret = enable_rings(vm, arg);
-	} else if (!(arg & ~flags) && arg != KVM_DIRTY_LOG_INITIALLY_SET) {
-		vm->dirty_log_flags = arg;
-		ret = 0;
-	}
-	mutex_unlock(&vm->slots_lock);
-	return ret;
+	guard(mutex)(&vm->slots_lock);
+	if (cap != KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
+		return enable_rings(vm, arg);
+	if (arg & ~flags || arg == KVM_DIRTY_LOG_INITIALLY_SET)
+		return -EINVAL;
+	vm->dirty_log_flags = arg;
+	return 0;
 }
 
 int fonda_dirty_ring_init(struct fonda_vcpu *vcpu)

@@ -4,6 +4,7 @@
  * sees where, and the kernel's own reads and writes of guest memory, which go
  * through the VMM's mapping of it.
  */
+#include <linux/cleanup.h>
 #include <linux/mm.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
@@ -33,15 +34,25 @@ static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_m
 	return NULL;
 }
 
-static int set_region_locked(struct fonda_vm *vm, const struct kvm_userspace_memory_region *r)
+/*
+ * KVM_SET_USER_MEMORY_REGION, and _REGION2, whose structure begins alike and
+ * whose additions only count with a flag that is refused.
+ */
+long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg)
 {
-	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true), *copy;
-	struct fonda_memslot *old = fonda_slots_by_id(slots, r->slot), *new = NULL;
+	const struct kvm_userspace_memory_region *r = arg;
 	gfn_t gfn = r->guest_phys_addr >> PAGE_SHIFT;
 	u64 npages = r->memory_size >> PAGE_SHIFT;
-	bool stays = old && old->base_gfn == gfn;
-	u32 old_flags = old ? old->flags : 0;
+	struct fonda_memslot *old, *new = NULL;
+	struct fonda_memslots *slots, *copy;
+	u32 old_flags;
+	bool stays;
 
+	guard(mutex)(&vm->slots_lock);
+	slots = rcu_dereference_protected(vm->slots, true);
+	old = fonda_slots_by_id(slots, r->slot);
+	old_flags = old ? old->flags : 0;
+	stays = old && old->base_gfn == gfn;
 	if (r->slot >= FONDA_MEM_SLOTS ||
 	    r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY) ||
 	    !PAGE_ALIGNED(r->memory_size | r->guest_phys_addr | r->userspace_addr) ||
@@ -78,20 +89,6 @@ static int set_region_locked(struct fonda_vm *vm, const struct kvm_userspace_mem
 		fonda_dirty_start(vm, new);
 	fonda_slot_free(old, new);
 	return 0;
-}
-
-/*
- * KVM_SET_USER_MEMORY_REGION, and _REGION2, whose structure begins alike and
- * whose additions only count with a flag that is refused.
- */
-long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg)
-{
-	int ret;
-
-	mutex_lock(&vm->slots_lock);
-	ret = set_region_locked(vm, arg);
-	mutex_unlock(&vm->slots_lock);
-	return ret;
 }
 
 struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn)

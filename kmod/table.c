@@ -12,7 +12,6 @@
 #include <linux/bitops.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
-#include <linux/string.h>
 
 #include "mmu.h"
 
