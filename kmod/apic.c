@@ -87,11 +87,11 @@ void fonda_lapic_destroy(struct fonda_vcpu *vcpu)
 
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
 {
-	u64 quirks = ~vcpu->vm->disabled_quirks;
+	bool lint0 = lapic_is_bsp(&vcpu->lapic) &&
+		     !(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED);
 
 	if (vcpu->in_kernel_apic)
-		lapic_reset(&vcpu->lapic, init, lapic_is_bsp(&vcpu->lapic) &&
-						quirks & KVM_X86_QUIRK_LINT0_REENABLED);
+		lapic_reset(&vcpu->lapic, init, lint0);
 }
 
 /* "Processor Initialization State", "INIT and SIPI" */

@@ -129,7 +129,7 @@ static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 	ret = PTR_ERR_OR_ZERO(irqfd->ctx) ?: PTR_ERR_OR_ZERO(irqfd->resample);
 	sweep_dead(&vm->eventfds);
 	list_for_each_entry(other, &vm->eventfds.irqfds, link)
-		if (other->ctx == irqfd->ctx)
+		if (!ret && other->ctx == irqfd->ctx)
 			ret = -EBUSY;
 	if (ret) {
 		irqfd_free(irqfd);

@@ -68,7 +68,7 @@ static u16 counter(const struct fonda_pit *pit, const struct kvm_pit_channel_sta
 		n = c->count - (t << (c->mode - 2)) % c->count;
 	else			/* goes on through 0 */
 		n = (c->count + range(c) - t % range(c)) % range(c);
-	return c->bcd ? bin2bcd(n / 100) << 8 | bin2bcd(n % 100) : n;
+	return c->bcd ? bin2bcd(n / 100 % 100) << 8 | bin2bcd(n % 100) : n;
 }
 
 static bool output(const struct fonda_pit *pit, const struct kvm_pit_channel_state *c)

@@ -203,6 +203,11 @@ TEST(bcd)
 	EXPECT_EQ(in_word(0x42), 0);
 	world_advance(CLOCKS(1));
 	EXPECT_EQ(in_word(0x42), 0x9999);
+	/* So it reads at the start of each period. */
+	out(0x43, 2 << 6 | 3 << 4 | 2 << 1 | 1);
+	out(0x42, 0);
+	out(0x42, 0);
+	EXPECT_EQ(in_word(0x42), 0);
 	world_fini();
 }
 
