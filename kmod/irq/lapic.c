@@ -369,11 +369,11 @@ void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
 
 void lapic_tsc_changed(struct fonda_lapic *apic)
 {
-	if (!apic->tsc_deadline)
-		return;
-	/* It does not wait for the deadline any more. */
-	hrtimer_cancel(&apic->timer);
-	lapic_set_deadline(apic, apic->tsc_deadline);
+	u64 deadline = apic->tsc_deadline;
+
+	/* What the timer waits for now is another moment. */
+	lapic_set_deadline(apic, 0);
+	lapic_set_deadline(apic, deadline);
 }
 
 /* -- registers -------------------------------------------------------------- */
