@@ -312,7 +312,7 @@ static void timer_count(struct fonda_lapic *apic, u32 count)
 
 static u32 current_count(struct fonda_lapic *apic)
 {
-	s64 left = hrtimer_get_expires_ns(&apic->timer) - ktime_get_ns();
+	s64 left = ktime_to_ns(hrtimer_get_expires(&apic->timer)) - ktime_get_ns();
 
 	if (!apic->period_ns)
 		return 0;

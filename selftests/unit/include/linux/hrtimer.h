@@ -27,6 +27,11 @@ static inline ktime_t ns_to_ktime(u64 ns)
 	return ns;
 }
 
+static inline u64 ktime_to_ns(ktime_t time)
+{
+	return time;
+}
+
 static inline void hrtimer_start(struct hrtimer *timer, ktime_t expires, enum hrtimer_mode mode)
 {
 	timer->expires = expires;
@@ -43,7 +48,7 @@ static inline void hrtimer_set_expires(struct hrtimer *timer, ktime_t expires)
 	timer->expires = expires;
 }
 
-static inline u64 hrtimer_get_expires_ns(const struct hrtimer *timer)
+static inline ktime_t hrtimer_get_expires(const struct hrtimer *timer)
 {
 	return timer->expires;
 }
