@@ -605,7 +605,7 @@ int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
 	u64 val = 0;
 
 	if (msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT)
-		ret = fonda_lapic_read_msr(vcpu, msr, &val);
+		ret = lapic_read_x2(&vcpu->lapic, msr, &val);
 	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_READ))
 		ret = get_msr(vcpu, msr, &val, false);
 	return unlikely(ret) ? refuse(vcpu, ret, false, 0, insn_len) :
@@ -619,7 +619,7 @@ int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
 	int ret = MSR_FILTERED;
 
 	if (msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT)
-		ret = fonda_lapic_write_msr(vcpu, msr, val, false);
+		ret = lapic_write_x2(&vcpu->lapic, msr, val);
 	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_WRITE))
 		ret = set_msr(vcpu, msr, val, false);
 	return unlikely(ret) ? refuse(vcpu, ret, true, val, insn_len) :

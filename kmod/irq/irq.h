@@ -20,7 +20,7 @@
 #ifndef FONDA_IRQ_H
 #define FONDA_IRQ_H
 
-#include <linux/bits.h>
+#include <linux/bitops.h>
 #include <linux/cleanup.h>
 #include <linux/errno.h>
 #include <linux/hrtimer.h>
@@ -181,12 +181,24 @@ bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
  * *tpr_blocked is set when only the task priority holds it back.
  */
 int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
+void lapic_recheck(struct fonda_lapic *apic);	/* own thread: something may pass now */
 /*
  * One that was taken out of IRR is settled: into ISR, or back. In between the
  * processor may have taken it without our knowing yet, and one more of it is a
  * new interrupt.
  */
-void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken);
+static inline void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken)
+{
+	if (likely(taken)) {
+		__set_bit(vector, apic->isr);
+		/* Only a higher one can interrupt the one in service. */
+		apic->isr_top = vector;
+	} else {
+		set_bit(vector, apic->irr);
+		lapic_recheck(apic);
+	}
+}
+
 /* What a write to EOI does. */
 void lapic_eoi(struct fonda_lapic *apic);
 /* Nothing is in service or waits, and the end of @vector concerns nobody else. */
@@ -324,7 +336,6 @@ int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum f
 /* CLOCK_MONOTONIC time at which the guest's TSC is @guest_tsc; 0: it is past. */
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc);
 void lapic_raise(struct fonda_lapic *apic);	/* something waits in IRR */
-void lapic_recheck(struct fonda_lapic *apic);	/* own thread: something may pass now */
 void lapic_send_event(struct fonda_lapic *apic);	/* INIT or SIPI arrived */
 void lapic_send_nmi(struct fonda_lapic *apic);
 /* A level-triggered, or waited for, vector has ended. */

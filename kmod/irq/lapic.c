@@ -83,18 +83,6 @@ int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked)
 	return vector;
 }
 
-void lapic_settle(struct fonda_lapic *apic, u8 vector, bool taken)
-{
-	if (taken) {
-		__set_bit(vector, apic->isr);
-		/* Only a higher one can interrupt the one in service. */
-		apic->isr_top = vector;
-	} else {
-		set_bit(vector, apic->irr);
-		lapic_recheck(apic);
-	}
-}
-
 bool lapic_eoi_is_private(const struct fonda_lapic *apic, u8 vector)
 {
 	return apic->isr_top < 0 && !any_vector(apic->irr) &&
@@ -109,15 +97,16 @@ void lapic_eoi(struct fonda_lapic *apic)
 		return;
 	__clear_bit(vector, apic->isr);
 	apic->isr_top = likely(!any_vector(apic->isr)) ? -1 : highest_vector(apic->isr);
-	/* What this one held back. */
-	if (any_vector(apic->irr))
-		lapic_recheck(apic);
 
-	/* "Signaling Interrupt Servicing Completion" */
+	/* "Signaling Interrupt Servicing Completion"; then what this one held back. */
 	if (unlikely(test_bit(vector, apic->chip->eoi_vectors)) ||
 	    (unlikely(test_bit(vector, apic->tmr)) &&
-	     !(get_reg(apic, APIC_SPIV) & APIC_SPIV_DIRECTED_EOI)))
+	     !(get_reg(apic, APIC_SPIV) & APIC_SPIV_DIRECTED_EOI))) {
 		lapic_eoi_broadcast(apic, vector);
+		lapic_recheck(apic);
+	} else if (any_vector(apic->irr)) {
+		lapic_recheck(apic);
+	}
 }
 
 /* -- messages that arrive --------------------------------------------------- */
