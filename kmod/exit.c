@@ -167,7 +167,7 @@ int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_f
 						 data, ARRAY_SIZE(data));
 	}
 	/* Found on the way through the guest's tables it is not the operand's. */
-	return fonda_emulate_mmio(vcpu, f->table_walk ? FONDA_INVALID_GPA : f->gpa, access);
+	return fonda_emulate_insn(vcpu, f->table_walk ? FONDA_INVALID_GPA : f->gpa, access, 0);
 }
 
 /* -- events ----------------------------------------------------------------- */

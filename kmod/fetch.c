@@ -21,11 +21,6 @@ static struct fonda_code_page *code_page(struct fonda_vcpu *vcpu, gva_t rip)
 	return &vcpu->code_pages[(rip >> PAGE_SHIFT) % FONDA_CODE_PAGES];
 }
 
-static u64 slots_generation(struct fonda_vcpu *vcpu)
-{
-	return rcu_dereference_check(vcpu->vm->slots, true)->generation;
-}
-
 /*
  * The @len bytes at @rip, in two parts that may overlap, if their page is kept and
  * still what it was.
@@ -40,7 +35,7 @@ static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, u64 root, gva_t 
 	u64 entry;
 
 	if (unlikely(page->page != (rip & PAGE_MASK) || page->root != root ||
-		     page->generation != slots_generation(vcpu) ||
+		     page->generation != rcu_dereference_check(vcpu->vm->slots, true)->generation ||
 		     offset_in_page(rip) > PAGE_SIZE - len))
 		return false;
 	pagefault_disable();
@@ -113,7 +108,7 @@ static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gv
 		       u8 *code, int len)
 {
 	struct fonda_code_page *page = code_page(vcpu, rip);
-	u64 generation = slots_generation(vcpu);
+	u64 generation = rcu_dereference_check(vcpu->vm->slots, true)->generation;
 	struct fonda_paging readable = *p;
 	bool kept = p->efer & FONDA_EFER_LMA;
 	struct fonda_walk w;

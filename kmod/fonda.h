@@ -368,7 +368,6 @@ static inline int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 }
 
 /* io.c: the buses. Callers are inside vm->srcu. */
-int fonda_io_init(struct fonda_vm *vm);
 void fonda_io_fini(struct fonda_vm *vm);
 int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int len,
 		    void *data, bool write);
@@ -395,15 +394,12 @@ void fonda_slots_leave(struct fonda_vcpu *vcpu);
 
 /*
  * mmio.c: the instruction that touched @gpa (FONDA_INVALID_GPA: it was not its
- * operand) for @access, where there is no memory for that.
+ * operand) for @access, where there is no memory for that; or an INS or OUTS of
+ * @port_size bytes, to which the port is allowed. RIP has not moved.
  */
-int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access);
-/*
- * An IN or OUT of @size bytes, @insn_len bytes long; an INS or OUTS. RIP has not
- * moved, and the processor has found that the port may be used.
- */
+int fonda_emulate_insn(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int port_size);
+/* An IN or OUT of @size bytes, @insn_len bytes long. */
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len);
-int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size);
 
 /* fetch.c */
 long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg);

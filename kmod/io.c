@@ -12,12 +12,6 @@
 
 /* -- the buses -------------------------------------------------------------- */
 
-int fonda_io_init(struct fonda_vm *vm)
-{
-	vm->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	return vm->ring ? 0 : -ENOMEM;
-}
-
 /*
  * Offered to all that cover the access, from the highest base downwards: ranges
  * may overlap, and ioeventfds at one address differ in their data.

@@ -109,11 +109,9 @@ static int ports(struct fonda_vcpu *vcpu, bool in, u16 port, int size, int count
 	if (i)
 		return i;
 	run->exit_reason = KVM_EXIT_IO;
-	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
-	run->io.size = size;
-	run->io.port = port;
-	run->io.count = count;
-	run->io.data_offset = FONDA_PIO_PAGE * PAGE_SIZE;
+	run->io = (typeof(run->io)){
+		.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT, .size = size, .port = port,
+		.count = count, .data_offset = FONDA_PIO_PAGE * PAGE_SIZE };
 	ask(vcpu, vcpu->pio_data, NULL, size);
 	return 0;
 }
@@ -305,10 +303,27 @@ static __always_inline int move(struct fonda_vcpu *vcpu)
 	return finish(vcpu, &val);
 }
 
-/* What the engine wants to know of the vCPU. */
-static void fill(struct fonda_vcpu *vcpu, const struct fonda_paging *p, int bits)
+/*
+ * What is not a plain MOV, once it has been decoded with result @r. @size: of what the
+ * processor has allowed to move to or from a port.
+ */
+static noinline int emulate(struct fonda_vcpu *vcpu, int r, const struct fonda_paging *p, int bits,
+			    int size)
 {
 	struct emulate_ctxt *c = &vcpu->io.ctxt;
+
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
+	/* Code where there is no memory, if only its second half. */
+	if (vcpu->io.access & FONDA_ACCESS_FETCH && r != -EINTR)
+		return fail(vcpu);
+	if (r == EMULATE_FAULT)
+		fonda_queue_exception(vcpu, X86_TRAP_UD);
+	if (r != EMULATE_OK)
+		return leave(vcpu, r);
+	/* Another processor has changed the code. */
+	if (c->insn.flags & EMUL_PORT && c->insn.op_bytes != size)
+		return FONDA_RESUME_GUEST;
 
 	c->mode = bits == 64 ? EMULATE_LONG : !(p->cr0 & X86_CR0_PE) ? EMULATE_REAL :
 		  vcpu->rflags & X86_EFLAGS_VM ? EMULATE_V86 : EMULATE_PROTECTED;
@@ -317,16 +332,12 @@ static void fill(struct fonda_vcpu *vcpu, const struct fonda_paging *p, int bits
 			     fonda_backend->read_reg(vcpu, FONDA_REG_CPL) == 3;
 	c->pio_data = vcpu->pio_data;
 	fonda_emulate_begin(c);
+	return execute(vcpu);
 }
 
-/*
- * @gpa, @access: what exited, or FONDA_INVALID_GPA when that was not the operand;
- * @size: of what the processor has allowed to move to or from a port.
- */
-static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int size)
+int fonda_emulate_insn(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int port_size)
 {
 	struct fonda_io *io = &vcpu->io;
-	const struct fonda_insn *insn = &io->ctxt.insn;
 	struct fonda_paging p;
 	gva_t rip;
 	int bits, r;
@@ -340,32 +351,7 @@ static __always_inline int emulate(struct fonda_vcpu *vcpu, gpa_t gpa, u32 acces
 	r = decode(vcpu, &p, rip, bits);
 	if (likely(r == EMULATE_OK && is_plain_mov(vcpu, bits)))
 		return move(vcpu);
-
-	/* Nothing has been done yet. */
-	if (vcpu->atomic)
-		return FONDA_RETRY_SLEEPING;
-	/* Code where there is no memory, if only its second half. */
-	if (access & FONDA_ACCESS_FETCH && r != -EINTR)
-		return fail(vcpu);
-	if (r == EMULATE_FAULT)
-		fonda_queue_exception(vcpu, X86_TRAP_UD);
-	if (r != EMULATE_OK)
-		return leave(vcpu, r);
-	/* Another processor has changed the code. */
-	if (insn->flags & EMUL_PORT && insn->op_bytes != size)
-		return FONDA_RESUME_GUEST;
-	fill(vcpu, &p, bits);
-	return execute(vcpu);
-}
-
-int fonda_emulate_mmio(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
-{
-	return emulate(vcpu, gpa, access, 0);
-}
-
-int fonda_emulate_string_pio(struct fonda_vcpu *vcpu, int size)
-{
-	return emulate(vcpu, FONDA_INVALID_GPA, FONDA_ACCESS_READ, size);
+	return emulate(vcpu, r, &p, bits, port_size);
 }
 
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len)

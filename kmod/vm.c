@@ -33,8 +33,9 @@ static struct fonda_vm *create(void)
 	ret = init_srcu_struct(&vm->srcu);
 	if (ret)
 		goto out_mm;
-	ret = fonda_io_init(vm);
-	if (ret)
+	ret = -ENOMEM;
+	vm->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vm->ring)
 		goto out_srcu;
 	fonda_irq_init(vm);
 	fonda_clock_init(vm);

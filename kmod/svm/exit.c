@@ -89,7 +89,7 @@ static int exit_io(struct fonda_vcpu *vcpu)
 
 	/* Permission was checked by the processor before the intercept. */
 	if (info & IOIO_STRING)
-		return fonda_emulate_string_pio(vcpu, size);
+		return fonda_emulate_insn(vcpu, FONDA_INVALID_GPA, FONDA_ACCESS_READ, size);
 	return fonda_pio(vcpu, info >> 16, size, info & IOIO_IN, vmcb->exit_info_2 - vmcb->rip);
 }
 
