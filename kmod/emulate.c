@@ -38,15 +38,12 @@ enum {
 #define MEM8		(3u << 18)	/* or one */
 #define MEM_SIZE(flags)	(8 >> ((flags) >> 18 & 3))
 
-/*
- * An XMM register is moved: how much, in units of 4 bytes, with no prefix and
- * with 66, f3 and f2; 0: another instruction.
- */
-#define VEC_SHIFT	20
-#define VEC_W		3		/* 4 or 8 bytes, as REX.W says */
-#define VEC(none, p66, pf3, pf2) \
-	(OP_MOV | MODRM | PAIR | ((none) | (p66) << 3 | (pf3) << 6 | (pf2) << 9) << VEC_SHIFT)
-#define VEC_MASK	(0xfffu << VEC_SHIFT)
+/* An XMM register is moved, if there is one of these prefixes. */
+#define XMM(prefixes)	(OP_MOV | MODRM | PAIR | (prefixes))
+#define XMM_NONE	(1u << 20)
+#define XMM_66		(1u << 21)
+#define XMM_F3		(1u << 22)
+#define XMM_MASK	(XMM_NONE | XMM_66 | XMM_F3)
 
 #define MOV	(OP_MOV | EMUL_MOV)
 #define RD	EMUL_READ
@@ -88,20 +85,18 @@ static const u32 one_byte[256] = {
 
 /* Those after 0f; none has byte operands. */
 static const u32 two_byte[256] = {
-	[0x10] = VEC(4, 4, 1, 2) | RD, VEC(4, 4, 1, 2) | WR,	/* MOVUPS, MOVSS... */
-	[0x28] = VEC(4, 4, 0, 0) | RD, VEC(4, 4, 0, 0) | WR,	/* MOVAPS */
-	[0x2b] = VEC(4, 4, 0, 0) | WR,				/* MOVNTPS */
-	[0x6e] = VEC(0, VEC_W, 0, 0) | RD, VEC(0, 4, 4, 0) | RD,	/* MOVD, MOVDQA */
-	[0x7e] = VEC(0, VEC_W, 2, 0) | WR, VEC(0, 4, 4, 0) | WR,
+	[0x10] = XMM(XMM_NONE | XMM_66) | RD, XMM(XMM_NONE | XMM_66) | WR,	/* MOVUPS */
+	[0x28] = XMM(XMM_NONE | XMM_66) | RD, XMM(XMM_NONE | XMM_66) | WR,	/* MOVAPS */
+	[0x2b] = XMM(XMM_NONE | XMM_66) | WR,			/* MOVNTPS */
+	[0x6f] = XMM(XMM_66 | XMM_F3) | RD,			/* MOVDQA, MOVDQU */
+	[0x7f] = XMM(XMM_66 | XMM_F3) | WR,
 	[0xa3] = OP_BT | MODRM | RD | BIT_STRING,
 	[0xab] = OP_BTS | RMW | BIT_STRING,
 	[0xb3] = OP_BTR | RMW | BIT_STRING,
 	[0xb6] = MOV | LOAD | MEM8, MOV | LOAD | MEM16,		/* MOVZX */
 	[0xba] = GROUP | GROUP8 | MODRM, OP_BTC | RMW | BIT_STRING,
 	[0xbe] = OP_MOVSX | LOAD | MEM8, OP_MOVSX | LOAD | MEM16,
-	[0xd6] = VEC(0, 2, 0, 0) | WR,				/* MOVQ */
-	[0xe7] = VEC(0, 4, 0, 0) | WR,				/* MOVNTDQ */
-	[0xf0] = VEC(0, 0, 0, 4) | RD,				/* LDDQU */
+	[0xe7] = XMM(XMM_66) | WR,				/* MOVNTDQ */
 };
 
 static const u32 groups[][8] = {
@@ -217,28 +212,16 @@ static void decode_memory(struct fonda_insn *insn, struct cursor *c, u8 modrm, i
 		insn->seg = FONDA_SEG_SS;
 }
 
-/* A vector move: how much, and which way. */
-static u32 decode_vector(struct fonda_insn *insn, u32 flags)
-{
-	int prefix = insn->rep == 0xf3 ? 2 : insn->rep ? 3 : insn->opsize;
-	int words = flags >> (VEC_SHIFT + 3 * prefix) & 7;
-
-	if (words == VEC_W)
-		words = insn->rex & 8 ? 2 : 1;
-	insn->mem_bytes = 4 * words;
-	if (insn->opcode == 0x7e0f && prefix == 2)	/* MOVQ */
-		flags ^= RD | WR;
-	return words ? flags : 0;
-}
-
 /* The flags of the opcode; the sizes of its operands. */
 static u32 decode_opcode(struct fonda_insn *insn, int bits)
 {
 	u16 op = insn->opcode;
 	u32 flags = op > 0xff ? two_byte[op >> 8] : one_byte[op];
 
-	if (flags & VEC_MASK)
-		return decode_vector(insn, flags);
+	insn->mem_bytes = 16;
+	if (flags & XMM_MASK)
+		return flags & (insn->rep == 0xf3 ? XMM_F3 : insn->rep ? 0 :
+				insn->opsize ? XMM_66 : XMM_NONE) ? flags : 0;
 	if (op < 0x40 && (op & 7) < 4)
 		flags = op / 8 | (op & 2 ? LOAD : op / 8 == OP_CMP ? MODRM | RD : RMW);
 	if (op < 0x100 && !(op & 1))
@@ -259,7 +242,7 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 	flags = decode_opcode(insn, bits);
 	if (flags & MODRM) {
 		modrm = next(&c);
-		insn->reg = (modrm >> 3 & 7) | (insn->rex & 4) << 1;
+		insn->reg = (modrm & 0x38) | (insn->rex & 4) << 4;
 		if (flags & GROUP)
 			flags = groups[flags & EMUL_OP_MASK][modrm >> 3 & 7];
 		if (modrm >> 6 == 3)
@@ -276,8 +259,9 @@ enum emulate_result fonda_decode(struct fonda_insn *insn, const u8 *code, int nr
 	}
 	if (insn->seg == FONDA_NR_SEGS)
 		insn->seg = FONDA_SEG_DS;
-	if (insn->op_bytes == 1 && !insn->rex && insn->reg >= 4)
-		insn->reg += FONDA_REG_HIGH - 4;
+	/* AH, CH, DH, BH. */
+	if (insn->op_bytes == 1 && !insn->rex && insn->reg >= 4 * 8)
+		insn->reg -= 4 * 8 - 1;
 	if (flags & IMM)
 		insn->imm = next_signed(&c, insn->opcode > 0xff || insn->opcode == 0x83 ? 1 :
 					    min_t(int, insn->op_bytes, 4));
@@ -324,14 +308,11 @@ static u64 size_mask(int bytes)
 /* 32-bit results clear the upper half, shorter ones keep the rest. */
 void fonda_load_gpr(unsigned long *gpr, int reg, int bytes, u64 val)
 {
-	u64 mask = size_mask(bytes);
+	u64 mask = size_mask(bytes), old;
 
-	if (reg >= FONDA_REG_HIGH) {
-		gpr += reg - FONDA_REG_HIGH;
-		*gpr = (*gpr & ~0xff00ul) | (val & 0xff) << 8;
-	} else {
-		gpr[reg] = (bytes == 4 ? 0 : gpr[reg] & ~mask) | (val & mask);
-	}
+	memcpy(&old, (void *)gpr + reg, sizeof(old));
+	val = (bytes == 4 ? 0 : old & ~mask) | (val & mask);
+	memcpy((void *)gpr + reg, &val, sizeof(val));
 }
 
 static bool canonical(const struct emulate_ctxt *c, gva_t gva)
@@ -390,7 +371,7 @@ static int resolve(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, bool wri
 		next = c->mode == EMULATE_LONG ? gva + room : (u32)(gva + room);
 		r = fonda_emulate_translate(c, next, access, &op->gpa[1]);
 	}
-	/* The least of all faults. Vectors have rules of their own. */
+	/* The least of all faults. XMM registers have rules of their own. */
 	if (r == EMULATE_OK && c->check_alignment && len <= 8 && gva & (len - 1))
 		return fonda_emulate_fault(c, VECTOR_AC);
 
@@ -418,9 +399,8 @@ static int resolve_all(struct emulate_ctxt *c, u64 left)
 	if (insn->flags & EMUL_PORT)
 		*other = (struct emulate_operand){
 			{ EMULATE_PORTS | (u16)c->gpr[DX] }, { insn->op_bytes } };
-	else if (insn->flags & VEC_MASK)	/* a load clears the rest of the register */
-		*other = (struct emulate_operand){
-			{ EMULATE_XMM | insn->reg * 16 }, { write ? insn->mem_bytes : 16 } };
+	else if (insn->flags & XMM_MASK)
+		*other = (struct emulate_operand){ { EMULATE_XMM | insn->reg * 2 }, { 16 } };
 	else if (pair && r == EMULATE_OK)
 		r = resolve(c, FONDA_SEG_ES, c->gpr[DI] & size_mask(insn->ad_bytes),
 			    (insn->flags & EMUL_OP_MASK) != OP_CMP, left, other);
@@ -524,6 +504,15 @@ static u64 compute(const struct emulate_ctxt *c, int op, u64 a, u64 b, unsigned 
 	return r;
 }
 
+u64 fonda_emulate_operand(const struct emulate_ctxt *c)
+{
+	u64 val = c->insn.imm;
+
+	if (!(c->insn.flags & IMM))
+		memcpy(&val, (void *)c->gpr + c->insn.reg, sizeof(val));
+	return val & size_mask(c->insn.op_bytes);
+}
+
 u64 fonda_emulate_address(const struct emulate_ctxt *c)
 {
 	const struct fonda_insn *insn = &c->insn;
@@ -536,20 +525,9 @@ u64 fonda_emulate_address(const struct emulate_ctxt *c)
 	if (insn->index < FONDA_REG_NONE)
 		ea += c->gpr[insn->index] << insn->scale;
 	if (insn->flags & BIT_STRING)	/* a signed number of bits: whole operands are added */
-		ea += (s64)sign_extend(c->gpr[insn->reg], insn->op_bytes) >> 3 &
+		ea += (s64)sign_extend(fonda_emulate_operand(c), insn->op_bytes) >> 3 &
 		      -(s64)insn->op_bytes;
 	return ea & size_mask(insn->ad_bytes);
-}
-
-u64 fonda_emulate_operand(const struct emulate_ctxt *c)
-{
-	const struct fonda_insn *insn = &c->insn;
-
-	if (insn->flags & IMM)
-		return insn->imm & size_mask(insn->op_bytes);
-	if (insn->reg >= FONDA_REG_HIGH)
-		return c->gpr[insn->reg - FONDA_REG_HIGH] >> 8 & 0xff;
-	return c->gpr[insn->reg] & size_mask(insn->op_bytes);
 }
 
 /* The instruction once, @left repetitions of a string before its end. */
@@ -598,13 +576,13 @@ static int advance(struct emulate_ctxt *c, u64 left)
 
 	if (c->rflags & X86_EFLAGS_DF)
 		step = -step;
-	fonda_load_gpr(c->gpr, insn->base, insn->ad_bytes, c->gpr[insn->base] + step);
+	fonda_load_gpr(c->gpr, insn->base * 8, insn->ad_bytes, c->gpr[insn->base] + step);
 	if ((insn->flags & (PAIR | EMUL_PORT)) == PAIR)
-		fonda_load_gpr(c->gpr, DI, insn->ad_bytes, c->gpr[DI] + step);
+		fonda_load_gpr(c->gpr, DI * 8, insn->ad_bytes, c->gpr[DI] + step);
 	if (!insn->rep)
 		return EMULATE_DONE;
 	left -= c->count;
-	fonda_load_gpr(c->gpr, CX, insn->ad_bytes, left);
+	fonda_load_gpr(c->gpr, CX * 8, insn->ad_bytes, left);
 	/* REPE goes on while they are equal, REPNE while they are not. */
 	if ((insn->flags & EMUL_OP_MASK) == OP_CMP &&
 	    !(c->rflags & X86_EFLAGS_ZF) == (insn->rep == 0xf3))

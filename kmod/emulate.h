@@ -39,8 +39,6 @@ bool fonda_decode_exit(struct fonda_exit_insn *i, const u8 *code, int nr, int bi
 /* Base and index of an effective address beside the general registers. */
 #define FONDA_REG_NONE		16
 #define FONDA_REG_RIP_REL	17
-/* A register operand from here on is AH, CH, DH or BH. */
-#define FONDA_REG_HIGH		16
 
 /* An instruction with a memory operand, decoded. */
 struct fonda_insn {
@@ -54,7 +52,7 @@ struct fonda_insn {
 	u8 rep;			/* 0xf2, 0xf3 or 0 */
 	u8 rex;
 	bool opsize, lock;	/* prefixes */
-	u8 reg;			/* the register operand, 0-15 or FONDA_REG_HIGH + 0-3 */
+	u8 reg;			/* the register operand: its place among them, in bytes */
 	u8 base, index;		/* 0-15 or FONDA_REG_* */
 	u8 scale;		/* shift of the index */
 	s64 disp;
@@ -167,7 +165,7 @@ int fonda_emulate(struct emulate_ctxt *c);
  */
 u64 fonda_emulate_address(const struct emulate_ctxt *c);
 u64 fonda_emulate_operand(const struct emulate_ctxt *c);
-/* Load @val into the lower @bytes of a register, as an instruction does. */
+/* Load @val into @bytes of a register, @reg bytes from the first, as an instruction does. */
 void fonda_load_gpr(unsigned long *gpr, int reg, int bytes, u64 val);
 
 /*

@@ -359,7 +359,7 @@ int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len
 	struct fonda_io *io = &vcpu->io;
 
 	io->rip = vcpu->rip;
-	io->reg = FONDA_RAX;
+	io->reg = FONDA_RAX * 8;
 	io->reg_bytes = in ? size : 0;
 	io->insn_len = insn_len;
 	io->answer_len = size;

@@ -76,23 +76,18 @@ static const struct form forms[] = {
 	{ 0x1ba, .groups = 0xe0, .imm = 1, .lock = true, .undefined = BIT_TEST },
 	{ 0x1b6 }, { 0x1b7 }, { 0x1be }, { 0x1bf },
 	{ 0x110, .vector = true }, { 0x110, .vector = true, .prefix = 0x66 },
-	{ 0x110, .vector = true, .prefix = 0xf3 }, { 0x110, .vector = true, .prefix = 0xf2 },
 	{ 0x111, .vector = true }, { 0x111, .vector = true, .prefix = 0x66 },
-	{ 0x111, .vector = true, .prefix = 0xf3 }, { 0x111, .vector = true, .prefix = 0xf2 },
 	{ 0x128, .vector = true, .align = 16 },
 	{ 0x128, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x129, .vector = true, .align = 16 },
 	{ 0x129, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x12b, .vector = true, .align = 16 },
 	{ 0x12b, .vector = true, .align = 16, .prefix = 0x66 },
-	{ 0x16e, .vector = true, .prefix = 0x66 }, { 0x17e, .vector = true, .prefix = 0x66 },
-	{ 0x17e, .vector = true, .prefix = 0xf3 }, { 0x1d6, .vector = true, .prefix = 0x66 },
 	{ 0x16f, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x16f, .vector = true, .prefix = 0xf3 },
 	{ 0x17f, .vector = true, .align = 16, .prefix = 0x66 },
 	{ 0x17f, .vector = true, .prefix = 0xf3 },
 	{ 0x1e7, .vector = true, .align = 16, .prefix = 0x66 },
-	{ 0x1f0, .vector = true, .prefix = 0xf2 },
 };
 
 static inline int put(u8 *code, u64 val, int bytes)

@@ -290,7 +290,7 @@ static u64 target_offset(const struct arena *a, const struct native_case *t)
 	if (insn.index < 16)
 		ea += t->regs.gpr[insn.index] << insn.scale;
 	if (t->form->bits) {
-		u64 val = t->regs.gpr[insn.reg];
+		u64 val = t->regs.gpr[insn.reg / 8];
 		s64 bit = insn.op_bytes == 2 ? (s16)val : insn.op_bytes == 4 ? (s32)val : (s64)val;
 
 		/* Operands below or above: the quotient, rounded down. */

@@ -493,6 +493,8 @@ TEST(other_instructions_are_refused)
 	EXPECT_EQ(LOAD(s, "\xff\x13"), EMULATE_UNSUPPORTED);		/* call */
 	EXPECT_EQ(LOAD(s, "\x0f\xba\x03\x01"), EMULATE_UNSUPPORTED);
 	EXPECT_EQ(LOAD(s, "\x0f\xc7\x0b"), EMULATE_UNSUPPORTED);		/* cmpxchg8b */
+	EXPECT_EQ(LOAD(s, "\xf3\x0f\x10\x03"), EMULATE_UNSUPPORTED);	/* movss */
+	EXPECT_EQ(LOAD(s, "\xf2\x0f\x11\x03"), EMULATE_UNSUPPORTED);	/* movsd */
 	EXPECT_EQ(LOAD(s, "\x0f\xc3\x03"), EMULATE_UNSUPPORTED);		/* movnti */
 	EXPECT_EQ(LOAD(s, "\x0f\xb1\x03"), EMULATE_UNSUPPORTED);		/* cmpxchg */
 	EXPECT_EQ(LOAD(s, "\x0f\xc1\x03"), EMULATE_UNSUPPORTED);		/* xadd */

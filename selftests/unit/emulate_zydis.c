@@ -110,7 +110,7 @@ static bool is_string(const ZydisDecodedInstruction *insn)
 
 static const ZydisDecodedOperand *other_operand(const struct reference *ref);
 
-/* Of the vector moves those with XMM registers, not MMX, and without VEX. */
+/* Of the vector moves those of whole XMM registers. */
 static bool is_vector_move(const struct reference *ref)
 {
 	const ZydisDecodedOperand *op = other_operand(ref);
@@ -119,11 +119,9 @@ static bool is_vector_move(const struct reference *ref)
 	    ZydisRegisterGetClass(op->reg.value) != ZYDIS_REGCLASS_XMM)
 		return false;
 	switch (ref->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_MOVUPS: case ZYDIS_MNEMONIC_MOVUPD: case ZYDIS_MNEMONIC_MOVSS:
-	case ZYDIS_MNEMONIC_MOVSD: case ZYDIS_MNEMONIC_MOVAPS: case ZYDIS_MNEMONIC_MOVAPD:
-	case ZYDIS_MNEMONIC_MOVNTPS: case ZYDIS_MNEMONIC_MOVNTPD: case ZYDIS_MNEMONIC_MOVD:
-	case ZYDIS_MNEMONIC_MOVQ: case ZYDIS_MNEMONIC_MOVDQA: case ZYDIS_MNEMONIC_MOVDQU:
-	case ZYDIS_MNEMONIC_MOVNTDQ: case ZYDIS_MNEMONIC_LDDQU:
+	case ZYDIS_MNEMONIC_MOVUPS: case ZYDIS_MNEMONIC_MOVUPD: case ZYDIS_MNEMONIC_MOVAPS:
+	case ZYDIS_MNEMONIC_MOVAPD: case ZYDIS_MNEMONIC_MOVNTPS: case ZYDIS_MNEMONIC_MOVNTPD:
+	case ZYDIS_MNEMONIC_MOVDQA: case ZYDIS_MNEMONIC_MOVDQU: case ZYDIS_MNEMONIC_MOVNTDQ:
 		return true;
 	default:
 		return false;
@@ -255,7 +253,7 @@ static const char *compare_other(const struct fonda_insn *insn, const struct ref
 {
 	const ZydisDecodedOperand *op = other_operand(ref);
 	u64 mask = insn->op_bytes >= 8 ? ~0ULL : ~(~0ULL << 8 * insn->op_bytes);
-	bool high;
+	int at;
 
 	if ((insn->flags & EMUL_STRING) || !op)
 		return NULL;
@@ -263,19 +261,16 @@ static const char *compare_other(const struct fonda_insn *insn, const struct ref
 		return ((op->imm.value.u ^ insn->imm) & mask &
 			(~0ULL >> (64 - ref->insn.raw.imm[0].size))) ? "immediate" : NULL;
 
+	at = ZydisRegisterGetId(op->reg.value) * 8;
 	if (is_vector_move(ref))
-		return ZydisRegisterGetId(op->reg.value) == insn->reg ? NULL : "register";
+		return at == insn->reg ? NULL : "register";
 	if (op->size != insn->op_bytes * 8)
 		return "size of the register";
-	high = op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH;
-	if (high != (insn->reg >= FONDA_REG_HIGH))
-		return "high byte register";
-	if (high)
-		return op->reg.value - ZYDIS_REGISTER_AH + FONDA_REG_HIGH == insn->reg ? NULL :
-			"register";
+	if (op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH)
+		at = (op->reg.value - ZYDIS_REGISTER_AH) * 8 + 1;
 	if (op->reg.value >= ZYDIS_REGISTER_SPL && op->reg.value <= ZYDIS_REGISTER_R15B)
-		return op->reg.value - ZYDIS_REGISTER_SPL + 4 == insn->reg ? NULL : "register";
-	return ZydisRegisterGetId(op->reg.value) == insn->reg ? NULL : "register";
+		at = (op->reg.value - ZYDIS_REGISTER_SPL + 4) * 8;
+	return at == insn->reg ? NULL : "register";
 }
 
 /* What differs between the decoders, or NULL. */
