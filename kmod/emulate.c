@@ -341,8 +341,7 @@ static bool linear(struct emulate_ctxt *c, enum fonda_seg seg, u64 off, u64 len,
 	type = FONDA_SEG_TYPE(s.attr);
 	/* Bit 3: code. Bit 1 makes data writable and code readable. */
 	if (c->mode == EMULATE_PROTECTED &&
-	    (!(s.attr & FONDA_SEG_P) || (write && type & 8) ||
-	     ((write || type & 8) && !(type & 2))))
+	    (!(s.attr & FONDA_SEG_P) || (type & 2 ? write && type & 8 : write || type & 8)))
 		return false;
 	if ((type & 0xc) == 4)	/* expand-down */
 		return off > s.limit && last <= (s.attr & FONDA_SEG_DB ? U32_MAX : U16_MAX);

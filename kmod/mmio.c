@@ -88,48 +88,36 @@ static int ask(struct fonda_vcpu *vcpu, void *source, void *answer, int len)
 	return EMULATE_NEED_USER;
 }
 
-/*
- * How many of the @count elements in the page for them the kernel has served; 0:
- * user space is asked, whose page it is to scribble on.
- */
-static int ports(struct fonda_vcpu *vcpu, bool in, u16 port, int size, int count)
+static int ask_port(struct fonda_vcpu *vcpu, bool in, u16 port, int size, u32 count)
 {
-	struct kvm_run *run = vcpu->run;
-	u8 *data = vcpu->pio_data;
-	u32 val = 0;
-	int i;
+	vcpu->run->exit_reason = KVM_EXIT_IO;
+	vcpu->run->io = (typeof(vcpu->run->io)){
+		.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT, .size = size, .port = port,
+		.count = count, .data_offset = FONDA_PIO_PAGE * PAGE_SIZE };
+	return ask(vcpu, vcpu->pio_data, NULL, size);
+}
 
-	for (i = 0; i < count; i++, data += size) {
+/*
+ * The c->count elements in the page for them, or as many as the kernel serves; if that
+ * is none, user space is asked, whose page it is to scribble on.
+ */
+static int access_port(struct fonda_vcpu *vcpu, bool in, u16 port)
+{
+	struct emulate_ctxt *c = &vcpu->io.ctxt;
+	u8 *data = vcpu->pio_data;
+	int size = c->insn.op_bytes;
+	u32 val = 0, i;
+
+	for (i = 0; i < c->count; i++, data += size) {
 		memcpy(&val, data, size);
 		if (fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &val, !in))
 			break;
 		if (in)
 			memcpy(data, &val, size);
 	}
-	if (i)
-		return i;
-	run->exit_reason = KVM_EXIT_IO;
-	run->io = (typeof(run->io)){
-		.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT, .size = size, .port = port,
-		.count = count, .data_offset = FONDA_PIO_PAGE * PAGE_SIZE };
-	ask(vcpu, vcpu->pio_data, NULL, size);
-	return 0;
-}
-
-/* What is not memory. */
-static noinline int access_other(struct fonda_vcpu *vcpu, gpa_t where, void *data, int len,
-				 bool write)
-{
-	struct emulate_ctxt *c = &vcpu->io.ctxt;
-	int done;
-
-	if (where & EMULATE_PORTS) {
-		done = ports(vcpu, !write, where, c->insn.op_bytes, c->count);
-		if (done)
-			c->count = done;
-		return done ? EMULATE_OK : EMULATE_NEED_USER;
-	}
-	fonda_fpu_access_xmm(vcpu, where & ~EMULATE_XMM, data, len, write);
+	if (!i)
+		return ask_port(vcpu, in, port, size, c->count);
+	c->count = i;
 	return EMULATE_OK;
 }
 
@@ -143,18 +131,19 @@ int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len,
 	struct fonda_vcpu *vcpu = vcpu_of(c);
 	struct kvm_run *run = vcpu->run;
 
-	if (unlikely(gpa & (EMULATE_PORTS | EMULATE_XMM)))
-		return access_other(vcpu, gpa, data, len, write);
+	if (unlikely(gpa & EMULATE_PORTS))
+		return access_port(vcpu, !write, gpa);
+	if (unlikely(gpa & EMULATE_XMM)) {
+		fonda_fpu_access_xmm(vcpu, gpa & ~EMULATE_XMM, data, len, write);
+		return EMULATE_OK;
+	}
 	if ((gpa != vcpu->io.gpa || write != (vcpu->io.access == FONDA_ACCESS_WRITE)) &&
 	    fonda_emulate_is_ram(c, gpa, write))
 		return write ? fonda_write_guest(vcpu, gpa, data, len) :
 			       fonda_read_guest(vcpu, gpa, data, len);
-	if (unlikely(len > 8)) {
-		/* The slot was deleted while user space had the instruction. */
-		if (!write)
-			memset(data, 0xff, len);
-		return EMULATE_OK;
-	}
+	/* The slot was deleted while user space had the instruction. */
+	if (unlikely(len > 8))
+		return EMULATE_RETRY;
 	if (!fonda_io_access(vcpu, FONDA_BUS_MMIO, gpa, len, data, write))
 		return EMULATE_OK;
 	run->exit_reason = KVM_EXIT_MMIO;
@@ -357,14 +346,18 @@ int fonda_emulate_insn(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int port_
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len)
 {
 	struct fonda_io *io = &vcpu->io;
+	u64 val = vcpu->regs[FONDA_RAX];
 
-	io->rip = vcpu->rip;
 	io->reg = FONDA_RAX * 8;
 	io->reg_bytes = in ? size : 0;
 	io->insn_len = insn_len;
 	io->answer_len = size;
-	*(u32 *)vcpu->pio_data = vcpu->regs[FONDA_RAX];
-	return ports(vcpu, in, port, size, 1) ? finish(vcpu, vcpu->pio_data) : FONDA_EXIT_USER;
+	if (!fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &val, !in))
+		return finish(vcpu, &val);
+	io->rip = vcpu->rip;
+	*(u32 *)vcpu->pio_data = val;
+	ask_port(vcpu, in, port, size, 1);
+	return FONDA_EXIT_USER;
 }
 
 int fonda_complete_user_io(struct fonda_vcpu *vcpu)
