@@ -57,11 +57,11 @@ enum {
 enum { GROUP1, GROUP3, GROUP45, GROUP8, GROUP11 };
 
 /*
- * Opcodes of one byte, of which the even ones have byte operands. Not here: the
- * ALU operations below 40. STOS, LODS and SCAS are a MOV or CMP of the
- * accumulator that moves a pointer.
+ * Opcodes of one byte, of which the even ones have byte operands, and from 100 on
+ * those after 0f. Not here: the ALU operations below 40. STOS, LODS and SCAS are a
+ * MOV or CMP of the accumulator that moves a pointer.
  */
-static const u32 one_byte[256] = {
+static const u32 opcodes[0x200] = {
 	[0x63] = OP_MOVSX | LOAD | MEM32,
 	[0x6c ... 0x6d] = OP_MOV | PORT | WR,			/* INS */
 	[0x6e ... 0x6f] = OP_MOV | PORT | RD,			/* OUTS */
@@ -81,22 +81,18 @@ static const u32 one_byte[256] = {
 	[0xc6 ... 0xc7] = GROUP | GROUP11 | MODRM,
 	[0xf6 ... 0xf7] = GROUP | GROUP3 | MODRM,
 	[0xfe ... 0xff] = GROUP | GROUP45 | MODRM,
-};
-
-/* Those after 0f; none has byte operands. */
-static const u32 two_byte[256] = {
-	[0x10] = XMM(XMM_NONE | XMM_66) | RD, XMM(XMM_NONE | XMM_66) | WR,	/* MOVUPS */
-	[0x28] = XMM(XMM_NONE | XMM_66) | RD, XMM(XMM_NONE | XMM_66) | WR,	/* MOVAPS */
-	[0x2b] = XMM(XMM_NONE | XMM_66) | WR,			/* MOVNTPS */
-	[0x6f] = XMM(XMM_66 | XMM_F3) | RD,			/* MOVDQA, MOVDQU */
-	[0x7f] = XMM(XMM_66 | XMM_F3) | WR,
-	[0xa3] = OP_BT | MODRM | RD | BIT_STRING,
-	[0xab] = OP_BTS | RMW | BIT_STRING,
-	[0xb3] = OP_BTR | RMW | BIT_STRING,
-	[0xb6] = MOV | LOAD | MEM8, MOV | LOAD | MEM16,		/* MOVZX */
-	[0xba] = GROUP | GROUP8 | MODRM, OP_BTC | RMW | BIT_STRING,
-	[0xbe] = OP_MOVSX | LOAD | MEM8, OP_MOVSX | LOAD | MEM16,
-	[0xe7] = XMM(XMM_66) | WR,				/* MOVNTDQ */
+	[0x110] = XMM(XMM_NONE | XMM_66) | RD, XMM(XMM_NONE | XMM_66) | WR,	/* MOVUPS */
+	[0x128] = XMM(XMM_NONE | XMM_66) | RD, XMM(XMM_NONE | XMM_66) | WR,	/* MOVAPS */
+	[0x12b] = XMM(XMM_NONE | XMM_66) | WR,			/* MOVNTPS */
+	[0x16f] = XMM(XMM_66 | XMM_F3) | RD,			/* MOVDQA, MOVDQU */
+	[0x17f] = XMM(XMM_66 | XMM_F3) | WR,
+	[0x1a3] = OP_BT | MODRM | RD | BIT_STRING,
+	[0x1ab] = OP_BTS | RMW | BIT_STRING,
+	[0x1b3] = OP_BTR | RMW | BIT_STRING,
+	[0x1b6] = MOV | LOAD | MEM8, MOV | LOAD | MEM16,		/* MOVZX */
+	[0x1ba] = GROUP | GROUP8 | MODRM, OP_BTC | RMW | BIT_STRING,
+	[0x1be] = OP_MOVSX | LOAD | MEM8, OP_MOVSX | LOAD | MEM16,
+	[0x1e7] = XMM(XMM_66) | WR,				/* MOVNTDQ */
 };
 
 static const u32 groups[][8] = {
@@ -216,7 +212,7 @@ static void decode_memory(struct fonda_insn *insn, struct cursor *c, u8 modrm, i
 static u32 decode_opcode(struct fonda_insn *insn, int bits)
 {
 	u16 op = insn->opcode;
-	u32 flags = op > 0xff ? two_byte[op >> 8] : one_byte[op];
+	u32 flags = opcodes[op > 0xff ? 0x100 | op >> 8 : op];
 
 	insn->mem_bytes = 16;
 	if (flags & XMM_MASK)
