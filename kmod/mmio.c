@@ -121,6 +121,21 @@ static int access_port(struct fonda_vcpu *vcpu, bool in, u16 port)
 	return EMULATE_OK;
 }
 
+/* Asks user space for what no device in the kernel does; the data is not there yet. */
+static __always_inline int access_device(struct fonda_vcpu *vcpu, gpa_t gpa, void *data, int len,
+					 bool write)
+{
+	struct kvm_run *run = vcpu->run;
+
+	if (!fonda_io_access(vcpu, FONDA_BUS_MMIO, gpa, len, data, write))
+		return EMULATE_OK;
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = gpa;
+	run->mmio.len = len;
+	run->mmio.is_write = write;
+	return ask(vcpu, run->mmio.data, write ? NULL : data, len);
+}
+
 /*
  * The access that exited is known to go past memory, so that the slots need not
  * be searched again. (Of a read-modify-write instruction on read-only memory only
@@ -129,11 +144,11 @@ static int access_port(struct fonda_vcpu *vcpu, bool in, u16 port)
 int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len, bool write)
 {
 	struct fonda_vcpu *vcpu = vcpu_of(c);
-	struct kvm_run *run = vcpu->run;
+	int r;
 
-	if (unlikely(gpa & EMULATE_PORTS))
+	if (gpa & EMULATE_PORTS)
 		return access_port(vcpu, !write, gpa);
-	if (unlikely(gpa & EMULATE_XMM)) {
+	if (gpa & EMULATE_XMM) {
 		fonda_fpu_access_xmm(vcpu, gpa & ~EMULATE_XMM, data, len, write);
 		return EMULATE_OK;
 	}
@@ -142,17 +157,12 @@ int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len,
 		return write ? fonda_write_guest(vcpu, gpa, data, len) :
 			       fonda_read_guest(vcpu, gpa, data, len);
 	/* The slot was deleted while user space had the instruction. */
-	if (unlikely(len > 8))
+	if (len > 8)
 		return EMULATE_RETRY;
-	if (!fonda_io_access(vcpu, FONDA_BUS_MMIO, gpa, len, data, write))
-		return EMULATE_OK;
-	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = gpa;
-	run->mmio.len = len;
-	run->mmio.is_write = write;
-	if (write)
-		memcpy(run->mmio.data, data, len);
-	return ask(vcpu, run->mmio.data, write ? NULL : data, len);
+	r = access_device(vcpu, gpa, data, len, write);
+	if (r == EMULATE_NEED_USER && write)
+		memcpy(vcpu->run->mmio.data, data, len);
+	return r;
 }
 
 /* -- one instruction -------------------------------------------------------- */
@@ -217,6 +227,7 @@ static int execute(struct fonda_vcpu *vcpu)
 	struct emulate_ctxt *c = &io->ctxt;
 	int n = 0, r;
 
+	io->answer = NULL;
 	c->rflags = vcpu->rflags;
 	do {
 		r = fonda_emulate(c);
@@ -287,8 +298,10 @@ static __always_inline int move(struct fonda_vcpu *vcpu)
 	io->reg_bytes = write ? 0 : insn->op_bytes;
 	io->insn_len = insn->len;
 	io->answer_len = insn->mem_bytes;
-	if (fonda_emulate_access(&io->ctxt, io->gpa, &val, insn->mem_bytes, write))
+	if (access_device(vcpu, io->gpa, &val, insn->mem_bytes, write)) {
+		memcpy(vcpu->run->mmio.data, &val, sizeof(val));
 		return FONDA_EXIT_USER;
+	}
 	return finish(vcpu, &val);
 }
 
@@ -326,9 +339,9 @@ static noinline int emulate(struct fonda_vcpu *vcpu, int r, const struct fonda_p
 
 int fonda_emulate_insn(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int port_size)
 {
+	struct fonda_paging p fonda_uninitialized;
+	gva_t rip fonda_uninitialized;
 	struct fonda_io *io = &vcpu->io;
-	struct fonda_paging p;
-	gva_t rip;
 	int bits, r;
 
 	io->gpa = gpa;
@@ -377,7 +390,6 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 		return finish(vcpu, io->source);
 	if (io->answer)
 		memcpy(io->answer, io->source, io->answer_len);
-	io->answer = NULL;
 	return execute(vcpu);
 }
 
