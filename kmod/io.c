@@ -20,7 +20,7 @@ int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int 
 		    void *data, bool write)
 {
 	const struct fonda_io_bus *bus = srcu_dereference(vcpu->vm->buses[nr], &vcpu->vm->srcu);
-	int low = 0, high = bus ? bus->nr : 0, mid;
+	u32 low = 0, high = bus ? bus->nr : 0, mid;
 	struct fonda_io_dev *dev;
 
 	if (nr == FONDA_BUS_MMIO && (addr & PAGE_MASK) == lapic_gpa(&vcpu->lapic))
@@ -32,8 +32,8 @@ int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus nr, gpa_t addr, int 
 		else
 			high = mid;
 	}
-	while (--low >= 0 && bus->range[low].reach > addr) {
-		dev = bus->range[low].dev;
+	for (; low && bus->range[low - 1].reach > addr; low--) {
+		dev = bus->range[low - 1].dev;
 		if (dev->base + (dev->len ?: len) < addr + len)
 			continue;
 		if (!dev->access(vcpu, dev, addr, len, data, write))
