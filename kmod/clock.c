@@ -8,12 +8,10 @@
  * stable and the offsets are equal, all vCPUs are given the same moment, once
  * and for all: then no two of them can ever disagree, and the guest is told so.
  */
-#include <linux/kvm_para.h>
+#include <linux/clocksource.h>
 #include <linux/math64.h>
-#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
-#include <asm/msr.h>
 #include <asm/pvclock.h>
 #include <asm/tsc.h>
 
@@ -28,14 +26,10 @@ static struct fonda_moment suspended;
 
 void __init fonda_clock_setup(void)
 {
-	u64 hz = (u64)tsc_khz * 1000;
+	u32 shift;
 
-	tick_shift = 0;
-	for (; hz > 2 * NSEC_PER_SEC; hz >>= 1)
-		tick_shift--;
-	for (; hz <= NSEC_PER_SEC; hz <<= 1)
-		tick_shift++;
-	tick_multiplier = div64_u64((u64)NSEC_PER_SEC << 32, hz);
+	clocks_calc_mult_shift(&tick_multiplier, &shift, tsc_khz, NSEC_PER_MSEC, 0);
+	tick_shift = 32 - shift;
 }
 
 static u64 ticks_to_ns(u64 ticks)

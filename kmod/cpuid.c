@@ -71,11 +71,12 @@ static const struct feature_word feature_words[] = {
 /* Offered features, by the kernel's words. Written once. */
 static u32 offered[FONDA_FEATURE_WORDS] __ro_after_init;
 
-/* The leaves that are offered, and how much of this machine's answer. */
+/* The leaves that are offered, how much of this machine's answer, and what else. */
 struct leaf {
 	u32 first, last;
 	u8 flags;
 	u32 keep[4];	/* bits of EAX, EBX, ECX, EDX; features come from above */
+	u32 add[4];
 };
 
 #define INDEXED	0x1	/* has subleaves */
@@ -90,12 +91,14 @@ static const struct leaf leaves[] = {
 	{ 1, 1, 0, { ~0u, 0xff00 } },
 	{ 2, 2, INTEL, ALL },
 	{ 4, 4, INTEL | INDEXED, ALL },			/* caches */
-	{ 6, 6, 0 },
+	{ 6, 6, 0, { }, { BIT(2) } },			/* ARAT: the timer never stops */
 	{ 7, 7, INDEXED },
 	{ 0xa, 0xa, 0 },				/* no performance counters */
 	{ 0xb, 0xb, INDEXED },
 	{ 0xd, 0xd, INDEXED, { ~0u, ~0u, ~0u } },
-	{ KVM_CPUID_SIGNATURE, KVM_CPUID_FEATURES, 0 },
+	{ KVM_CPUID_SIGNATURE, KVM_CPUID_SIGNATURE, 0, { },
+	  { KVM_CPUID_FEATURES, 0x4b4d564b, 0x564b4d56, 0x4d } },	/* KVMKVMKVM */
+	{ KVM_CPUID_FEATURES, KVM_CPUID_FEATURES, 0 },
 	{ 0x80000000, 0x80000000, 0, ALL },
 	{ 0x80000001, 0x80000001, AMD, { ~0u, 0xf0000000 } },	/* package type */
 	{ 0x80000001, 0x80000001, INTEL, { ~0u } },
@@ -130,13 +133,6 @@ static u32 last_leaf(u32 leaf)
 	return min(cpuid_eax(0), LAST_BASIC);
 }
 
-static void read_cpuid(u32 leaf, u32 subleaf, u32 regs[4])
-{
-	memset(regs, 0, 4 * sizeof(*regs));
-	if (leaf <= last_leaf(leaf))
-		cpuid_count(leaf, subleaf, &regs[0], &regs[1], &regs[2], &regs[3]);
-}
-
 #define HAS(f)	word_has(words, X86_FEATURE_##f)
 
 /* What may be set in SPEC_CTRL; the vendors have different bits for each. */
@@ -162,15 +158,19 @@ bool fonda_supported(u32 feature)
 
 void __init fonda_state_init(void)
 {
-	u32 regs[4], i;
+	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(passed_through); i++)
 		if (boot_cpu_has(passed_through[i]))
 			offered[passed_through[i] / 32] |= BIT(passed_through[i] % 32);
 	/* The kernel sets some that the processor does not announce. */
 	for (i = 0; i < ARRAY_SIZE(feature_words); i++) {
-		read_cpuid(feature_words[i].leaf, feature_words[i].subleaf, regs);
-		offered[feature_words[i].word] &= regs[feature_words[i].reg];
+		const struct feature_word *w = &feature_words[i];
+		u32 regs[4] = { };
+
+		if (w->leaf <= last_leaf(w->leaf))
+			cpuid_count(w->leaf, w->subleaf, &regs[0], &regs[1], &regs[2], &regs[3]);
+		offered[w->word] &= regs[w->reg];
 	}
 	for (i = 0; i < ARRAY_SIZE(emulated); i++)
 		offered[emulated[i] / 32] |= BIT(emulated[i] % 32);
@@ -185,25 +185,6 @@ void __init fonda_state_init(void)
 
 /* -- what is offered -------------------------------------------------------- */
 
-/* Is there a subleaf @i after @last? */
-static bool has_subleaf(const struct leaf *l, u32 i, const struct kvm_cpuid_entry2 *last)
-{
-	if (!i || !(l->flags & INDEXED))
-		return !i;
-	switch (l->first) {
-	case 4:
-	case 0x8000001d:
-		/* The last one is of type 0. */
-		return i < 8 && last->eax & 0x1f;
-	case 7:
-		return i == 1 && offered[CPUID_7_1_EAX];
-	case 0xd:
-		return i == 1 || fonda_xcr0_supported & BIT_ULL(i);
-	default:
-		return false;
-	}
-}
-
 /* What is neither this machine's answer nor a feature. */
 static void compute(struct kvm_cpuid_entry2 *e)
 {
@@ -215,25 +196,19 @@ static void compute(struct kvm_cpuid_entry2 *e)
 	case 0x80000000:
 		e->eax = last_leaf(e->function);
 		break;
-	case 6:
-		e->eax = BIT(2);	/* ARAT: the timer never stops */
-		break;
 	case 7:
 		e->eax |= !e->index && offered[CPUID_7_1_EAX];
 		break;
 	case 0xd:
-		if (e->index > 1)
+		if (e->index > 1) {
+			if (!(fonda_xcr0_supported & BIT_ULL(e->index)))
+				e->eax = e->ebx = e->ecx = 0;
 			break;
+		}
 		/* Without XSAVES there is no supervisor state. */
 		e->ebx = fonda_xstate_size(fonda_xcr0_supported, e->index);
 		e->eax = e->index ? offered[CPUID_D_1_EAX] : fonda_xcr0_supported;
 		e->ecx = e->index ? 0 : e->ebx;
-		break;
-	case KVM_CPUID_SIGNATURE:
-		e->eax = KVM_CPUID_FEATURES;
-		e->ebx = 0x4b4d564b;	/* KVMKVMKVM */
-		e->ecx = 0x564b4d56;
-		e->edx = 0x4d;
 		break;
 	case 0x80000001:
 		if (vendor() == AMD)
@@ -241,50 +216,27 @@ static void compute(struct kvm_cpuid_entry2 *e)
 		break;
 	case 0x80000008:
 		e->eax = min_t(u32, boot_cpu_data.x86_phys_bits, FONDA_GPA_BITS) |
-			 (word_has(offered, F(LA57)) ? 57 : 48) << 8;
+			 (fonda_supported(F(LA57)) ? 57 : 48) << 8;
 		break;
 	}
 }
 
-static struct kvm_cpuid_entry2 *offer_subleaf(struct kvm_cpuid2 *offer, const struct leaf *l,
-					      u32 leaf, u32 subleaf)
+/* False: there is no such subleaf. */
+static bool offer_subleaf(struct kvm_cpuid_entry2 *e, const struct leaf *l, u32 leaf, u32 subleaf)
 {
-	struct kvm_cpuid_entry2 *e = &offer->entries[offer->nent];
 	u32 *regs = &e->eax;
 	int i;
 
-	/* The rules above are bounded by less than that. */
-	if (WARN_ON_ONCE(offer->nent == MAX_OFFERED))
-		return e - 1;
-	offer->nent++;
-	e->function = leaf;
-	e->index = subleaf;
-	e->flags = l->flags & INDEXED ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
-	read_cpuid(leaf, subleaf, regs);
+	*e = (struct kvm_cpuid_entry2){ .function = leaf, .index = subleaf,
+		.flags = l->flags & INDEXED ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0 };
+	cpuid_count(leaf, subleaf, &regs[0], &regs[1], &regs[2], &regs[3]);
 	for (i = 0; i < 4; i++)
-		regs[i] &= l->keep[i];
+		regs[i] = (regs[i] & l->keep[i]) | l->add[i];
 	for (i = 0; i < ARRAY_SIZE(feature_words); i++)
 		if (feature_words[i].leaf == leaf && feature_words[i].subleaf == subleaf)
 			regs[feature_words[i].reg] = offered[feature_words[i].word];
 	compute(e);
-	return e;
-}
-
-static void offer_leaves(struct kvm_cpuid2 *offer)
-{
-	const struct leaf *l;
-	u32 leaf, i;
-
-	for (l = leaves; l < leaves + ARRAY_SIZE(leaves); l++) {
-		struct kvm_cpuid_entry2 *e = NULL;
-
-		if (l->flags & (AMD | INTEL) && !(l->flags & vendor()))
-			continue;
-		for (leaf = l->first; leaf <= min(l->last, last_leaf(leaf)); leaf++)
-			for (i = 0; i < 63; i++)
-				if (has_subleaf(l, i, e))
-					e = offer_subleaf(offer, l, leaf, i);
-	}
+	return !subleaf || e->eax || e->ebx || e->ecx || e->edx;
 }
 
 /* Answer a list with room for as many as user space said; -E2BIG, -EFAULT. */
@@ -306,12 +258,23 @@ static long give_entries(struct kvm_cpuid2 __user *ulist,
 long fonda_dev_get_supported_cpuid(void *arg)
 {
 	struct kvm_cpuid2 *offer;
+	const struct leaf *l;
+	u32 leaf, i;
 	long ret;
 
 	offer = kzalloc(struct_size(offer, entries, MAX_OFFERED), GFP_KERNEL_ACCOUNT);
 	if (!offer)
 		return -ENOMEM;
-	offer_leaves(offer);
+	for (l = leaves; l < leaves + ARRAY_SIZE(leaves); l++) {
+		const u32 subleaves = l->flags & INDEXED ? 63 : 1;
+
+		if (l->flags & (AMD | INTEL) && !(l->flags & vendor()))
+			continue;
+		for (leaf = l->first; leaf <= min(l->last, last_leaf(leaf)); leaf++)
+			for (i = 0; i < subleaves && offer->nent < MAX_OFFERED; i++)
+				offer->nent += offer_subleaf(&offer->entries[offer->nent],
+							     l, leaf, i);
+	}
 	ret = give_entries((void __user *)arg, offer->entries, offer->nent);
 	kfree(offer);
 	return ret;
@@ -325,7 +288,8 @@ long fonda_dev_get_emulated_cpuid(void *arg)
 
 /* -- what the guest has ----------------------------------------------------- */
 
-static struct kvm_cpuid_entry2 *find(const struct fonda_cpuid *c, u32 leaf, u32 subleaf)
+static __always_inline struct kvm_cpuid_entry2 *find(const struct fonda_cpuid *c,
+						     u32 leaf, u32 subleaf)
 {
 	struct kvm_cpuid_entry2 *e = c->entries, *end = e + c->nr;
 

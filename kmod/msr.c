@@ -89,7 +89,6 @@ struct msr_desc {
 #define WORD		0xffffffffull
 #define IN(m)		offsetof(struct fonda_vcpu, m)
 #define M(m)		IN(msrs.m)
-#define CLOCK(m)	IN(clock.m)
 #define R(reg)		FONDA_REG_##reg
 #define HAS(f)		X86_FEATURE_##f
 #define PV(f)		FONDA_PV_FEATURE(f)
@@ -154,13 +153,13 @@ static int set_mcg_ctl(struct fonda_vcpu *vcpu, u64 val, bool host)
 static const struct msr_desc msrs[] = {
 	{ TIME(IA32_TSC, TSC, ANY, 0, tsc) },
 	{ TIME(KVM_WALL_CLOCK, WALL_CLOCK, PV(CLOCKSOURCE), 0, wall_clock) },
-	{ TIME(KVM_SYSTEM_TIME, FIELD, PV(CLOCKSOURCE), CLOCK(system_msr), system_time) },
+	{ TIME(KVM_SYSTEM_TIME, FIELD, PV(CLOCKSOURCE), IN(clock.system_msr), system_time) },
 	{ ONE(IA32_PLATFORM_ID), VALUE, READONLY, ANY },
 	{ ONE(IA32_APICBASE), LAPIC, CALL, ANY },
 	{ ONE(IA32_EBL_CR_POWERON), VALUE, READONLY, ANY },
 	/* Locked, without VMX. */
 	{ ONE(IA32_FEAT_CTL), VALUE, READONLY, ANY, .bits = FEAT_CTL_LOCKED },
-	{ TIME(IA32_TSC_ADJUST, FIELD, HAS(TSC_ADJUST), CLOCK(tsc_adjust), tsc_adjust) },
+	{ TIME(IA32_TSC_ADJUST, FIELD, HAS(TSC_ADJUST), IN(clock.tsc_adjust), tsc_adjust) },
 	{ ONE(IA32_SPEC_CTRL), FIELD, CALL, FONDA_HAS_SPEC_CTRL, SAVED, M(spec_ctrl),
 	  .set = set_spec_ctrl },
 	{ ONE(IA32_PRED_CMD), NOTHING, COMMAND, FONDA_HAS_IBPB, .bits = PRED_CMD_IBPB },
@@ -199,8 +198,8 @@ static const struct msr_desc msrs[] = {
 	{ ONE(IA32_TSC_DEADLINE), LAPIC, CALL, HAS(TSC_DEADLINE_TIMER), SAVED },
 	{ MSR_X2APIC_BASE, MSR_X2APIC_BASE + MSR_X2APIC_COUNT - 1, LAPIC, CALL, ANY },
 	{ TIME(KVM_WALL_CLOCK_NEW, WALL_CLOCK, PV(CLOCKSOURCE2), 0, wall_clock) },
-	{ TIME(KVM_SYSTEM_TIME_NEW, FIELD, PV(CLOCKSOURCE2), CLOCK(system_msr), system_time) },
-	{ TIME(KVM_STEAL_TIME, FIELD, PV(STEAL_TIME), CLOCK(steal_msr), steal_time) },
+	{ TIME(KVM_SYSTEM_TIME_NEW, FIELD, PV(CLOCKSOURCE2), IN(clock.system_msr), system_time) },
+	{ TIME(KVM_STEAL_TIME, FIELD, PV(STEAL_TIME), IN(clock.steal_msr), steal_time) },
 	{ ONE(KVM_PV_EOI_EN), FIELD, BITS, PV(PV_EOI), SAVED, IN(lapic.pv_eoi), ~2ull },
 	{ ONE(EFER), REG, CALL, ANY, 0, R(EFER), .set = set_efer },
 	{ ONE(STAR), REG, BITS, HAS(SYSCALL), SAVED, R(STAR), ALL },
@@ -269,19 +268,6 @@ static bool types_valid(u64 types, bool pat)
 	return true;
 }
 
-static bool bank_valid(struct fonda_vcpu *vcpu, u32 i, u64 val, bool host)
-{
-	/* Linux clears bit 10 of an AMD bank, and other systems bit 0. */
-	const u64 free_bits = BIT(10) | BIT(0);
-
-	if (host || !val)
-		return true;
-	if (i % FONDA_BANK_REGS == BANK_CTL)
-		return !~(val | free_bits);
-	return i % FONDA_BANK_REGS != BANK_STATUS ||
-	       (vcpu->msrs.hwcr & HWCR_STATUS_WRITABLE && fonda_guest_has(vcpu, AMD));
-}
-
 /* Can the guest, or user space, write @val there? */
 static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
 {
@@ -306,13 +292,18 @@ static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u
 		return i & 1 ? !(val & ~(address | BIT(11))) :
 			       !(val & ~(address | 0xff)) && types_valid(val & 0xff, false);
 	case BANK:
-		return bank_valid(vcpu, i, val, host);
+		if (host || !val || i % FONDA_BANK_REGS > BANK_STATUS)
+			return true;
+		/* Linux clears bit 10 of an AMD bank, and other systems bit 0. */
+		return i % FONDA_BANK_REGS == BANK_CTL ? !~(val | BIT(10) | BIT(0)) :
+		       vcpu->msrs.hwcr & HWCR_STATUS_WRITABLE && fonda_guest_has(vcpu, AMD);
 	default:
 		return !(val & ~d->bits);
 	}
 }
 
-static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool host)
+static __always_inline bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d,
+				      bool host)
 {
 	if (d->feature == ANY)
 		return true;
@@ -322,19 +313,33 @@ static bool available(struct fonda_vcpu *vcpu, const struct msr_desc *d, bool ho
 	return fonda_guest_has(vcpu, d->feature);
 }
 
-/* An MSR and its number @i in the description; NULL where it is unknown. */
-static const struct msr_desc *find(struct fonda_vcpu *vcpu, u32 msr, u32 *i, bool host)
-{
-	u32 nr = ARRAY_SIZE(msrs), half;
-	const struct msr_desc *d = msrs;
+/* Where the last search for such a number ended: guests use few, and those often. */
+static u8 hints[64];
 
-	/* The last one that does not begin behind @msr. */
+/* The last description that does not begin behind @msr. */
+static noinline const struct msr_desc *search(u32 msr, u8 *hint)
+{
+	u32 nr = ARRAY_SIZE(msrs), half, i = 0;
+
 	for (; nr > 1; nr -= half) {
 		half = nr / 2;
-		if (d[half].first <= msr)
-			d += half;
+		if (msrs[i + half].first <= msr)
+			i += half;
 	}
-	if (msr < d->first || msr > d->last || !available(vcpu, d, host))
+	WRITE_ONCE(*hint, i);
+	return &msrs[i];
+}
+
+/* An MSR and its number @i in the description; NULL where it is unknown. */
+static __always_inline const struct msr_desc *find(struct fonda_vcpu *vcpu, u32 msr, u32 *i,
+						   bool host)
+{
+	u8 *hint = &hints[(msr ^ msr >> 6) % ARRAY_SIZE(hints)];
+	const struct msr_desc *d = &msrs[READ_ONCE(*hint)];
+
+	if (unlikely(msr < d->first || msr > d->last))
+		d = search(msr, hint);
+	if (unlikely(msr < d->first || msr > d->last || !available(vcpu, d, host)))
 		return NULL;
 	/* The processor may speculate past that; this must not lead it astray. */
 	*i = array_index_nospec(msr - d->first, d->last - d->first + 1);
@@ -470,22 +475,12 @@ int fonda_state_vcpu_init(struct fonda_vcpu *vcpu)
 	return fonda_fpu_init(vcpu);
 }
 
-void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu)
-{
-	kvfree(vcpu->cpuid.entries);
-	kfree(vcpu->fpu.area);
-}
-
 /* -- filter ----------------------------------------------------------------- */
 
-static bool filter_allows(struct fonda_vcpu *vcpu, u32 msr, u32 access)
+static noinline bool in_filter(const struct kvm_msr_filter *filter, u32 msr, u32 access)
 {
-	const struct kvm_msr_filter *filter =
-		srcu_dereference(vcpu->vm->msr_filter, &vcpu->vm->srcu);
 	int i;
 
-	if (likely(!filter))
-		return true;
 	for (i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++) {
 		const struct kvm_msr_filter_range *r = &filter->ranges[i];
 		u32 bit = msr - r->base;
@@ -496,6 +491,14 @@ static bool filter_allows(struct fonda_vcpu *vcpu, u32 msr, u32 access)
 		}
 	}
 	return !(filter->flags & KVM_MSR_FILTER_DEFAULT_DENY);
+}
+
+static __always_inline bool filter_allows(struct fonda_vcpu *vcpu, u32 msr, u32 access)
+{
+	const struct kvm_msr_filter *filter =
+		srcu_dereference(vcpu->vm->msr_filter, &vcpu->vm->srcu);
+
+	return likely(!filter) || in_filter(filter, msr, access);
 }
 
 /* Brings the bitmaps behind @filter. 1, -EINVAL, -EFAULT; 0: it allows everything. */
@@ -564,10 +567,8 @@ static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int ins
 	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason))
 		return fonda_exit_protection(vcpu);
 	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
-	memset(&run->msr, 0, sizeof(run->msr));
-	run->msr.reason = reason;
-	run->msr.index = vcpu->regs[FONDA_RCX];
-	run->msr.data = val;
+	run->msr = (typeof(run->msr)){
+		.reason = reason, .index = vcpu->regs[FONDA_RCX], .data = val };
 	vcpu->msr_exit = (struct fonda_msr_exit){
 		.pending = true, .write = write, .insn_len = insn_len, .rip = vcpu->rip };
 	return FONDA_EXIT_USER;

@@ -161,18 +161,17 @@ long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg)
 
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val)
 {
-	u64 old = fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
+	u64 changed = val ^ fonda_backend->read_reg(vcpu, FONDA_REG_CR0);
+	u64 cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
+	u64 efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
 	struct fonda_segment cs;
-	u64 cr4, efer;
 
 	if (val >> 32 || (val & X86_CR0_PG && !(val & X86_CR0_PE)) ||
 	    (val & X86_CR0_NW && !(val & X86_CR0_CD)))
 		return 1;
-	if (!((val ^ old) & X86_CR0_PG))
+	if (!(changed & X86_CR0_PG))
 		return 0;
 
-	cr4 = fonda_backend->read_reg(vcpu, FONDA_REG_CR4);
-	efer = fonda_backend->read_reg(vcpu, FONDA_REG_EFER);
 	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
 	if (val & X86_CR0_PG)
 		/* "Activating Long Mode" */
@@ -240,22 +239,27 @@ void fonda_deliver_payload(struct fonda_vcpu *vcpu)
 	ex->has_payload = false;
 }
 
+/* What there is of events, as far as user space has enabled it. */
+static u32 event_flags(struct fonda_vm *vm)
+{
+	return KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
+	       (vm->exception_payload ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
+	       (vm->triple_fault_event ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0);
+}
+
 long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
 {
 	struct fonda_exception *ex = &vcpu->exception;
+	bool payload = vcpu->vm->exception_payload;
 	struct kvm_vcpu_events *events = arg;
 
-	events->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-	events->exception.injected = ex->injected;
-	if (vcpu->vm->exception_payload) {
-		events->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
-		events->exception.pending = ex->pending;
-		events->exception_has_payload = ex->has_payload;
-		events->exception_payload = ex->payload;
-	} else {
+	if (!payload)
 		fonda_deliver_payload(vcpu);
-		events->exception.injected |= ex->pending;
-	}
+	events->flags = event_flags(vcpu->vm);
+	events->exception.injected = ex->injected || (ex->pending && !payload);
+	events->exception.pending = ex->pending && payload;
+	events->exception_has_payload = payload && ex->has_payload;
+	events->exception_payload = payload ? ex->payload : 0;
 	events->exception.nr = ex->vector;
 	events->exception.has_error_code = ex->has_error;
 	events->exception.error_code = ex->error;
@@ -268,29 +272,21 @@ long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
 	events->nmi.pending = min(vcpu->nmi_pending + atomic_read(&vcpu->nmi_queued), 2);
 	events->nmi.masked = fonda_backend->read_reg(vcpu, FONDA_REG_NMI_MASK);
 
-	if (vcpu->vm->triple_fault_event) {
-		events->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
-		events->triple_fault.pending = test_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests);
-	}
+	events->triple_fault.pending = vcpu->vm->triple_fault_event &&
+				       test_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests);
 	return 0;
 }
 
 static bool events_valid(struct fonda_vcpu *vcpu, const struct kvm_vcpu_events *events)
 {
-	u32 flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
-		    KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
+	u32 flags = event_flags(vcpu->vm) | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
+		    KVM_VCPUEVENT_VALID_SMM;
 
-	if (vcpu->vm->exception_payload)
-		flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
-	if (vcpu->vm->triple_fault_event)
-		flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
-	if (events->flags & ~flags)
-		return false;
 	/* There is no system management mode. */
-	if (events->flags & KVM_VCPUEVENT_VALID_SMM && (events->smi.smm || events->smi.pending))
-		return false;
-	if (events->flags & KVM_VCPUEVENT_VALID_PAYLOAD &&
-	    events->exception.pending && events->exception.injected)
+	if (events->flags & ~flags ||
+	    (events->flags & KVM_VCPUEVENT_VALID_SMM && (events->smi.smm || events->smi.pending)) ||
+	    (events->flags & KVM_VCPUEVENT_VALID_PAYLOAD &&
+	     events->exception.pending && events->exception.injected))
 		return false;
 	return !(events->exception.injected || events->exception.pending) ||
 	       (events->exception.nr < 32 && events->exception.nr != X86_TRAP_NMI);

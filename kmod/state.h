@@ -10,8 +10,6 @@
 #include <linux/kvm.h>
 #include <linux/kvm_para.h>
 #include <linux/mutex.h>
-#include <linux/sched.h>
-#include <linux/types.h>
 #include <asm/cpufeatures.h>
 
 #include "compat.h"
@@ -28,10 +26,9 @@ typedef int fonda_msr_setter(struct fonda_vcpu *vcpu, u64 val, bool host);
 void fonda_state_init(void);
 /*
  * Everything in this file of a vCPU allocated zeroed, as after power-up; INIT
- * changes nothing of it. -ENOMEM; fini undoes a failed init as well.
+ * changes nothing of it. -ENOMEM.
  */
 int fonda_state_vcpu_init(struct fonda_vcpu *vcpu);
-void fonda_state_vcpu_fini(struct fonda_vcpu *vcpu);
 
 /* -- CPUID: cpuid.c --------------------------------------------------------- */
 
@@ -117,33 +114,26 @@ static inline u64 fonda_merge_dr6(u64 dr6, u64 payload)
  * For the backends' get_sregs and set_sregs.
  *
  * struct kvm_segment has a byte for each attribute. One multiplication moves
- * bits 7 to 11 (P, AVL, L, D/B, G) to their bytes, another brings them back:
- * the factors are such that no two of the 25 partial products share a bit. The
+ * bits 7 to 11 (P, AVL, L, D/B, G) to their bytes, another brings them back, and
+ * S with them: the factors are such that no two partial products share a bit. The
  * bytes are type, present, dpl, db, s, l, g, avl, in this order.
  */
 #define KVM_SEG_FLAG_BYTES	0x0101010001000100ull
+#define KVM_SEG_S_BYTE		BIT_ULL(32)
 #define KVM_SEG_SPREAD_FLAGS	\
 	(BIT_ULL(1) | BIT_ULL(48) | BIT_ULL(31) | BIT_ULL(14) | BIT_ULL(37))
 #define KVM_SEG_GATHER_FLAGS	\
-	(BIT_ULL(51) | BIT_ULL(4) | BIT_ULL(21) | BIT_ULL(38) | BIT_ULL(15))
+	(BIT_ULL(51) | BIT_ULL(4) | BIT_ULL(21) | BIT_ULL(38) | BIT_ULL(15) | BIT_ULL(24))
 
 
 /* Where @seg is, except the descriptor tables, which look different. */
 static __always_inline struct kvm_segment *fonda_sregs_segment(struct kvm_sregs2 *sregs,
 							       enum fonda_seg seg)
 {
-	static const u16 offset[] = {
-		[FONDA_SEG_ES] = offsetof(struct kvm_sregs2, es),
-		[FONDA_SEG_CS] = offsetof(struct kvm_sregs2, cs),
-		[FONDA_SEG_SS] = offsetof(struct kvm_sregs2, ss),
-		[FONDA_SEG_DS] = offsetof(struct kvm_sregs2, ds),
-		[FONDA_SEG_FS] = offsetof(struct kvm_sregs2, fs),
-		[FONDA_SEG_GS] = offsetof(struct kvm_sregs2, gs),
-		[FONDA_SEG_LDTR] = offsetof(struct kvm_sregs2, ldt),
-		[FONDA_SEG_TR] = offsetof(struct kvm_sregs2, tr),
-	};
+	/* CS, DS, ES, FS, GS, SS, TR, LDT is the order there. */
+	static const u8 place[] = { 2, 0, 5, 1, 3, 4, 7, 6 };
 
-	return (void *)sregs + offset[seg];
+	return &sregs->cs + place[seg];
 }
 
 static __always_inline void fonda_segment_to_kvm(const struct fonda_segment *s,
@@ -169,8 +159,8 @@ static __always_inline void fonda_segment_from_kvm(struct fonda_segment *s,
 	s->base = k->base;
 	s->limit = k->limit;
 	s->selector = k->selector;
-	s->attr = (bytes & 0xf) | (bytes >> 11 & 0x60) | (bytes >> 28 & 0x10) |
-		  (bytes & KVM_SEG_FLAG_BYTES) * KVM_SEG_GATHER_FLAGS >> 59 << 7;
+	s->attr = (bytes & 0xf) | (bytes >> 11 & 0x60) |
+		  (bytes & (KVM_SEG_FLAG_BYTES | KVM_SEG_S_BYTE)) * KVM_SEG_GATHER_FLAGS >> 56 << 4;
 	if (k->unusable)
 		s->attr &= ~FONDA_SEG_P;
 }
@@ -240,17 +230,12 @@ struct fonda_msrs {
 	 */
 	u64 tsc_aux;
 	u64 spec_ctrl;
-	u64 misc_enable;
-	u64 microcode_rev;
-	u64 arch_capabilities;
-	u64 hwcr;
-	u64 osvw[2];
-	u64 mtrr_default;
-	u64 mtrr_fixed[11];
+	u64 misc_enable, microcode_rev, arch_capabilities, hwcr, osvw[2];
+	u64 platform_info, power_ctl;
+	u64 mtrr_default, mtrr_fixed[11];
 	u64 mtrr_variable[FONDA_MTRR_VARIABLE * 2];	/* base, mask */
 	u64 mcg_cap, mcg_status, mcg_ctl;
 	u64 mce_banks[FONDA_MCE_BANKS * FONDA_BANK_REGS];
-	u64 platform_info, power_ctl;
 };
 
 /* A RDMSR or WRMSR that user space performs; finished by the next KVM_RUN. */

@@ -747,7 +747,8 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	for_each_possible_cpu(cpu)
 		cmpxchg(&per_cpu(last_vcpu, cpu), vcpu, NULL);
 	fonda_lapic_destroy(vcpu);
-	fonda_state_vcpu_fini(vcpu);
+	kvfree(vcpu->cpuid.entries);
+	kfree(vcpu->fpu.area);
 	kvfree(vcpu->dirty_ring.entries);
 	kvfree(vcpu->failed_entry);
 	fonda_table_drain(&vcpu->mmu_cache);
