@@ -54,16 +54,6 @@ int fonda_exit_cpuid(struct fonda_vcpu *vcpu)
 	return fonda_exit_skip(vcpu);
 }
 
-int fonda_exit_rdmsr(struct fonda_vcpu *vcpu)
-{
-	return fonda_emulate_rdmsr(vcpu, vcpu->insn_len);
-}
-
-int fonda_exit_wrmsr(struct fonda_vcpu *vcpu)
-{
-	return fonda_emulate_wrmsr(vcpu, vcpu->insn_len);
-}
-
 int fonda_exit_hlt(struct fonda_vcpu *vcpu)
 {
 	int ret = fonda_exit_skip(vcpu);

@@ -556,7 +556,7 @@ long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg)
 /* -- RDMSR and WRMSR -------------------------------------------------------- */
 
 /* An access that was refused for reason @why: user space's, or the guest's mistake. */
-static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int insn_len)
+static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val)
 {
 	struct kvm_run *run = vcpu->run;
 	u32 reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
@@ -570,15 +570,15 @@ static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val, int ins
 	run->msr = (typeof(run->msr)){
 		.reason = reason, .index = vcpu->regs[FONDA_RCX], .data = val };
 	vcpu->msr_exit = (struct fonda_msr_exit){
-		.pending = true, .write = write, .insn_len = insn_len, .rip = vcpu->rip };
+		.pending = true, .write = write, .rip = vcpu->rip };
 	return FONDA_EXIT_USER;
 }
 
-static int finish_read(struct fonda_vcpu *vcpu, u64 val, int insn_len)
+static int finish_read(struct fonda_vcpu *vcpu, u64 val)
 {
 	vcpu->regs[FONDA_RAX] = (u32)val;
 	vcpu->regs[FONDA_RDX] = val >> 32;
-	return fonda_skip_insn(vcpu, insn_len);
+	return fonda_skip_insn(vcpu, vcpu->insn_len);
 }
 
 int fonda_complete_msr(struct fonda_vcpu *vcpu)
@@ -591,15 +591,15 @@ int fonda_complete_msr(struct fonda_vcpu *vcpu)
 		return FONDA_RESUME_GUEST;
 	if (READ_ONCE(vcpu->run->msr.error))
 		return fonda_exit_protection(vcpu);
-	return x->write ? fonda_skip_insn(vcpu, x->insn_len) :
-			  finish_read(vcpu, READ_ONCE(vcpu->run->msr.data), x->insn_len);
+	return x->write ? fonda_exit_skip(vcpu) :
+			  finish_read(vcpu, READ_ONCE(vcpu->run->msr.data));
 }
 
 /*
  * The x2APIC's registers are what a busy guest uses most: they need no search, and
  * no filter looks at them.
  */
-int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
+int fonda_exit_rdmsr(struct fonda_vcpu *vcpu)
 {
 	u32 msr = vcpu->regs[FONDA_RCX];
 	int ret = MSR_FILTERED;
@@ -609,11 +609,10 @@ int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len)
 		ret = lapic_read_x2(&vcpu->lapic, msr, &val);
 	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_READ))
 		ret = get_msr(vcpu, msr, &val, false);
-	return unlikely(ret) ? refuse(vcpu, ret, false, 0, insn_len) :
-			       finish_read(vcpu, val, insn_len);
+	return unlikely(ret) ? refuse(vcpu, ret, false, 0) : finish_read(vcpu, val);
 }
 
-int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
+int fonda_exit_wrmsr(struct fonda_vcpu *vcpu)
 {
 	u64 val = (u32)vcpu->regs[FONDA_RAX] | (u64)vcpu->regs[FONDA_RDX] << 32;
 	u32 msr = vcpu->regs[FONDA_RCX];
@@ -623,8 +622,8 @@ int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len)
 		ret = lapic_write_x2(&vcpu->lapic, msr, val);
 	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_WRITE))
 		ret = set_msr(vcpu, msr, val, false);
-	return unlikely(ret) ? refuse(vcpu, ret, true, val, insn_len) :
-			       fonda_skip_insn(vcpu, insn_len);
+	return unlikely(ret) ? refuse(vcpu, ret, true, val) :
+			       fonda_skip_insn(vcpu, vcpu->insn_len);
 }
 
 /* -- ioctls ----------------------------------------------------------------- */

@@ -242,19 +242,15 @@ struct fonda_msrs {
 struct fonda_msr_exit {
 	bool pending;
 	bool write;
-	u8 insn_len;
-	unsigned long rip;	/* of the instruction */
+	unsigned long rip;	/* of the instruction; its length stays in vcpu->insn_len */
 };
 
 void fonda_msr_setup(void);	/* part of fonda_state_init() */
 
 /*
- * RDMSR and WRMSR of the guest, instruction @insn_len bytes long, operands in
- * vcpu->regs. Handlers: they skip the instruction, or inject #GP.
+ * The exit that fonda_exit_rdmsr() or fonda_exit_wrmsr() made has been answered;
+ * part of fonda_complete_user_io().
  */
-int fonda_emulate_rdmsr(struct fonda_vcpu *vcpu, int insn_len);
-int fonda_emulate_wrmsr(struct fonda_vcpu *vcpu, int insn_len);
-/* The exit that they made has been answered; part of fonda_complete_user_io(). */
 int fonda_complete_msr(struct fonda_vcpu *vcpu);
 
 fonda_dev_handler fonda_dev_get_msrs, fonda_dev_get_msr_index_list;

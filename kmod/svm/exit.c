@@ -78,7 +78,8 @@ static int exit_msr(struct fonda_vcpu *vcpu)
 
 	if (unlikely(len < 0))
 		return -len;
-	return write ? fonda_emulate_wrmsr(vcpu, len) : fonda_emulate_rdmsr(vcpu, len);
+	vcpu->insn_len = len;
+	return write ? fonda_exit_wrmsr(vcpu) : fonda_exit_rdmsr(vcpu);
 }
 
 static int exit_io(struct fonda_vcpu *vcpu)
