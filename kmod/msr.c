@@ -271,14 +271,14 @@ static bool types_valid(u64 types, bool pat)
 /* Can the guest, or user space, write @val there? */
 static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
 {
-	u64 old, address = GENMASK_ULL(vcpu->cpuid.phys_bits - 1, 12);
+	u64 address;
 	int bits;
 
 	switch (d->rule) {
 	case HOST:
 		return host;
 	case READONLY:
-		return host && !load(vcpu, d, i, &old) && val == old;
+		return host && val == (d->kept == FIELD ? *field(vcpu, d, i) : d->bits);
 	case CHANGE:
 		return host || !((val ^ *field(vcpu, d, i)) & ~d->bits);
 	case ADDRESS:
@@ -289,6 +289,7 @@ static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u
 		return types_valid(val & d->bits, d->kept == REG) && !(val & ~d->bits & ~0xc00ull);
 	case MTRR:
 		/* "Variable Range MTRRs" */
+		address = GENMASK_ULL(vcpu->cpuid.phys_bits - 1, 12);
 		return i & 1 ? !(val & ~(address | BIT(11))) :
 			       !(val & ~(address | 0xff)) && types_valid(val & 0xff, false);
 	case BANK:

@@ -120,11 +120,10 @@ long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg)
 {
 	struct kvm_sregs *sregs = arg;
 
-	fonda_vcpu_get_sregs2(vcpu, arg);
 	memset(sregs->interrupt_bitmap, 0, sizeof(sregs->interrupt_bitmap));
 	if (vcpu->ext_irq >= 0)
 		sregs->interrupt_bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
-	return 0;
+	return fonda_vcpu_get_sregs2(vcpu, arg);
 }
 
 /* An interrupt that user space injected and the guest has not taken yet. */
