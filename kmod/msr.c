@@ -347,7 +347,7 @@ static __always_inline const struct msr_desc *find(struct fonda_vcpu *vcpu, u32 
 	return d->rule == BANK && vcpu && *i >= nr_bank_regs(vcpu) ? NULL : d;
 }
 
-static int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
+static __always_inline int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
 {
 	u32 i;
 	const struct msr_desc *d = find(vcpu, msr, &i, host);
@@ -360,7 +360,7 @@ static int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, bool host)
 }
 
 /* Also FONDA_RETRY_SLEEPING, when nothing has been done yet. */
-static int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
+static __always_inline int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 {
 	u32 i;
 	const struct msr_desc *d = find(vcpu, msr, &i, host);
