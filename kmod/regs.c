@@ -100,7 +100,7 @@ static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
 	       !(s->cr3 & ~GENMASK_ULL(c->phys_bits - 1, 0)) && bases_canonical(s);
 }
 
-static int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
+static __always_inline int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
 {
 	if (!sregs_valid(vcpu, sregs))
 		return -EINVAL;
