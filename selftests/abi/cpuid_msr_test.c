@@ -369,6 +369,32 @@ TEST(msrs_of_the_vmm_drive_syscall)
 	tvm_fini(&t);
 }
 
+/* Leaf 1's bit of the local APIC goes and comes with IA32_APIC_BASE. */
+TEST(apic_bit_follows_the_apic)
+{
+	struct kvm_cpuid2 *get;
+	struct kvm_sregs s;
+	struct tvm t;
+	int on;
+	uint32_t i;
+
+	tvm_init_bare(&t, TVM_IRQCHIP);
+	tvm_add_vcpu(&t, 0);
+	get = calloc(1, sizeof(*get) + 256 * sizeof(get->entries[0]));
+	for (on = 0; on < 2; on++) {
+		s = tvm_sregs(&t, 0);
+		s.apic_base = on ? s.apic_base | 0x800 : s.apic_base & ~0x800ull;
+		ASSERT_OK(ioctl(t.cpu, KVM_SET_SREGS, &s));
+		get->nent = 256;
+		ASSERT_OK(ioctl(t.cpu, KVM_GET_CPUID2, get));
+		for (i = 0; get->entries[i].function != 1; i++)
+			ASSERT_LE(i, 254);
+		EXPECT_EQ(get->entries[i].edx >> 9 & 1, on);
+	}
+	free(get);
+	tvm_fini(&t);
+}
+
 /* The oldest form of the table: no subleaves. */
 TEST(set_cpuid_without_subleaves)
 {
