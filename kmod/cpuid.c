@@ -361,7 +361,7 @@ static void set_feature(u32 *reg, u32 feature, bool on)
 }
 
 /* The parts of an entry that follow the state of the vCPU. */
-static void patch(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
+static __always_inline void patch(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 {
 	switch (e->function) {
 	case 1:

@@ -232,7 +232,7 @@ static u32 nr_bank_regs(struct fonda_vcpu *vcpu)
 }
 
 /* @i counts from desc.first. 0 or MSR_INVALID. */
-static int load(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
+static __always_inline int load(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 *val)
 {
 	switch (d->kept) {
 	case VALUE:
