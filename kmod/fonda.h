@@ -301,16 +301,17 @@ struct file *fonda_vm_file(struct fonda_vm *vm, const char *name,
  */
 void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait);
 /* After it returns no CPU uses a second-stage translation it had cached. */
-void fonda_vm_flush_tlbs(struct fonda_vm *vm);
+#define fonda_vm_flush_tlbs(vm)	fonda_vm_kick_all(vm, FONDA_REQ_TLB_FLUSH, true)
 
 #define fonda_for_each_vcpu(i, vcpu, vm)				\
 	for ((i) = 0; (i) < smp_load_acquire(&(vm)->nr_vcpus) &&	\
 	     ((vcpu) = (vm)->vcpus[i], true); (i)++)
 
 /* vcpu.c */
-long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg);
+fonda_vm_handler fonda_vm_create_vcpu;
+fonda_vcpu_handler fonda_vcpu_run, fonda_vcpu_set_guest_debug;
+fonda_vcpu_handler fonda_vcpu_get_failed_entry, fonda_vcpu_break_entry;
 void fonda_vcpu_destroy(struct fonda_vcpu *vcpu);
-long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg);
 /* Set a request; the caller kicks. */
 static inline void fonda_request(struct fonda_vcpu *vcpu, int req)
 {
@@ -335,17 +336,12 @@ bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu);
 /* KVM_EXIT_DEBUG, and that the processor refused to enter: handlers' answers. */
 int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
 int fonda_exit_fail_entry(struct fonda_vcpu *vcpu, u64 reason);
-long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_get_failed_entry(struct fonda_vcpu *vcpu, void *arg);
-long fonda_vcpu_break_entry(struct fonda_vcpu *vcpu, void *arg);
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata);
 
 /* Exceptions: queued here, merged by the manual's rules, injected by the
  * backend on the next entry. Never for an event already being delivered. */
 void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector);
 void fonda_queue_exception_error(struct fonda_vcpu *vcpu, u8 vector, u32 error);
-/* #DB for the causes @dr6, which has bits 11 and 16 inverted. */
-void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6);
 void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error);
 /*
  * The instruction that exited is done: move RIP past it, end the interrupt
@@ -378,8 +374,7 @@ int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int
  */
 int fonda_io_register(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
 void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
-long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg);
-long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg);
+fonda_vm_handler fonda_vm_register_coalesced_mmio, fonda_vm_unregister_coalesced_mmio;
 
 /*
  * Wait until nobody uses what @vm->srcu protected before the call; quick when

@@ -143,11 +143,8 @@ static int __init choose_backend(void)
 	int ret = -ENODEV, i;
 
 	for (i = 0; i < ARRAY_SIZE(backends); i++) {
-		ret = backends[i]->hardware_setup();
-		if (!ret) {
-			fonda_backend = backends[i];
-			return 0;
-		}
+		fonda_backend = backends[i];
+		ret = fonda_backend->hardware_setup();
 		if (ret != -ENODEV)
 			return ret;
 	}

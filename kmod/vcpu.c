@@ -118,12 +118,6 @@ void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error)
 		.has_payload = true, .payload = address });
 }
 
-void fonda_queue_debug(struct fonda_vcpu *vcpu, u64 dr6)
-{
-	queue(vcpu, &(struct fonda_exception){
-		.pending = true, .vector = X86_TRAP_DB, .has_payload = true, .payload = dr6 });
-}
-
 static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
 {
 	vcpu->run->exit_reason = reason;
@@ -147,11 +141,10 @@ int fonda_exit_fail_entry(struct fonda_vcpu *vcpu, u64 reason)
 {
 	if (vcpu->atomic)
 		return FONDA_RETRY_SLEEPING;
-	if (!vcpu->failed_entry)
-		vcpu->failed_entry = kvzalloc(sizeof(*vcpu->failed_entry), GFP_KERNEL_ACCOUNT);
+	kvfree(vcpu->failed_entry);
+	vcpu->failed_entry = kvzalloc(sizeof(*vcpu->failed_entry), GFP_KERNEL_ACCOUNT);
 	if (!vcpu->failed_entry)
 		return -ENOMEM;
-	memset(vcpu->failed_entry, 0, sizeof(*vcpu->failed_entry));
 	vcpu->failed_entry->phys_bits = boot_cpu_data.x86_phys_bits;
 	fonda_backend->describe_entry(vcpu, vcpu->failed_entry);
 	vcpu->run->fail_entry.hardware_entry_failure_reason = reason;
@@ -189,7 +182,8 @@ int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 	if (vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP)
 		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | DR_STEP, vcpu->dr7);
 	if (vcpu->rflags & X86_EFLAGS_TF)
-		fonda_queue_debug(vcpu, DR_STEP);
+		queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = X86_TRAP_DB,
+						       .has_payload = true, .payload = DR_STEP });
 	return FONDA_RESUME_GUEST;
 }
 
@@ -293,56 +287,34 @@ int fonda_vcpu_halt(struct fonda_vcpu *vcpu)
 }
 
 /*
+ * Until there is work or a signal. Outside a section, slots not held.
+ *
  * A short while of polling saves the wake-up of a guest that waits for an
  * answer. How long adapts: it grows while that helps, and falls to nothing in
  * front of long sleeps.
  */
-static bool poll_for_work(struct fonda_vcpu *vcpu)
+static void block(struct fonda_vcpu *vcpu)
 {
-	u64 limit = vcpu->halt_poll_ns, start = ktime_get_ns();
+	u64 start = ktime_get_ns(), max = (u64)READ_ONCE(halt_poll_us) * NSEC_PER_USEC;
 
-	if (!limit)
-		return false;
-	do {
-		if (has_work(vcpu))
-			return true;
+	fonda_stats_close(vcpu);
+	while (ktime_get_ns() - start < vcpu->halt_poll_ns && !need_resched() &&
+	       !signal_pending(current)) {
+		if (has_work(vcpu)) {
+			vcpu->stats.count[FONDA_STAT_HALT_POLLS]++;
+			return;
+		}
 		cpu_relax();
-	} while (!need_resched() && !signal_pending(current) && ktime_get_ns() - start < limit);
-	return false;
-}
-
-static void adapt_polling(struct fonda_vcpu *vcpu, u64 slept_ns)
-{
-	u64 max = (u64)READ_ONCE(halt_poll_us) * NSEC_PER_USEC;
-
-	if (slept_ns > max)
+	}
+	vcpu->stats.count[FONDA_STAT_HALT_SLEEPS]++;
+	start = ktime_get_ns();
+	rcuwait_wait_event(&vcpu->wait, has_work(vcpu) || test_thread_flag(TIF_NOTIFY_RESUME),
+			   TASK_INTERRUPTIBLE);
+	if (ktime_get_ns() - start > max)
 		vcpu->halt_poll_ns = 0;
 	else
 		vcpu->halt_poll_ns = clamp_t(u64, vcpu->halt_poll_ns * 2,
 					     min_t(u64, 10 * NSEC_PER_USEC, max), max);
-}
-
-/* Until there is work or a signal. Outside a section, slots not held. */
-static void block(struct fonda_vcpu *vcpu)
-{
-	u64 start;
-
-	fonda_stats_close(vcpu);
-	if (poll_for_work(vcpu)) {
-		vcpu->stats.count[FONDA_STAT_HALT_POLLS]++;
-		return;
-	}
-	vcpu->stats.count[FONDA_STAT_HALT_SLEEPS]++;
-	start = ktime_get_ns();
-	prepare_to_rcuwait(&vcpu->wait);
-	for (;;) {
-		set_current_state(TASK_INTERRUPTIBLE);
-		if (has_work(vcpu) || signal_pending(current) || test_thread_flag(TIF_NOTIFY_RESUME))
-			break;
-		schedule();
-	}
-	finish_rcuwait(&vcpu->wait);
-	adapt_polling(vcpu, ktime_get_ns() - start);
 }
 
 /*
@@ -376,31 +348,8 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
 
 /* -- KVM_RUN ---------------------------------------------------------------- */
 
-static void load_guest_fpu(struct fonda_vcpu *vcpu)
-{
-	u32 low = fonda_xcr0_supported, high = fonda_xcr0_supported >> 32;
-
-	/* The area was validated when user space wrote it: this cannot fault. */
-	asm volatile("xrstor64 %0" : : "m"(*(char *)vcpu->fpu.area), "a"(low), "d"(high)
-		     : "memory");
-	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
-	if (unlikely(fonda_host_xss))
-		wrmsrq(MSR_IA32_XSS, 0);
-}
-
-static void save_guest_fpu(struct fonda_vcpu *vcpu)
-{
-	u32 low = fonda_xcr0_supported, high = fonda_xcr0_supported >> 32;
-
-	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, fonda_host_xcr0);
-	if (unlikely(fonda_host_xss))
-		wrmsrq(MSR_IA32_XSS, fonda_host_xss);
-	/* Not XSAVEOPT: the XRSTOR that it goes by may have been the guest's own. */
-	asm volatile("xsave64 %0" : "+m"(*(char *)vcpu->fpu.area) : "a"(low), "d"(high)
-		     : "memory");
-}
+/* Operands of XSAVE and XRSTOR: all that this machine has, in EDX:EAX. */
+#define XSTATE_MASK	"a"((u32)fonda_xcr0_supported), "d"((u32)(fonda_xcr0_supported >> 32))
 
 /* Compared only, never followed. */
 static DEFINE_PER_CPU(struct fonda_vcpu *, last_vcpu);
@@ -444,7 +393,12 @@ static void section_begin(struct fonda_vcpu *vcpu)
 	kernel_fpu_begin_mask(0);
 	WRITE_ONCE(vcpu->cpu, smp_processor_id());
 	vcpu->atomic = true;
-	load_guest_fpu(vcpu);
+	/* The area was validated when user space wrote it: this cannot fault. */
+	asm volatile("xrstor64 %0" : : "m"(*(char *)vcpu->fpu.area), XSTATE_MASK : "memory");
+	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
+	if (unlikely(fonda_host_xss))
+		wrmsrq(MSR_IA32_XSS, 0);
 	save_host_registers(vcpu);
 	fonda_backend->section_begin(vcpu);
 }
@@ -453,7 +407,12 @@ static void section_end(struct fonda_vcpu *vcpu)
 {
 	fonda_backend->section_end(vcpu);
 	restore_host_registers(vcpu);
-	save_guest_fpu(vcpu);
+	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, fonda_host_xcr0);
+	if (unlikely(fonda_host_xss))
+		wrmsrq(MSR_IA32_XSS, fonda_host_xss);
+	/* Not XSAVEOPT: the XRSTOR that it goes by may have been the guest's own. */
+	asm volatile("xsave64 %0" : "+m"(*(char *)vcpu->fpu.area) : XSTATE_MASK : "memory");
 	vcpu->atomic = false;
 	kernel_fpu_end();
 }
@@ -479,8 +438,14 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 	}
 	if (take_request(vcpu, FONDA_REQ_TRIPLE_FAULT))
 		return exit_with(vcpu, KVM_EXIT_SHUTDOWN);
-	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
+	if (take_request(vcpu, FONDA_REQ_APIC_EVENT)) {
+		bool off = vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED;
+
 		fonda_accept_apic_events(vcpu);
+		/* An AP has been started: its caller is told to try again. */
+		if (off)
+			return -EAGAIN;
+	}
 	if (take_request(vcpu, FONDA_REQ_CONTROLS))
 		fonda_backend->update_controls(vcpu);
 	if (take_request(vcpu, FONDA_REQ_PV_EOI))
@@ -540,10 +505,10 @@ static int run_loop(struct fonda_vcpu *vcpu)
 {
 	int ret;
 
-	for (;;) {
+	do {
 		ret = prepare(vcpu);
 		if (ret != FONDA_RESUME_GUEST)
-			return ret;
+			break;
 
 		if (unlikely(vcpu->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			fonda_steal_time_preempted(vcpu);
@@ -562,27 +527,8 @@ static int run_loop(struct fonda_vcpu *vcpu)
 		section_end(vcpu);
 		if (ret == FONDA_RETRY_SLEEPING)
 			ret = fonda_backend->handle_exit(vcpu);
-		if (ret <= 0)
-			return ret;
-	}
-}
-
-/*
- * An AP that has not been started: wait for INIT. The caller is told to try
- * again, as it is by the reference.
- */
-static int wait_for_init(struct fonda_vcpu *vcpu)
-{
-	if (READ_ONCE(vcpu->run->immediate_exit__unsafe))
-		return -EINTR;
-	block(vcpu);
-	if (take_request(vcpu, FONDA_REQ_APIC_EVENT))
-		fonda_accept_apic_events(vcpu);
-	if (signal_pending(current)) {
-		exit_with(vcpu, KVM_EXIT_INTR);
-		return -EINTR;
-	}
-	return -EAGAIN;
+	} while (ret > 0);
+	return ret;
 }
 
 static void fill_run(struct fonda_vcpu *vcpu)
@@ -613,11 +559,6 @@ static int run_locked(struct fonda_vcpu *vcpu)
 {
 	int ret;
 
-	if (unlikely(vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED)) {
-		ret = wait_for_init(vcpu);
-		fill_run(vcpu);
-		return ret;
-	}
 	if (unlikely(vcpu->run->kvm_valid_regs | vcpu->run->kvm_dirty_regs)) {
 		ret = fonda_sync_regs_in(vcpu);
 		if (ret)

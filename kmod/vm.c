@@ -179,11 +179,6 @@ void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait)
 	preempt_enable();
 }
 
-void fonda_vm_flush_tlbs(struct fonda_vm *vm)
-{
-	fonda_vm_kick_all(vm, FONDA_REQ_TLB_FLUSH, true);
-}
-
 void fonda_vm_synchronize(struct fonda_vm *vm)
 {
 	struct fonda_vcpu *vcpu;
