@@ -472,7 +472,7 @@ static long set_list(struct fonda_vcpu *vcpu, struct kvm_cpuid2 __user *ulist, b
 	linear_bits = guest_reg(&new, 0x80000008, 0, 0) >> 8 & 0xff;
 	if (linear_bits && linear_bits != 48 && linear_bits != 57) {
 		ret = -EINVAL;
-	} else if (rcu_access_pointer(vcpu->pid) && c->entries) {
+	} else if (vcpu->cpu >= 0 && c->entries) {
 		ret = is_same(vcpu, new.entries, new.nr) ? 0 : -EINVAL;
 	} else {
 		swap(*c, new);

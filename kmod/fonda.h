@@ -224,8 +224,8 @@ struct fonda_vcpu {
 	int cpu;			/* the CPU of the section, else the last one */
 	bool atomic;			/* inside a section: preemption is off */
 	u8 int_shadow;			/* (m) of an STI or MOV SS just executed; backend's bits */
-	bool reading_slots;		/* (a) inside vm->srcu */
 	int srcu_idx;			/* (m) */
+	struct task_struct *thread;	/* (a) of who is inside vm->srcu, or NULL */
 	bool in_kernel_apic;		/* (c) */
 	bool switch_spec_ctrl;		/* (m) around entries: the host's differs */
 	u8 insn_len;			/* (m) bytes of the instruction that exited */
@@ -246,7 +246,6 @@ struct fonda_vcpu {
 	int id;				/* (c) what user space calls it; initial APIC id */
 	int index;			/* (c) in vm->vcpus */
 	struct rcuwait wait;		/* of a halted vCPU */
-	struct pid __rcu *pid;		/* thread that last ran it */
 	sigset_t sigmask;
 	bool sigmask_set;
 

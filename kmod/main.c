@@ -152,6 +152,17 @@ static int __init choose_backend(void)
 	return ret;
 }
 
+/* All but the device node. */
+static void cleanup(void)
+{
+	unregister_reboot_notifier(&reboot_notifier);
+	unregister_syscore(&sleep);
+	fonda_stats_fini();
+	fonda_backend->hardware_unsetup();
+	/* RCU callbacks of routes, buses and slots run our code. */
+	rcu_barrier();
+}
+
 static int __init fonda_init(void)
 {
 	int ret;
@@ -169,28 +180,17 @@ static int __init fonda_init(void)
 	if (ret) {
 		pr_err("cannot create /dev/%s (error %d): is the name taken? choose another with devname=\n",
 		       devname, ret);
-		goto out_notifiers;
+		cleanup();
+		return ret;
 	}
 	pr_info("ready: /dev/%s, %s\n", devname, fonda_backend->name);
 	return 0;
-
-out_notifiers:
-	unregister_reboot_notifier(&reboot_notifier);
-	unregister_syscore(&sleep);
-	fonda_stats_fini();
-	fonda_backend->hardware_unsetup();
-	return ret;
 }
 
 static void __exit fonda_exit(void)
 {
 	misc_deregister(&misc);
-	unregister_reboot_notifier(&reboot_notifier);
-	unregister_syscore(&sleep);
-	fonda_stats_fini();
-	fonda_backend->hardware_unsetup();
-	/* RCU callbacks of routes, buses and slots run our code. */
-	rcu_barrier();
+	cleanup();
 }
 
 module_init(fonda_init);

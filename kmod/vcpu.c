@@ -22,6 +22,7 @@
 
 #include "backend.h"
 #include "stats.h"
+#include "walk.h"
 
 static uint halt_poll_us = 50;
 module_param(halt_poll_us, uint, 0644);
@@ -59,14 +60,14 @@ long fonda_vcpu_nmi(struct fonda_vcpu *vcpu, void *unused)
 void fonda_slots_enter(struct fonda_vcpu *vcpu) __acquires(&vcpu->vm->srcu)
 {
 	/* Marked before the barrier in srcu_read_lock(): fonda_vm_synchronize(). */
-	WRITE_ONCE(vcpu->reading_slots, true);
+	WRITE_ONCE(vcpu->thread, current);
 	vcpu->srcu_idx = srcu_read_lock(&vcpu->vm->srcu);
 }
 
 void fonda_slots_leave(struct fonda_vcpu *vcpu) __releases(&vcpu->vm->srcu)
 {
 	srcu_read_unlock(&vcpu->vm->srcu, vcpu->srcu_idx);
-	WRITE_ONCE(vcpu->reading_slots, false);
+	WRITE_ONCE(vcpu->thread, NULL);
 }
 
 /* -- exceptions ------------------------------------------------------------- */
@@ -88,8 +89,7 @@ static void queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new)
 	vcpu->event_pending = true;
 	if (!first && ex->vector == X86_TRAP_DF) {
 		/* A fault while delivering a double fault shuts down. */
-		ex->pending = false;
-		ex->injected = false;
+		*ex = (struct fonda_exception){ };
 		fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
 		return;
 	}
@@ -164,10 +164,10 @@ int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *
 
 bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu)
 {
-	struct fonda_segment cs;
+	struct fonda_paging paging;
+	gva_t rip;
 
-	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
-	return cs.attr & FONDA_SEG_L && fonda_backend->read_reg(vcpu, FONDA_REG_EFER) & EFER_LMA;
+	return fonda_backend->get_code(vcpu, &paging, &rip) == 64;
 }
 
 int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
@@ -331,10 +331,13 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
 		struct task_struct *task;
 		int ret;
 
-		if (READ_ONCE(other->mode) == FONDA_IN_GUEST || !READ_ONCE(other->reading_slots))
+		if (READ_ONCE(other->mode) == FONDA_IN_GUEST)
 			continue;
+		/* It may leave and exit meanwhile, but is not freed before we look. */
 		rcu_read_lock();
-		task = get_pid_task(rcu_dereference(other->pid), PIDTYPE_PID);
+		task = READ_ONCE(other->thread);
+		if (task)
+			get_task_struct(task);
 		rcu_read_unlock();
 		if (!task)
 			continue;
@@ -419,12 +422,8 @@ static void section_end(struct fonda_vcpu *vcpu)
 
 static bool take_request(struct fonda_vcpu *vcpu, int req)
 {
-	if (!test_bit(req, &vcpu->requests))
-		return false;
-	clear_bit(req, &vcpu->requests);
-	/* Pairs with fonda_request(): see what the request refers to. */
-	smp_mb__after_atomic();
-	return true;
+	/* A full barrier, which pairs with fonda_request(): see what it refers to. */
+	return test_bit(req, &vcpu->requests) && test_and_clear_bit(req, &vcpu->requests);
 }
 
 static int serve_requests(struct fonda_vcpu *vcpu)
@@ -544,17 +543,6 @@ static void fill_run(struct fonda_vcpu *vcpu)
 		vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL || interrupt_window_open(vcpu);
 }
 
-static void remember_thread(struct fonda_vcpu *vcpu)
-{
-	struct pid *old, *new = task_pid(current);
-
-	if (likely(rcu_access_pointer(vcpu->pid) == new))
-		return;
-	old = rcu_replace_pointer(vcpu->pid, get_pid(new), true);
-	synchronize_rcu();
-	put_pid(old);
-}
-
 static int run_locked(struct fonda_vcpu *vcpu)
 {
 	int ret;
@@ -596,7 +584,6 @@ long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg)
 
 	if (arg)
 		return -EINVAL;
-	remember_thread(vcpu);
 	if (likely(!vcpu->sigmask_set))
 		return run_locked(vcpu);
 	/* Where a sender finds that the mask is temporary: else a signal whose
@@ -695,7 +682,6 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	fonda_table_drain(&vcpu->mmu_cache);
 	if (vcpu->run)
 		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);
-	put_pid(rcu_access_pointer(vcpu->pid));
 	fonda_backend->vcpu_free(vcpu);
 }
 

@@ -33,13 +33,10 @@ static struct fonda_vm *create(void)
 	ret = init_srcu_struct(&vm->srcu);
 	if (ret)
 		goto out_mm;
-	ret = -ENOMEM;
-	vm->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vm->ring)
-		goto out_srcu;
 	fonda_irq_init(vm);
 	fonda_clock_init(vm);
-	ret = fonda_hardware_get(vm);
+	vm->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	ret = vm->ring ? fonda_hardware_get(vm) : -ENOMEM;
 	if (ret)
 		goto out_io;
 	/* Last: from here on the memory manager calls us. */
@@ -52,7 +49,6 @@ out_hardware:
 	fonda_hardware_put(vm);
 out_io:
 	fonda_io_fini(vm);
-out_srcu:
 	cleanup_srcu_struct(&vm->srcu);
 out_mm:
 	mmdrop(vm->mm);
@@ -192,7 +188,7 @@ void fonda_vm_synchronize(struct fonda_vm *vm)
 	 */
 	smp_mb();
 	fonda_for_each_vcpu(i, vcpu, vm)
-		busy |= READ_ONCE(vcpu->reading_slots);
+		busy |= !!READ_ONCE(vcpu->thread);
 	if (!busy)
 		return;
 	/*
