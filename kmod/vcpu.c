@@ -94,10 +94,8 @@ static void queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new)
 		return;
 	}
 	/* Benign: the newer one first, the older's instruction runs again. */
-	*ex = *new;
-	if (doubles)
-		*ex = (struct fonda_exception){
-			.pending = true, .vector = X86_TRAP_DF, .has_error = true };
+	*ex = !doubles ? *new : (struct fonda_exception){
+		.pending = true, .vector = X86_TRAP_DF, .has_error = true };
 }
 
 void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector)
@@ -126,14 +124,11 @@ static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
 
 int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7)
 {
-	struct kvm_debug_exit_arch *arch = &vcpu->run->debug.arch;
 	struct fonda_segment cs;
 
 	fonda_backend->get_segment(vcpu, FONDA_SEG_CS, &cs);
-	arch->exception = exception;
-	arch->pc = cs.base + vcpu->rip;
-	arch->dr6 = dr6;
-	arch->dr7 = dr7;
+	vcpu->run->debug.arch = (struct kvm_debug_exit_arch){
+		.exception = exception, .pc = cs.base + vcpu->rip, .dr6 = dr6, .dr7 = dr7 };
 	return exit_with(vcpu, KVM_EXIT_DEBUG);
 }
 
@@ -212,15 +207,13 @@ int fonda_hypercall(struct fonda_vcpu *vcpu, bool in_64bit_mode, int cpl)
 
 /* -- debugging a guest, and fonda itself ------------------------------------ */
 
-#define GUEST_DEBUG_INJECT	(KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)
-
 long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg)
 {
 	const struct kvm_guest_debug *debug = arg;
 
 	if (debug->control & ~(u32)FONDA_GUEST_DEBUG || debug->arch.debugreg[7] >> 32)
 		return -EINVAL;
-	if (debug->control & GUEST_DEBUG_INJECT) {
+	if (debug->control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
 		if (vcpu->exception.pending)
 			return -EBUSY;
 		fonda_queue_exception(vcpu, debug->control & KVM_GUESTDBG_INJECT_DB ?
@@ -357,11 +350,21 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
 /* Compared only, never followed. */
 static DEFINE_PER_CPU(struct fonda_vcpu *, last_vcpu);
 
-/* What the host has in registers that the guest will use, whatever the vendor. */
-static void save_host_registers(struct fonda_vcpu *vcpu)
+/* The guest's FPU state into the processor; what the host has elsewhere, out of it. */
+static void section_begin(struct fonda_vcpu *vcpu)
 {
 	int i;
 
+	/* Saves the task's registers once and turns preemption off. */
+	kernel_fpu_begin_mask(0);
+	WRITE_ONCE(vcpu->cpu, smp_processor_id());
+	vcpu->atomic = true;
+	/* The area was validated when user space wrote it: this cannot fault. */
+	asm volatile("xrstor64 %0" : : "m"(*(char *)vcpu->fpu.area), XSTATE_MASK : "memory");
+	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
+	if (unlikely(fonda_host_xss))
+		wrmsrq(MSR_IA32_XSS, 0);
 	if (this_cpu_read(last_vcpu) != vcpu) {
 		this_cpu_write(last_vcpu, vcpu);
 		if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
@@ -375,12 +378,14 @@ static void save_host_registers(struct fonda_vcpu *vcpu)
 	vcpu->host_dr7 = hw_breakpoint_active() ? this_cpu_read(cpu_dr7) : 0;
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
 		get_debugreg(vcpu->host_db[i], i);
+	fonda_backend->section_begin(vcpu);
 }
 
-static void restore_host_registers(struct fonda_vcpu *vcpu)
+static void section_end(struct fonda_vcpu *vcpu)
 {
 	int i;
 
+	fonda_backend->section_end(vcpu);
 	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) && vcpu->host_tsc_aux != vcpu->msrs.tsc_aux)
 		wrmsrq(MSR_TSC_AUX, vcpu->host_tsc_aux);
 	/* An exit leaves DR7 disabled. */
@@ -388,28 +393,6 @@ static void restore_host_registers(struct fonda_vcpu *vcpu)
 		set_debugreg(vcpu->host_db[i], i);
 	if (unlikely(vcpu->host_dr7))
 		set_debugreg(vcpu->host_dr7, 7);
-}
-
-static void section_begin(struct fonda_vcpu *vcpu)
-{
-	/* Saves the task's registers once and turns preemption off. */
-	kernel_fpu_begin_mask(0);
-	WRITE_ONCE(vcpu->cpu, smp_processor_id());
-	vcpu->atomic = true;
-	/* The area was validated when user space wrote it: this cannot fault. */
-	asm volatile("xrstor64 %0" : : "m"(*(char *)vcpu->fpu.area), XSTATE_MASK : "memory");
-	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->fpu.xcr0);
-	if (unlikely(fonda_host_xss))
-		wrmsrq(MSR_IA32_XSS, 0);
-	save_host_registers(vcpu);
-	fonda_backend->section_begin(vcpu);
-}
-
-static void section_end(struct fonda_vcpu *vcpu)
-{
-	fonda_backend->section_end(vcpu);
-	restore_host_registers(vcpu);
 	if (vcpu->fpu.xcr0 != fonda_host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, fonda_host_xcr0);
 	if (unlikely(fonda_host_xss))
