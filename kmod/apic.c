@@ -37,7 +37,7 @@ void lapic_send_event(struct fonda_lapic *apic)
 
 void lapic_send_nmi(struct fonda_lapic *apic)
 {
-	fonda_vcpu_nmi(vcpu_of(apic), NULL);
+	fonda_vcpu_nmi(vcpu_of(apic));
 }
 
 void lapic_eoi_broadcast(struct fonda_lapic *apic, u8 vector)

@@ -114,8 +114,7 @@ static inline int fonda_handle_task_work(void)
 }
 
 /* Callbacks of system sleep have an argument, and an object of their own, since 7.0. */
-#if defined(_LINUX_SYSCORE_OPS_H_HAS_STRUCT_SYSCORE) || \
-	LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
 #define FONDA_SYSCORE_ARG	void *unused
 #else
 #define FONDA_SYSCORE_ARG	void

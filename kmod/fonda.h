@@ -308,9 +308,10 @@ void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait);
 
 /* vcpu.c */
 fonda_vm_handler fonda_vm_create_vcpu;
-fonda_vcpu_handler fonda_vcpu_run, fonda_vcpu_set_guest_debug;
+fonda_vcpu_handler fonda_vcpu_set_guest_debug;
 fonda_vcpu_handler fonda_vcpu_get_failed_entry, fonda_vcpu_break_entry;
 void fonda_vcpu_destroy(struct fonda_vcpu *vcpu);
+long fonda_vcpu_run(struct fonda_vcpu *vcpu);
 /* Set a request; the caller kicks. */
 static inline void fonda_request(struct fonda_vcpu *vcpu, int req)
 {
@@ -324,7 +325,7 @@ void fonda_vcpu_kick(struct fonda_vcpu *vcpu);
 /* HLT: the instruction has been skipped; sleep until there is work. */
 int fonda_vcpu_halt(struct fonda_vcpu *vcpu);
 /* KVM_NMI, and from any context: one more NMI for the guest (at most two are kept). */
-long fonda_vcpu_nmi(struct fonda_vcpu *vcpu, void *unused);
+long fonda_vcpu_nmi(struct fonda_vcpu *vcpu);
 /* Back to power-up (@init false) or INIT state, the local APIC excepted. */
 void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init);
 /* The guest spins: let another vCPU of the VM run. May sleep. */

@@ -2,13 +2,12 @@
 /*
  * The three ioctl tables (device, VM, vCPU) and the one dispatcher that copies
  * arguments and takes the vCPU's mutex, so that handlers only act. What is in
- * these tables is what fonda offers; check_extension() must agree.
+ * these tables, and KVM_RUN and KVM_NMI, is what fonda offers; check_extension()
+ * must agree.
  *
  * Direction is written out because the bits inside KVM's numbers mislead, and
  * the whole number is matched because low bytes repeat.
  */
-#include <linux/compat.h>
-#include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <uapi/linux/fonda.h>
@@ -220,14 +219,10 @@ static long check_extension(void *arg)
 	return 0;
 }
 
-static long vm_check_extension(struct fonda_vm *vm, void *arg)
-{
-	return check_extension(arg);
-}
-
 /*
  * The tables' index: the low byte, and the direction that the number claims. No two
- * of one table share it: -Woverride-init (Kbuild) would tell.
+ * of one table share it: -Woverride-init (Kbuild) would tell. All that it can be is
+ * in the table.
  */
 #define IOCTL_INDEX(cmd)	(_IOC_NR(cmd) | _IOC_DIR(cmd) << _IOC_NRBITS)
 #define NR_IOCTLS		(1 << (_IOC_NRBITS + _IOC_DIRBITS))
@@ -248,7 +243,6 @@ static const struct ioctl_entry dev_ioctls[NR_IOCTLS] = {
 
 static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
 	E(KVM_CREATE_VCPU,		FIO_VAL,   vm, fonda_vm_create_vcpu),
-	E(KVM_CHECK_EXTENSION,		FIO_VAL,   vm, vm_check_extension),
 	E(KVM_GET_STATS_FD,		FIO_VAL,   vm, fonda_vm_get_stats_fd),
 	E(KVM_ENABLE_CAP,		FIO_IN,    vm, vm_enable_cap),
 	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
@@ -282,7 +276,6 @@ static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
 };
 
 static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
-	E(KVM_RUN,			FIO_VAL,   vcpu, fonda_vcpu_run),
 	E(KVM_GET_REGS,			FIO_FILL,  vcpu, fonda_vcpu_get_regs),
 	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_set_regs),
 	E(KVM_GET_SREGS,		FIO_FILL,  vcpu, fonda_vcpu_get_sregs),
@@ -310,7 +303,6 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(KVM_GET_LAPIC,		FIO_OUT,   vcpu, fonda_vcpu_get_lapic),
 	E(KVM_SET_LAPIC,		FIO_IN,    vcpu, fonda_vcpu_set_lapic),
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
-	E(KVM_NMI,			FIO_VAL,   vcpu, fonda_vcpu_nmi),
 	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
 	E(KVM_SET_CPUID,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid),
 	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),
@@ -332,7 +324,7 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 static __always_inline const struct ioctl_entry *
 find_ioctl(const struct ioctl_entry *table, unsigned int cmd)
 {
-	const struct ioctl_entry *e = &table[array_index_nospec(IOCTL_INDEX(cmd), NR_IOCTLS)];
+	const struct ioctl_entry *e = &table[IOCTL_INDEX(cmd)];
 
 	return cmd && e->cmd == cmd ? e : NULL;
 }
@@ -397,25 +389,36 @@ long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	/* Guest memory is the creator's: another process has other memory there. */
 	if (vm->mm != current->mm || READ_ONCE(vm->bugged))
 		return -EIO;
-	return e ? copy_and_call(e, TARGET_VM, vm, arg) : -ENOTTY;
+	if (e)
+		return copy_and_call(e, TARGET_VM, vm, arg);
+	return cmd == KVM_CHECK_EXTENSION ? check_extension((void *)arg) : -ENOTTY;
 }
 
-long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+static noinline long vcpu_ioctl(struct fonda_vcpu *vcpu, unsigned int cmd, unsigned long arg)
 {
 	const struct ioctl_entry *e = find_ioctl(vcpu_ioctls, cmd);
-	struct fonda_vcpu *vcpu = file->private_data;
 	long ret;
 
-	if (vcpu->vm->mm != current->mm || READ_ONCE(vcpu->vm->bugged))
-		return -EIO;
 	if (!e)
 		return -EINVAL;
-	/* From other threads, while the vCPU's own is in KVM_RUN. */
-	if (cmd == KVM_NMI)
-		return copy_and_call(e, TARGET_VCPU, vcpu, arg);
 	if (mutex_lock_killable(&vcpu->mutex))
 		return -EINTR;
 	ret = copy_and_call(e, TARGET_VCPU, vcpu, arg);
 	mutex_unlock(&vcpu->mutex);
 	return ret;
+}
+
+long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct fonda_vcpu *vcpu = file->private_data;
+
+	if (vcpu->vm->mm != current->mm || READ_ONCE(vcpu->vm->bugged))
+		return -EIO;
+	/* Once for each exit to user space: in no table. */
+	if (likely(cmd == KVM_RUN))
+		return arg ? -EINVAL : fonda_vcpu_run(vcpu);
+	/* From other threads, while the vCPU's own is in KVM_RUN. */
+	if (cmd == KVM_NMI)
+		return fonda_vcpu_nmi(vcpu);
+	return vcpu_ioctl(vcpu, cmd, arg);
 }

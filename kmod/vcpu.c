@@ -48,7 +48,7 @@ void fonda_vcpu_kick(struct fonda_vcpu *vcpu)
 	}
 }
 
-long fonda_vcpu_nmi(struct fonda_vcpu *vcpu, void *unused)
+long fonda_vcpu_nmi(struct fonda_vcpu *vcpu)
 {
 	atomic_inc(&vcpu->nmi_queued);
 	smp_mb__after_atomic();
@@ -456,16 +456,19 @@ static bool interrupt_window_open(struct fonda_vcpu *vcpu)
 /* Work before the next section; the code to leave with, or FONDA_RESUME_GUEST. */
 static int prepare(struct fonda_vcpu *vcpu)
 {
+	unsigned long work = read_thread_flags() & FONDA_TIF_WORK;
 	int ret;
 
-	ret = signal_pending(current) ? -EINTR : fonda_handle_task_work();
-	if (ret) {
-		exit_with(vcpu, KVM_EXIT_INTR);
-		return ret;
-	}
-	if (need_resched()) {
-		fonda_steal_time_preempted(vcpu);
-		cond_resched();
+	if (unlikely(work)) {
+		ret = signal_pending(current) ? -EINTR : fonda_handle_task_work();
+		if (ret) {
+			exit_with(vcpu, KVM_EXIT_INTR);
+			return ret;
+		}
+		if (work & (_TIF_NEED_RESCHED | _TIF_NEED_RESCHED_LAZY)) {
+			fonda_steal_time_preempted(vcpu);
+			schedule();
+		}
 	}
 	fonda_clock_check(vcpu);
 	if (READ_ONCE(vcpu->requests)) {
@@ -513,30 +516,18 @@ static int run_loop(struct fonda_vcpu *vcpu)
 	return ret;
 }
 
-static void fill_run(struct fonda_vcpu *vcpu)
-{
-	struct kvm_run *run = vcpu->run;
-
-	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
-	run->flags = 0;
-	run->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
-		   fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
-	run->apic_base = vcpu->lapic.base;
-	run->ready_for_interrupt_injection =
-		vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL || interrupt_window_open(vcpu);
-}
-
 static int run_locked(struct fonda_vcpu *vcpu)
 {
+	struct kvm_run *run = vcpu->run;
 	int ret;
 
-	if (unlikely(vcpu->run->kvm_valid_regs | vcpu->run->kvm_dirty_regs)) {
+	if (unlikely(run->kvm_valid_regs | run->kvm_dirty_regs)) {
 		ret = fonda_sync_regs_in(vcpu);
 		if (ret)
 			return ret;
 	}
 	if (!vcpu->in_kernel_apic) {
-		u64 cr8 = READ_ONCE(vcpu->run->cr8);
+		u64 cr8 = READ_ONCE(run->cr8);
 
 		if (cr8 & ~0xfull)
 			return -EINVAL;
@@ -545,36 +536,44 @@ static int run_locked(struct fonda_vcpu *vcpu)
 
 	fonda_slots_enter(vcpu);
 	ret = fonda_complete_user_io(vcpu);
-	if (ret == FONDA_RESUME_GUEST && READ_ONCE(vcpu->run->immediate_exit__unsafe)) {
+	if (ret == FONDA_RESUME_GUEST && READ_ONCE(run->immediate_exit__unsafe)) {
 		/* The access is complete, and its report stays: see the API's text. */
 		ret = -EINTR;
 	} else if (ret == FONDA_RESUME_GUEST) {
-		vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
+		run->exit_reason = KVM_EXIT_UNKNOWN;
 		ret = run_loop(vcpu);
 	}
 	fonda_slots_leave(vcpu);
 	fonda_stats_close(vcpu);
 	vcpu->stats.count[FONDA_STAT_USER_EXITS]++;
-	fill_run(vcpu);
-	if (unlikely(READ_ONCE(vcpu->run->kvm_valid_regs)))
+	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
+	run->flags = 0;
+	run->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
+		   fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	run->apic_base = vcpu->lapic.base;
+	run->ready_for_interrupt_injection =
+		vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL || interrupt_window_open(vcpu);
+	if (unlikely(READ_ONCE(run->kvm_valid_regs)))
 		fonda_sync_regs_out(vcpu);
 	return ret;
 }
 
-long fonda_vcpu_run(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_run(struct fonda_vcpu *vcpu)
 {
 	int ret;
 
-	if (arg)
-		return -EINVAL;
-	if (likely(!vcpu->sigmask_set))
-		return run_locked(vcpu);
+	if (mutex_lock_killable(&vcpu->mutex))
+		return -EINTR;
 	/* Where a sender finds that the mask is temporary: else a signal whose
 	 * default is to end the process does so at once. */
-	sigprocmask(SIG_SETMASK, &vcpu->sigmask, &current->real_blocked);
+	if (unlikely(vcpu->sigmask_set))
+		sigprocmask(SIG_SETMASK, &vcpu->sigmask, &current->real_blocked);
 	ret = run_locked(vcpu);
-	sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
-	sigemptyset(&current->real_blocked);
+	if (unlikely(vcpu->sigmask_set)) {
+		sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+		sigemptyset(&current->real_blocked);
+	}
+	mutex_unlock(&vcpu->mutex);
 	return ret;
 }
 
