@@ -27,9 +27,7 @@
 
 #include <linux/atomic.h>
 #include <linux/cpumask.h>
-#include <linux/hrtimer.h>
 #include <linux/kvm.h>
-#include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/rcuwait.h>
 #include <linux/spinlock.h>
@@ -263,8 +261,8 @@ struct fonda_vcpu {
 	struct fonda_failed_entry *failed_entry;	/* (m) the last one, or NULL */
 	u64 db[4];			/* (m) guest DR0-DR3 */
 	u64 dr6, dr7;			/* (m) */
-	/* Of the host, during a section: TSC_AUX; its breakpoints, if DR7 is not 0. */
-	u64 host_tsc_aux, host_dr7, host_db[4];	/* (m) */
+	/* Of the host, during a section: its breakpoints, if DR7 is not 0. */
+	u64 host_dr7, host_db[4];	/* (m) */
 
 	struct fonda_vcpu_stats stats;	/* stats.h */
 	u64 halt_poll_ns;
@@ -278,6 +276,7 @@ extern struct list_head fonda_vms;	/* changes under a lock of main.c's */
 /* Turn the extensions on for the first VM, off after the last; -EBUSY. */
 int fonda_hardware_get(struct fonda_vm *vm);
 void fonda_hardware_put(struct fonda_vm *vm);
+DECLARE_PER_CPU(u64, fonda_host_tsc_aux);	/* of a CPU with the extension on */
 
 /* ioctl.c: the three tables; the file operations call these. */
 long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg);

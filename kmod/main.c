@@ -33,12 +33,16 @@ DEFINE_PER_CPU(bool, fonda_cpu_enabled);
 /* The machine goes down: no VM may turn a CPU on again. */
 static bool rebooting;
 
+DEFINE_PER_CPU(u64, fonda_host_tsc_aux);
+
 static int enable_cpu(unsigned int cpu)
 {
 	unsigned long flags;
 	int ret;
 
 	local_irq_save(flags);
+	/* The kernel writes it when the CPU comes up. */
+	rdmsrq_safe(MSR_TSC_AUX, this_cpu_ptr(&fonda_host_tsc_aux));
 	ret = fonda_backend->cpu_enable();
 	if (!ret)
 		__this_cpu_write(fonda_cpu_enabled, true);

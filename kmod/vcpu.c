@@ -350,6 +350,12 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
 /* Compared only, never followed. */
 static DEFINE_PER_CPU(struct fonda_vcpu *, last_vcpu);
 
+static void switch_tsc_aux(struct fonda_vcpu *vcpu, u64 from, u64 to)
+{
+	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) && from != to)
+		wrmsrq(MSR_TSC_AUX, to);
+}
+
 /* The guest's FPU state into the processor; what the host has elsewhere, out of it. */
 static void section_begin(struct fonda_vcpu *vcpu)
 {
@@ -370,11 +376,7 @@ static void section_begin(struct fonda_vcpu *vcpu)
 		if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
 			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 	}
-	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX)) {
-		rdmsrq(MSR_TSC_AUX, vcpu->host_tsc_aux);
-		if (vcpu->host_tsc_aux != vcpu->msrs.tsc_aux)
-			wrmsrq(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
-	}
+	switch_tsc_aux(vcpu, this_cpu_read(fonda_host_tsc_aux), vcpu->msrs.tsc_aux);
 	vcpu->host_dr7 = hw_breakpoint_active() ? this_cpu_read(cpu_dr7) : 0;
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
 		get_debugreg(vcpu->host_db[i], i);
@@ -386,8 +388,7 @@ static void section_end(struct fonda_vcpu *vcpu)
 	int i;
 
 	fonda_backend->section_end(vcpu);
-	if (fonda_guest_has(vcpu, FONDA_HAS_TSC_AUX) && vcpu->host_tsc_aux != vcpu->msrs.tsc_aux)
-		wrmsrq(MSR_TSC_AUX, vcpu->host_tsc_aux);
+	switch_tsc_aux(vcpu, vcpu->msrs.tsc_aux, this_cpu_read(fonda_host_tsc_aux));
 	/* An exit leaves DR7 disabled. */
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
 		set_debugreg(vcpu->host_db[i], i);
