@@ -333,7 +333,7 @@ int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 
 /* -- ioctls of a vCPU ------------------------------------------------------- */
 
-long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	if (!vcpu->in_kernel_apic)
 		return -EINVAL;
@@ -341,14 +341,14 @@ long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-long fonda_vcpu_set_lapic(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_set_lapic(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	if (!vcpu->in_kernel_apic)
 		return -EINVAL;
 	return lapic_set_state(&vcpu->lapic, arg);
 }
 
-long fonda_vcpu_interrupt(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_interrupt(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct kvm_interrupt *interrupt = arg;
 	int mode = vcpu->vm->irqchip.mode;

@@ -146,13 +146,13 @@ int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host)
 	return 0;
 }
 
-long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	return tsc_khz;
 }
 
 /* There is no scaling: only what nobody can tell from the machine's own. */
-long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	unsigned long khz = (unsigned long)arg ?: tsc_khz, tolerance = tsc_khz / 4000;
 
@@ -160,32 +160,22 @@ long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg)
 }
 
 /* KVM_VCPU_TSC_CTRL with KVM_VCPU_TSC_OFFSET is the only attribute. */
-long fonda_vcpu_has_device_attr(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_device_attr(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct kvm_device_attr *attr = arg;
-
-	return attr->group == KVM_VCPU_TSC_CTRL && attr->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
-}
-
-long fonda_vcpu_get_device_attr(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_device_attr *attr = arg;
-
-	return fonda_vcpu_has_device_attr(vcpu, arg) ?:
-	       put_user(vcpu->clock.tsc_offset, (u64 __user *)attr->addr);
-}
-
-long fonda_vcpu_set_device_attr(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_device_attr *attr = arg;
+	u64 __user *where = (u64 __user *)attr->addr;
 	u64 offset;
-	long ret;
 
-	ret = fonda_vcpu_has_device_attr(vcpu, arg) ?:
-	      get_user(offset, (u64 __user *)attr->addr);
-	if (!ret)
-		join_tsc(vcpu, offset, 0);
-	return ret;
+	if (attr->group != KVM_VCPU_TSC_CTRL || attr->attr != KVM_VCPU_TSC_OFFSET)
+		return -ENXIO;
+	if (cmd == KVM_GET_DEVICE_ATTR)
+		return put_user(vcpu->clock.tsc_offset, where);
+	if (cmd == KVM_HAS_DEVICE_ATTR)
+		return 0;
+	if (get_user(offset, where))
+		return -EFAULT;
+	join_tsc(vcpu, offset, 0);
+	return 0;
 }
 
 /* -- kvmclock --------------------------------------------------------------- */
@@ -283,14 +273,14 @@ int fonda_set_wall_clock(struct fonda_vcpu *vcpu, u64 val, bool host)
 	/* A restored guest has its page already. */
 	if (host || !val || fonda_read_guest(vcpu, val, &wall, sizeof(wall)))
 		return 0;
-	fonda_vm_get_clock(vcpu->vm, &now);
+	fonda_vm_get_clock(vcpu->vm, &now, KVM_GET_CLOCK);
 	ns = now.realtime - now.clock;
 	wall.sec = div_u64_rem(ns, NSEC_PER_SEC, &wall.nsec);
 	write_versioned(vcpu, val, &wall, sizeof(wall), offsetof(typeof(wall), version));
 	return 0;
 }
 
-long fonda_vm_get_clock(struct fonda_vm *vm, void *arg)
+long fonda_vm_get_clock(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	struct kvm_clock_data *data = arg;
 	struct fonda_clock *c = &vm->clock;
@@ -309,7 +299,7 @@ long fonda_vm_get_clock(struct fonda_vm *vm, void *arg)
 	return 0;
 }
 
-long fonda_vm_set_clock(struct fonda_vm *vm, void *arg)
+long fonda_vm_set_clock(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_clock_data *data = arg;
 	struct fonda_clock *c = &vm->clock;
@@ -335,7 +325,7 @@ long fonda_vm_set_clock(struct fonda_vm *vm, void *arg)
 }
 
 /* The VM was stopped: the guest's watchdogs shall not mind. */
-long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	if (!(vcpu->clock.system_msr & KVM_MSR_ENABLED))
 		return -EINVAL;

@@ -255,7 +255,7 @@ static long give_entries(struct kvm_cpuid2 __user *ulist,
 	return 0;
 }
 
-long fonda_dev_get_supported_cpuid(void *arg)
+long fonda_dev_get_supported_cpuid(void *arg, unsigned int cmd)
 {
 	struct kvm_cpuid2 *offer;
 	const struct leaf *l;
@@ -281,7 +281,7 @@ long fonda_dev_get_supported_cpuid(void *arg)
 }
 
 /* What is emulated although the machine lacks it: nothing. */
-long fonda_dev_get_emulated_cpuid(void *arg)
+long fonda_dev_get_emulated_cpuid(void *arg, unsigned int cmd)
 {
 	return give_entries((void __user *)arg, NULL, 0);
 }
@@ -444,11 +444,13 @@ static bool is_same(struct fonda_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, u
 	return nr == vcpu->cpuid.nr;
 }
 
-/* From a list of KVM_SET_CPUID2, or an @old one: that has no subleaves. */
-static long set_list(struct fonda_vcpu *vcpu, struct kvm_cpuid2 __user *ulist, bool old)
+/* From a list of KVM_SET_CPUID2, or an old one: that has no subleaves. */
+long fonda_vcpu_set_cpuid(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
+	const bool old = cmd == KVM_SET_CPUID;
 	const u32 size = old ? sizeof(struct kvm_cpuid_entry) : sizeof(struct kvm_cpuid_entry2);
 	struct fonda_cpuid *c = &vcpu->cpuid, new = { .enforce_pv = c->enforce_pv };
+	struct kvm_cpuid2 __user *ulist = (void __user *)arg;
 	u32 linear_bits, i;
 	long ret = -EFAULT;
 
@@ -484,17 +486,7 @@ out_free:
 	return ret;
 }
 
-long fonda_vcpu_set_cpuid(struct fonda_vcpu *vcpu, void *arg)
-{
-	return set_list(vcpu, (void __user *)arg, true);
-}
-
-long fonda_vcpu_set_cpuid2(struct fonda_vcpu *vcpu, void *arg)
-{
-	return set_list(vcpu, (void __user *)arg, false);
-}
-
-long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	struct fonda_cpuid *c = &vcpu->cpuid;
 	u32 i;
@@ -505,7 +497,7 @@ long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg)
 }
 
 /* The one capability of a vCPU: its guest has no paravirtual feature unasked. */
-long fonda_vcpu_enable_cap(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_enable_cap(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct kvm_enable_cap *cap = arg;
 

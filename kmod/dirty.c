@@ -84,25 +84,28 @@ void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot)
  * out of it: to clear, those that user space has set; else all, for user space
  * to see, unless they stay until they are cleared by hand.
  */
-static int move_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log, bool clear)
+long fonda_vm_access_dirty_log(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
-	struct fonda_memslots *slots = rcu_dereference_protected(vm->slots, true);
-	u64 first = log->first_page, npages = log->num_pages, nr, i;
+	const struct kvm_clear_dirty_log *log = arg;
+	bool clear = cmd == KVM_CLEAR_DIRTY_LOG, collected;
+	void __user *user = clear ? log->dirty_bitmap : ((struct kvm_dirty_log *)arg)->dirty_bitmap;
+	u64 first = clear ? log->first_page : 0, npages, nr, i;
+	struct fonda_memslots *slots;
 	struct fonda_memslot *slot;
 	atomic_long_t *bitmap;
 	unsigned long *words;
 	int ret = -EFAULT;
-	bool collected;
 
+	guard(mutex)(&vm->slots_lock);
 	if (vm->dirty_ring_entries)
 		return -ENXIO;
 	if (log->slot >= FONDA_MEM_SLOTS)
 		return -EINVAL;
+	slots = rcu_dereference_protected(vm->slots, true);
 	slot = fonda_slots_by_id(slots, log->slot);
 	if (!slot || !slot->dirty_bitmap)
 		return -ENOENT;
-	if (!clear)
-		npages = slot->npages;
+	npages = clear ? log->num_pages : slot->npages;
 	if (first % 64 || first > slot->npages || npages > slot->npages - first)
 		return -EINVAL;
 	/* Whole words, or up to the slot's end. */
@@ -117,7 +120,7 @@ static int move_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log, 
 		return -ENOMEM;
 	if (!clear)
 		memset(words, vm->dirty_log_flags ? 0 : ~0, nr * sizeof(*words));
-	else if (copy_from_user(words, log->dirty_bitmap, nr * sizeof(*words)))
+	else if (copy_from_user(words, user, nr * sizeof(*words)))
 		goto out;
 	/* A table in which nothing was written since GET may be written soon. */
 	collected = collect(vm, slot, first, first + npages, !clear);
@@ -136,7 +139,7 @@ static int move_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log, 
 	if (collected || READ_ONCE(vm->mmu.nr_invalidating))
 		fonda_vm_flush_tlbs(vm);
 	ret = 0;
-	if (!clear && copy_to_user(log->dirty_bitmap, words, nr * sizeof(*words))) {
+	if (!clear && copy_to_user(user, words, nr * sizeof(*words))) {
 		ret = -EFAULT;
 		/* Nothing was taken then. */
 		for (i = 0; i < nr; i++)
@@ -145,23 +148,6 @@ static int move_log(struct fonda_vm *vm, const struct kvm_clear_dirty_log *log, 
 out:
 	kvfree(words);
 	return ret;
-}
-
-/* KVM_CLEAR_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
-long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg)
-{
-	guard(mutex)(&vm->slots_lock);
-	return move_log(vm, arg, true);
-}
-
-/* KVM_GET_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
-long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg)
-{
-	const struct kvm_dirty_log *get = arg;
-	struct kvm_clear_dirty_log log = { .slot = get->slot, .dirty_bitmap = get->dirty_bitmap };
-
-	guard(mutex)(&vm->slots_lock);
-	return move_log(vm, &log, false);
 }
 
 /* --- rings --- */
@@ -332,7 +318,7 @@ static u32 take_back(struct fonda_vm *vm, struct fonda_dirty_ring *ring)
 }
 
 /* KVM_RESET_DIRTY_RINGS: how many entries came back. -EINVAL without rings. */
-long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg)
+long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	struct fonda_vcpu *vcpu;
 	long nr = 0, taken;

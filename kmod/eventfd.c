@@ -159,7 +159,7 @@ static int irqfd_deassign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 	return 0;
 }
 
-long fonda_vm_irqfd(struct fonda_vm *vm, void *arg)
+long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_irqfd *args = arg;
 
@@ -261,7 +261,7 @@ static bool ioeventfd_is_valid(const struct kvm_ioeventfd *args)
 	       !(args->flags & ~(KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO));
 }
 
-long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg)
+long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_ioeventfd *args = arg;
 	bool deassign = args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN;

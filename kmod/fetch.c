@@ -81,7 +81,7 @@ int fonda_walk_guest(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t gva,
 }
 
 /* Where the guest would find @linear_address, were it to read it at CPL 0. */
-long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	struct kvm_translation *tr = arg;
 	struct fonda_paging p;

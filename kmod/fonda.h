@@ -284,7 +284,7 @@ long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* vm.c */
-long fonda_dev_create_vm(void *type);
+fonda_dev_handler fonda_dev_create_vm;
 void fonda_vm_put(struct fonda_vm *vm);
 /*
  * A file that holds @vm until its release puts it, and the descriptor to install
@@ -396,7 +396,7 @@ int fonda_emulate_insn(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int port_
 int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len);
 
 /* fetch.c */
-long fonda_vcpu_translate(struct fonda_vcpu *vcpu, void *arg);
+fonda_vcpu_handler fonda_vcpu_translate;
 /*
  * The first four bytes of code at @rip in long mode, where that is quick: exits
  * come from few places, and these are remembered. 0: not this one.
@@ -435,8 +435,8 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu);
 
 /* stats.c */
 void fonda_stats_vm_init(struct fonda_vm *vm, int fd);
-long fonda_vm_get_stats_fd(struct fonda_vm *vm, void *arg);
-long fonda_vcpu_get_stats_fd(struct fonda_vcpu *vcpu, void *arg);
+fonda_vm_handler fonda_vm_get_stats_fd;
+fonda_vcpu_handler fonda_vcpu_get_stats_fd;
 void fonda_stats_init(void);
 void fonda_stats_fini(void);
 

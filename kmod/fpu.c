@@ -109,12 +109,17 @@ static struct xregs_state *expand(struct fonda_vcpu *vcpu)
 	return area;
 }
 
+/* @len bytes of the state, to it or from it. */
+static void move(void *state, void *data, int len, bool set)
+{
+	memcpy(set ? state : data, set ? data : state, len);
+}
+
 void fonda_fpu_access_xmm(struct fonda_vcpu *vcpu, int offset, void *data, int len, bool write)
 {
 	struct xregs_state *area = expand(vcpu);
-	void *xmm = (void *)area->i387.xmm_space + offset;
 
-	memcpy(write ? xmm : data, write ? data : xmm, len);
+	move((void *)area->i387.xmm_space + offset, data, len, write);
 	if (write)
 		area->header.xfeatures |= XFEATURE_MASK_SSE;
 }
@@ -139,40 +144,33 @@ int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val)
 #define FX_CONTROL_BYTES	offsetof(struct fxregs_state, mxcsr)
 static_assert(offsetof(struct kvm_fpu, xmm) - offsetof(struct kvm_fpu, fcw) == FX_CONTROL_BYTES);
 
-long fonda_vcpu_get_fpu(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct fxregs_state *fx = &expand(vcpu)->i387;
-	struct kvm_fpu *fpu = arg;
-
-	memcpy(fpu->fpr, fx->st_space, sizeof(fpu->fpr));
-	memcpy(arg + offsetof(struct kvm_fpu, fcw), fx, FX_CONTROL_BYTES);
-	memcpy(fpu->xmm, fx->xmm_space, sizeof(fpu->xmm));
-	fpu->mxcsr = fx->mxcsr;
-	return 0;
-}
-
 /* MXCSR is read only here, as in the reference: KVM_SET_XSAVE writes it. */
-long fonda_vcpu_set_fpu(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_access_fpu(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	struct xregs_state *area = expand(vcpu);
 	struct fxregs_state *fx = &area->i387;
-	const struct kvm_fpu *fpu = arg;
+	bool set = cmd == KVM_SET_FPU;
+	struct kvm_fpu *fpu = arg;
 
-	memcpy(fx->st_space, fpu->fpr, sizeof(fpu->fpr));
-	memcpy((void *)fx, arg + offsetof(struct kvm_fpu, fcw), FX_CONTROL_BYTES);
-	fx->twd &= 0xff;
-	memcpy(fx->xmm_space, fpu->xmm, sizeof(fpu->xmm));
-	area->header.xfeatures |= XFEATURE_MASK_FPSSE;
+	move(fx->st_space, fpu->fpr, sizeof(fpu->fpr), set);
+	move(fx, arg + offsetof(struct kvm_fpu, fcw), FX_CONTROL_BYTES, set);
+	move(fx->xmm_space, fpu->xmm, sizeof(fpu->xmm), set);
+	if (!set) {
+		fpu->mxcsr = fx->mxcsr;
+	} else {
+		fx->twd &= 0xff;
+		area->header.xfeatures |= XFEATURE_MASK_FPSSE;
+	}
 	return 0;
 }
 
-long fonda_vcpu_get_xsave(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_xsave(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	memcpy(arg, expand(vcpu), fonda_xsave_size);
 	return 0;
 }
 
-long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct xregs_state *new = arg;
 	struct xregs_state *area = vcpu->fpu.area;
@@ -189,17 +187,14 @@ long fonda_vcpu_set_xsave(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-long fonda_vcpu_get_xcrs(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_xcrs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
-	struct kvm_xcrs *xcrs = arg;
-
-	xcrs->nr_xcrs = 1;
-	xcrs->xcrs[0].xcr = XCR_XFEATURE_ENABLED_MASK;
-	xcrs->xcrs[0].value = vcpu->fpu.xcr0;
+	*(struct kvm_xcrs *)arg = (struct kvm_xcrs){
+		.nr_xcrs = 1, .xcrs = { { XCR_XFEATURE_ENABLED_MASK, .value = vcpu->fpu.xcr0 } } };
 	return 0;
 }
 
-long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_set_xcrs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct kvm_xcrs *xcrs = arg;
 	u32 i;

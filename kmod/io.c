@@ -133,7 +133,7 @@ static int coalesced_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, g
 	return ret;
 }
 
-long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
+long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_coalesced_mmio_zone *req = arg;
 	struct fonda_io_dev *zone;
@@ -155,7 +155,7 @@ long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg)
 }
 
 /* All zones that cover the range; none is no error. */
-long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg)
+long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_coalesced_mmio_zone *req = arg;
 	enum fonda_bus nr = req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;

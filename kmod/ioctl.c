@@ -30,18 +30,18 @@ struct ioctl_entry {
 	unsigned int cmd;
 	u8 copy;
 	union {
-		long (*dev)(void *arg);
-		long (*vm)(struct fonda_vm *vm, void *arg);
-		long (*vcpu)(struct fonda_vcpu *vcpu, void *arg);
+		fonda_dev_handler *dev;
+		fonda_vm_handler *vm;
+		fonda_vcpu_handler *vcpu;
 	};
 };
 
-static long dev_get_api_version(void *arg)
+static long dev_get_api_version(void *arg, unsigned int cmd)
 {
 	return arg ? -EINVAL : KVM_API_VERSION;
 }
 
-static long dev_get_vcpu_mmap_size(void *arg)
+static long dev_get_vcpu_mmap_size(void *arg, unsigned int cmd)
 {
 	return arg ? -EINVAL : FONDA_RUN_PAGES * PAGE_SIZE;
 }
@@ -50,35 +50,35 @@ static long dev_get_vcpu_mmap_size(void *arg)
  * VT-x without unrestricted guest wants three pages and a page of page tables
  * for real mode; neither backend has a use for them, and every VMM sets them.
  */
-static long vm_set_tss_addr(struct fonda_vm *vm, void *arg)
+static long vm_set_tss_addr(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return (unsigned long)arg > 0xffffffffUL - 3 * PAGE_SIZE ? -EINVAL : 0;
 }
 
-static long vm_set_nr_mmu_pages(struct fonda_vm *vm, void *arg)
+static long vm_set_nr_mmu_pages(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return (unsigned long)arg < 64 ? -EINVAL : 0;
 }
 
-static long vm_set_identity_map_addr(struct fonda_vm *vm, void *arg)
+static long vm_set_identity_map_addr(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return READ_ONCE(vm->nr_vcpus) ? -EINVAL : 0;
 }
 
 /* All VMs count alike; without scaling, only a vCPU may say what it expects. */
-static long vm_get_tsc_khz(struct fonda_vm *vm, void *arg)
+static long vm_get_tsc_khz(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return tsc_khz;
 }
 
 /* The TPR is shared through kvm_run and the local APIC; nothing is patched. */
-static long vcpu_set_vapic_addr(struct fonda_vcpu *vcpu, void *arg)
+static long vcpu_set_vapic_addr(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	return 0;
 }
 
 /* struct kvm_signal_mask, then a kernel sigset (8 bytes); NULL unsets it. */
-static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg)
+static long vcpu_set_signal_mask(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	struct { u32 len; sigset_t set; } __packed mask;
 
@@ -109,7 +109,7 @@ static long set_flags(u64 *field, u64 val, u64 known)
 	return 0;
 }
 
-static long vm_enable_cap(struct fonda_vm *vm, void *argp)
+static long vm_enable_cap(struct fonda_vm *vm, void *argp, unsigned int cmd)
 {
 	const struct kvm_enable_cap *cap = argp;
 	u64 arg = cap->args[0];
@@ -201,7 +201,7 @@ static const struct { u16 cap; u32 answer; } valued_caps[] = {
 	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
 };
 
-static long check_extension(void *arg)
+static long check_extension(void *arg, unsigned int cmd)
 {
 	unsigned long cap = (unsigned long)arg;
 	int i;
@@ -235,8 +235,8 @@ static const struct ioctl_entry dev_ioctls[NR_IOCTLS] = {
 	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_vcpu_mmap_size),
 	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_supported_cpuid),
 	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   dev, fonda_dev_get_emulated_cpuid),
-	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_index_list),
-	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, dev, fonda_dev_get_msr_feature_index_list),
+	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_list),
+	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, dev, fonda_dev_get_msr_list),
 	E(KVM_GET_MSRS,			FIO_VAL,   dev, fonda_dev_get_msrs),
 	E(KVM_X86_GET_MCE_CAP_SUPPORTED, FIO_OUT,  dev, fonda_dev_x86_get_mce_cap_supported),
 };
@@ -247,8 +247,8 @@ static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
 	E(KVM_ENABLE_CAP,		FIO_IN,    vm, vm_enable_cap),
 	E(KVM_SET_USER_MEMORY_REGION,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
 	E(KVM_SET_USER_MEMORY_REGION2,	FIO_IN,    vm, fonda_vm_set_user_memory_region),
-	E(KVM_GET_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_get_dirty_log),
-	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_clear_dirty_log),
+	E(KVM_GET_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_access_dirty_log),
+	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_access_dirty_log),
 	E(KVM_RESET_DIRTY_RINGS,	FIO_VAL,   vm, fonda_vm_reset_dirty_rings),
 	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_tss_addr),
 	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
@@ -276,21 +276,21 @@ static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
 };
 
 static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
-	E(KVM_GET_REGS,			FIO_FILL,  vcpu, fonda_vcpu_get_regs),
-	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_set_regs),
+	E(KVM_GET_REGS,			FIO_FILL,  vcpu, fonda_vcpu_access_regs),
+	E(KVM_SET_REGS,			FIO_IN,    vcpu, fonda_vcpu_access_regs),
 	E(KVM_GET_SREGS,		FIO_FILL,  vcpu, fonda_vcpu_get_sregs),
 	E(KVM_SET_SREGS,		FIO_IN,    vcpu, fonda_vcpu_set_sregs),
-	E(KVM_GET_SREGS2,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs2),
-	E(KVM_SET_SREGS2,		FIO_IN,    vcpu, fonda_vcpu_set_sregs2),
-	E(KVM_GET_FPU,			FIO_OUT,   vcpu, fonda_vcpu_get_fpu),
-	E(KVM_SET_FPU,			FIO_IN,    vcpu, fonda_vcpu_set_fpu),
+	E(KVM_GET_SREGS2,		FIO_OUT,   vcpu, fonda_vcpu_get_sregs),
+	E(KVM_SET_SREGS2,		FIO_IN,    vcpu, fonda_vcpu_set_sregs),
+	E(KVM_GET_FPU,			FIO_OUT,   vcpu, fonda_vcpu_access_fpu),
+	E(KVM_SET_FPU,			FIO_IN,    vcpu, fonda_vcpu_access_fpu),
 	E(KVM_GET_XSAVE,		FIO_OUT,   vcpu, fonda_vcpu_get_xsave),
 	E(KVM_SET_XSAVE,		FIO_IN,    vcpu, fonda_vcpu_set_xsave),
 	E(KVM_GET_XSAVE2,		FIO_OUT,   vcpu, fonda_vcpu_get_xsave),
 	E(KVM_GET_XCRS,			FIO_OUT,   vcpu, fonda_vcpu_get_xcrs),
 	E(KVM_SET_XCRS,			FIO_IN,    vcpu, fonda_vcpu_set_xcrs),
-	E(KVM_GET_DEBUGREGS,		FIO_OUT,   vcpu, fonda_vcpu_get_debugregs),
-	E(KVM_SET_DEBUGREGS,		FIO_IN,    vcpu, fonda_vcpu_set_debugregs),
+	E(KVM_GET_DEBUGREGS,		FIO_OUT,   vcpu, fonda_vcpu_access_debugregs),
+	E(KVM_SET_DEBUGREGS,		FIO_IN,    vcpu, fonda_vcpu_access_debugregs),
 	E(KVM_GET_VCPU_EVENTS,		FIO_OUT,   vcpu, fonda_vcpu_get_vcpu_events),
 	E(KVM_SET_VCPU_EVENTS,		FIO_IN,    vcpu, fonda_vcpu_set_vcpu_events),
 	E(KVM_GET_STATS_FD,		FIO_VAL,   vcpu, fonda_vcpu_get_stats_fd),
@@ -305,19 +305,19 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),
 	E(KVM_SET_SIGNAL_MASK,		FIO_VAL,   vcpu, vcpu_set_signal_mask),
 	E(KVM_SET_CPUID,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid),
-	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid2),
+	E(KVM_SET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_set_cpuid),
 	E(KVM_GET_CPUID2,		FIO_VAL,   vcpu, fonda_vcpu_get_cpuid2),
-	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_get_msrs),
-	E(KVM_SET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_set_msrs),
+	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_access_msrs),
+	E(KVM_SET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_access_msrs),
 	E(KVM_X86_SETUP_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_setup_mce),
 	E(KVM_X86_SET_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_set_mce),
 	E(KVM_SET_VAPIC_ADDR,		FIO_IN,    vcpu, vcpu_set_vapic_addr),
 	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_set_tsc_khz),
 	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_get_tsc_khz),
 	E(KVM_KVMCLOCK_CTRL,		FIO_VAL,   vcpu, fonda_vcpu_kvmclock_ctrl),
-	E(KVM_HAS_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_has_device_attr),
-	E(KVM_GET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_get_device_attr),
-	E(KVM_SET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_set_device_attr),
+	E(KVM_HAS_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_device_attr),
+	E(KVM_GET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_device_attr),
+	E(KVM_SET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_device_attr),
 	E(KVM_ENABLE_CAP,		FIO_IN,    vcpu, fonda_vcpu_enable_cap),
 };
 
@@ -336,10 +336,10 @@ static __always_inline long call_handler(const struct ioctl_entry *e, enum ioctl
 					 void *object, void *arg)
 {
 	if (target == TARGET_VCPU)
-		return e->vcpu(object, arg);
+		return e->vcpu(object, arg, e->cmd);
 	if (target == TARGET_VM)
-		return e->vm(object, arg);
-	return e->dev(arg);
+		return e->vm(object, arg, e->cmd);
+	return e->dev(arg, e->cmd);
 }
 
 static __always_inline long copy_and_call(const struct ioctl_entry *e, enum ioctl_target target,
@@ -391,7 +391,7 @@ long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return -EIO;
 	if (e)
 		return copy_and_call(e, TARGET_VM, vm, arg);
-	return cmd == KVM_CHECK_EXTENSION ? check_extension((void *)arg) : -ENOTTY;
+	return cmd == KVM_CHECK_EXTENSION ? check_extension((void *)arg, cmd) : -ENOTTY;
 }
 
 static noinline long vcpu_ioctl(struct fonda_vcpu *vcpu, unsigned int cmd, unsigned long arg)

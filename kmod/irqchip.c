@@ -145,7 +145,7 @@ void fonda_irq_fini(struct fonda_vm *vm)
 	kvfree(rcu_dereference_protected(vm->irqchip.routes, true));
 }
 
-long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
+long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;
 	int ret;
@@ -164,7 +164,7 @@ long fonda_vm_create_irqchip(struct fonda_vm *vm, void *arg)
 	return ret;
 }
 
-long fonda_vm_set_boot_cpu_id(struct fonda_vm *vm, void *arg)
+long fonda_vm_set_boot_cpu_id(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	guard(mutex)(&vm->lock);
 	if (vm->nr_vcpus)
@@ -191,7 +191,7 @@ int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins)
 	return ret;
 }
 
-long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg)
+long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	bool speaker = ((struct kvm_pit_config *)arg)->flags & KVM_PIT_SPEAKER_DUMMY;
 	struct fonda_irqchip *chip = &vm->irqchip;
@@ -241,12 +241,12 @@ static long access_irqchip(struct fonda_vm *vm, struct kvm_irqchip *state, bool 
 	return 0;
 }
 
-long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg)
+long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return access_irqchip(vm, arg, false);
 }
 
-long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg)
+long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return access_irqchip(vm, arg, true);
 }
@@ -272,17 +272,17 @@ static long access_pit(struct fonda_vm *vm, void *arg, int what)
 	return 0;
 }
 
-long fonda_vm_get_pit2(struct fonda_vm *vm, void *arg)
+long fonda_vm_get_pit2(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return access_pit(vm, arg, PIT_GET);
 }
 
-long fonda_vm_set_pit2(struct fonda_vm *vm, void *arg)
+long fonda_vm_set_pit2(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return access_pit(vm, arg, PIT_SET);
 }
 
-long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg)
+long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return access_pit(vm, arg, PIT_REINJECT);
 }
@@ -290,7 +290,7 @@ long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg)
 /* -- raising ---------------------------------------------------------------- */
 
 /* KVM_IRQ_LINE_STATUS; KVM_IRQ_LINE is the same and does not copy the answer. */
-long fonda_vm_irq_line(struct fonda_vm *vm, void *arg)
+long fonda_vm_irq_line(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	struct kvm_irq_level *line = arg;
 
@@ -301,7 +301,7 @@ long fonda_vm_irq_line(struct fonda_vm *vm, void *arg)
 }
 
 /* How many local APICs took it; 0: there is none such, or it refused. */
-long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg)
+long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_msi *msi = arg;
 	u64 address = (u64)msi->address_hi << 32 | msi->address_lo;
@@ -312,7 +312,7 @@ long fonda_vm_signal_msi(struct fonda_vm *vm, void *arg)
 	return max(fonda_msi_deliver(chip, address, msi->data), 0);
 }
 
-long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg)
+long fonda_vm_set_gsi_routing(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	struct kvm_irq_routing __user *uarg = (void __user *)arg;
 	struct fonda_irqchip *chip = &vm->irqchip;

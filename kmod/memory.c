@@ -38,7 +38,7 @@ static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_m
  * KVM_SET_USER_MEMORY_REGION, and _REGION2, whose structure begins alike and
  * whose additions only count with a flag that is refused.
  */
-long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg)
+long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_userspace_memory_region *r = arg;
 	gfn_t gfn = r->guest_phys_addr >> PAGE_SHIFT;

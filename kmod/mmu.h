@@ -274,7 +274,7 @@ int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u6
 /* The slot that holds @gfn, or NULL; through the vCPU's cache. */
 struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn);
 
-long fonda_vm_set_user_memory_region(struct fonda_vm *vm, void *arg);
+fonda_vm_handler fonda_vm_set_user_memory_region;
 
 /* --- The log of written pages: dirty.c ------------------------------------ */
 
@@ -315,8 +315,9 @@ int fonda_dirty_alloc(struct fonda_vm *vm, struct fonda_memslot *slot,
 /* Logging of @slot, which is published, begins. */
 void fonda_dirty_start(struct fonda_vm *vm, const struct fonda_memslot *slot);
 
-long fonda_vm_get_dirty_log(struct fonda_vm *vm, void *arg);
-long fonda_vm_clear_dirty_log(struct fonda_vm *vm, void *arg);
-long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg);
+/* KVM_GET_, KVM_CLEAR_DIRTY_LOG. -ENXIO with rings, -EINVAL, -ENOENT, -ENOMEM, -EFAULT. */
+fonda_vm_handler fonda_vm_access_dirty_log;
+/* KVM_RESET_DIRTY_RINGS: how many entries came back. -EINVAL without rings. */
+fonda_vm_handler fonda_vm_reset_dirty_rings;
 
 #endif

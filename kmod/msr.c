@@ -387,13 +387,13 @@ static __always_inline int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bo
 
 /* -- machine checks --------------------------------------------------------- */
 
-long fonda_dev_x86_get_mce_cap_supported(void *arg)
+long fonda_dev_x86_get_mce_cap_supported(void *arg, unsigned int cmd)
 {
 	*(u64 *)arg = MCG_CAP_SUPPORTED;
 	return 0;
 }
 
-long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	u64 cap = *(u64 *)arg, banks = cap & MCG_BANKCNT_MASK;
 	int i;
@@ -410,7 +410,7 @@ long fonda_vcpu_x86_setup_mce(struct fonda_vcpu *vcpu, void *arg)
 }
 
 /* Log an error in a bank and, if it was not corrected, raise #MC. */
-long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_x86_set_mce(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct kvm_x86_mce *mce = arg;
 	bool uncorrected = mce->status & MCI_STATUS_UC;
@@ -526,7 +526,7 @@ static int copy_bitmaps(struct kvm_msr_filter *filter)
 	return ret;
 }
 
-long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg)
+long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	struct kvm_msr_filter *filter;
 	int ret;
@@ -641,9 +641,10 @@ static int get_feature_msr(u32 msr, u64 *val)
 	return 0;
 }
 
-/* How many were done before one was refused; of the machine where @vcpu is NULL. */
-static long access_msrs(struct fonda_vcpu *vcpu, void *arg, bool set)
+/* How many were done before one was refused. */
+long fonda_vcpu_access_msrs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
+	bool set = cmd == KVM_SET_MSRS;
 	struct kvm_msrs __user *ulist = (void __user *)arg;
 	struct kvm_msr_entry e;
 	u32 nr, i;
@@ -665,24 +666,17 @@ static long access_msrs(struct fonda_vcpu *vcpu, void *arg, bool set)
 	return i;
 }
 
-long fonda_vcpu_get_msrs(struct fonda_vcpu *vcpu, void *arg)
+/* Of the machine. */
+long fonda_dev_get_msrs(void *arg, unsigned int cmd)
 {
-	return access_msrs(vcpu, arg, false);
-}
-
-long fonda_vcpu_set_msrs(struct fonda_vcpu *vcpu, void *arg)
-{
-	return access_msrs(vcpu, arg, true);
-}
-
-long fonda_dev_get_msrs(void *arg)
-{
-	return access_msrs(NULL, arg, false);
+	return fonda_vcpu_access_msrs(NULL, arg, cmd);
 }
 
 /* The number always; the list where there is room, else -E2BIG. */
-static long give_list(struct kvm_msr_list __user *ulist, u8 which)
+long fonda_dev_get_msr_list(void *arg, unsigned int cmd)
 {
+	u8 which = cmd == KVM_GET_MSR_INDEX_LIST ? SAVED : FEATURE;
+	struct kvm_msr_list __user *ulist = (void __user *)arg;
 	u32 list[96], nr = 0, msr, room;
 	const struct msr_desc *d;
 
@@ -697,14 +691,4 @@ static long give_list(struct kvm_msr_list __user *ulist, u8 which)
 	if (room < nr)
 		return -E2BIG;
 	return copy_to_user(ulist->indices, list, nr * sizeof(*list)) ? -EFAULT : 0;
-}
-
-long fonda_dev_get_msr_index_list(void *arg)
-{
-	return give_list((void __user *)arg, SAVED);
-}
-
-long fonda_dev_get_msr_feature_index_list(void *arg)
-{
-	return give_list((void __user *)arg, FEATURE);
 }

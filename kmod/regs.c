@@ -19,26 +19,20 @@ static const u8 gpr_order[] = {
 
 static_assert(offsetof(struct kvm_regs, rip) == sizeof(u64) * ARRAY_SIZE(gpr_order));
 
-long fonda_vcpu_get_regs(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_access_regs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	struct kvm_regs *regs = arg;
 	u64 *gpr = arg;
 	int i;
 
+	if (cmd == KVM_GET_REGS) {
 #pragma GCC unroll 16
-	for (i = 0; i < ARRAY_SIZE(gpr_order); i++)
-		gpr[i] = vcpu->regs[gpr_order[i]];
-	regs->rip = vcpu->rip;
-	regs->rflags = vcpu->rflags;
-	return 0;
-}
-
-long fonda_vcpu_set_regs(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_regs *regs = arg;
-	const u64 *gpr = arg;
-	int i;
-
+		for (i = 0; i < ARRAY_SIZE(gpr_order); i++)
+			gpr[i] = vcpu->regs[gpr_order[i]];
+		regs->rip = vcpu->rip;
+		regs->rflags = vcpu->rflags;
+		return 0;
+	}
 #pragma GCC unroll 16
 	for (i = 0; i < ARRAY_SIZE(gpr_order); i++)
 		vcpu->regs[gpr_order[i]] = gpr[i];
@@ -61,14 +55,20 @@ static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs
  * The PDPTEs are not state of their own: with nested paging the processor
  * reads them from memory when it needs them ("Legacy PAE Mode").
  */
-long fonda_vcpu_get_sregs2(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
+	u64 *bitmap = ((struct kvm_sregs *)arg)->interrupt_bitmap;
 	struct kvm_sregs2 *sregs = arg;
 
 	fonda_backend->get_sregs(vcpu, sregs);
 	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
 		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
 	sregs->apic_base = vcpu->lapic.base;
+	if (cmd == KVM_GET_SREGS2)
+		return 0;
+	memset(bitmap, 0, sizeof(((struct kvm_sregs *)arg)->interrupt_bitmap));
+	if (vcpu->ext_irq >= 0)
+		bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
 	return 0;
 }
 
@@ -100,8 +100,25 @@ static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
 	       !(s->cr3 & ~GENMASK_ULL(c->phys_bits - 1, 0)) && bases_canonical(s);
 }
 
-static __always_inline int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
+/* An interrupt that user space injected and the guest has not taken yet. */
+static void set_ext_irq(struct fonda_vcpu *vcpu, int vector)
 {
+	vcpu->ext_irq = vector;
+	if (vector >= 0)
+		WRITE_ONCE(vcpu->irq_pending, true);
+}
+
+long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
+{
+	const u64 *bits = ((struct kvm_sregs *)arg)->interrupt_bitmap;
+	const struct kvm_sregs2 *sregs = arg;
+
+	/* PDPTEs only mean something with PAE paging. */
+	if (cmd == KVM_SET_SREGS2 &&
+	    (sregs->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID ||
+	     (sregs->flags && !(sregs->cr0 & X86_CR0_PG && sregs->cr4 & X86_CR4_PAE &&
+				!(sregs->efer & EFER_LMA)))))
+		return -EINVAL;
 	if (!sregs_valid(vcpu, sregs))
 		return -EINVAL;
 	if (sregs->apic_base != vcpu->lapic.base &&
@@ -113,49 +130,9 @@ static __always_inline int set_sregs(struct fonda_vcpu *vcpu, const struct kvm_s
 		lapic_set_tpr(&vcpu->lapic, sregs->cr8);
 	else
 		fonda_backend->write_reg(vcpu, FONDA_REG_CR8, sregs->cr8);
-	return 0;
-}
-
-long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg)
-{
-	struct kvm_sregs *sregs = arg;
-
-	memset(sregs->interrupt_bitmap, 0, sizeof(sregs->interrupt_bitmap));
-	if (vcpu->ext_irq >= 0)
-		sregs->interrupt_bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
-	return fonda_vcpu_get_sregs2(vcpu, arg);
-}
-
-/* An interrupt that user space injected and the guest has not taken yet. */
-static void set_ext_irq(struct fonda_vcpu *vcpu, int vector)
-{
-	vcpu->ext_irq = vector;
-	if (vector >= 0)
-		WRITE_ONCE(vcpu->irq_pending, true);
-}
-
-long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_sregs *sregs = arg;
-	const u64 *bits = sregs->interrupt_bitmap;
-	int ret;
-
-	ret = set_sregs(vcpu, arg);
-	if (!ret && unlikely(bits[0] | bits[1] | bits[2] | bits[3]))
+	if (cmd == KVM_SET_SREGS && unlikely(bits[0] | bits[1] | bits[2] | bits[3]))
 		set_ext_irq(vcpu, find_first_bit((const unsigned long *)bits, 256));
-	return ret;
-}
-
-long fonda_vcpu_set_sregs2(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_sregs2 *sregs = arg;
-
-	/* They only mean something with PAE paging. */
-	if (sregs->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID ||
-	    (sregs->flags && !(sregs->cr0 & X86_CR0_PG && sregs->cr4 & X86_CR4_PAE &&
-			       !(sregs->efer & EFER_LMA))))
-		return -EINVAL;
-	return set_sregs(vcpu, sregs);
+	return 0;
 }
 
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val)
@@ -197,20 +174,15 @@ int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val)
 	       (!long_mode || fonda_backend->read_reg(vcpu, FONDA_REG_CR3) & 0xfff);
 }
 
-long fonda_vcpu_get_debugregs(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_access_debugregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
-	struct kvm_debugregs *regs = arg;
+	struct kvm_debugregs *regs = arg, now = { .dr6 = vcpu->dr6, .dr7 = vcpu->dr7 };
 
-	memcpy(regs->db, vcpu->db, sizeof(regs->db));
-	regs->dr6 = vcpu->dr6;
-	regs->dr7 = vcpu->dr7;
-	return 0;
-}
-
-long fonda_vcpu_set_debugregs(struct fonda_vcpu *vcpu, void *arg)
-{
-	const struct kvm_debugregs *regs = arg;
-
+	memcpy(now.db, vcpu->db, sizeof(now.db));
+	if (cmd == KVM_GET_DEBUGREGS) {
+		*regs = now;
+		return 0;
+	}
 	if (regs->flags || regs->dr6 >> 32 || regs->dr7 >> 32)
 		return -EINVAL;
 	memcpy(vcpu->db, regs->db, sizeof(regs->db));
@@ -246,7 +218,7 @@ static u32 event_flags(struct fonda_vm *vm)
 	       (vm->triple_fault_event ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0);
 }
 
-long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	struct fonda_exception *ex = &vcpu->exception;
 	bool payload = vcpu->vm->exception_payload;
@@ -291,7 +263,7 @@ static bool events_valid(struct fonda_vcpu *vcpu, const struct kvm_vcpu_events *
 	       (events->exception.nr < 32 && events->exception.nr != X86_TRAP_NMI);
 }
 
-long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct kvm_vcpu_events *events = arg;
 	bool payload = events->flags & KVM_VCPUEVENT_VALID_PAYLOAD;
@@ -331,7 +303,7 @@ long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	struct kvm_mp_state *state = arg;
 
@@ -340,7 +312,7 @@ long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	u32 state = ((struct kvm_mp_state *)arg)->mp_state;
 
@@ -360,15 +332,21 @@ long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg)
 
 /* -- registers in kvm_run --------------------------------------------------- */
 
-static const struct { u64 field; u16 offset, size; fonda_vcpu_handler *get, *set; } synced[] = {
-	{ KVM_SYNC_X86_REGS, offsetof(struct kvm_sync_regs, regs), sizeof(struct kvm_regs),
-	  fonda_vcpu_get_regs, fonda_vcpu_set_regs },
-	{ KVM_SYNC_X86_SREGS, offsetof(struct kvm_sync_regs, sregs), sizeof(struct kvm_sregs),
+/* What ioctls get and set the part of each bit of KVM_SYNC_X86_*. */
+static const struct {
+	u32 get_cmd, set_cmd;
+	u16 offset;
+	fonda_vcpu_handler *get, *set;
+} synced[] = {
+	{ KVM_GET_REGS, KVM_SET_REGS, offsetof(struct kvm_sync_regs, regs),
+	  fonda_vcpu_access_regs, fonda_vcpu_access_regs },
+	{ KVM_GET_SREGS, KVM_SET_SREGS, offsetof(struct kvm_sync_regs, sregs),
 	  fonda_vcpu_get_sregs, fonda_vcpu_set_sregs },
-	{ KVM_SYNC_X86_EVENTS, offsetof(struct kvm_sync_regs, events),
-	  sizeof(struct kvm_vcpu_events),
+	{ KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, offsetof(struct kvm_sync_regs, events),
 	  fonda_vcpu_get_vcpu_events, fonda_vcpu_set_vcpu_events },
 };
+
+static_assert(BIT(ARRAY_SIZE(synced)) - 1 == KVM_SYNC_X86_VALID_FIELDS);
 
 int fonda_sync_regs_in(struct fonda_vcpu *vcpu)
 {
@@ -379,11 +357,12 @@ int fonda_sync_regs_in(struct fonda_vcpu *vcpu)
 	if ((dirty | READ_ONCE(vcpu->run->kvm_valid_regs)) & ~(u64)KVM_SYNC_X86_VALID_FIELDS)
 		return -EINVAL;
 	for (i = 0; !ret && i < ARRAY_SIZE(synced); i++) {
-		if (!(dirty & synced[i].field))
+		if (!(dirty & BIT(i)))
 			continue;
 		/* User space can write there while we look. */
-		memcpy(copy, (void *)&vcpu->run->s + synced[i].offset, synced[i].size);
-		ret = synced[i].set(vcpu, copy);
+		memcpy(copy, (void *)&vcpu->run->s + synced[i].offset,
+		       _IOC_SIZE(synced[i].set_cmd));
+		ret = synced[i].set(vcpu, copy, synced[i].set_cmd);
 	}
 	if (!ret)
 		vcpu->run->kvm_dirty_regs = 0;
@@ -398,9 +377,9 @@ void fonda_sync_regs_out(struct fonda_vcpu *vcpu)
 	for (i = 0; i < ARRAY_SIZE(synced); i++) {
 		void *shared = (void *)&vcpu->run->s + synced[i].offset;
 
-		if (!(valid & synced[i].field))
+		if (!(valid & BIT(i)))
 			continue;
-		memset(shared, 0, synced[i].size);
-		synced[i].get(vcpu, shared);
+		memset(shared, 0, _IOC_SIZE(synced[i].get_cmd));
+		synced[i].get(vcpu, shared, synced[i].get_cmd);
 	}
 }

@@ -15,10 +15,6 @@
 #include "compat.h"
 #include "types.h"
 
-/* Handlers of ioctls. A function type: such a name declares many at once. */
-typedef long fonda_dev_handler(void *arg);
-typedef long fonda_vm_handler(struct fonda_vm *vm, void *arg);
-typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg);
 /* Writes of an MSR, by the guest or by @host. */
 typedef int fonda_msr_setter(struct fonda_vcpu *vcpu, u64 val, bool host);
 
@@ -83,8 +79,7 @@ bool fonda_supported(u32 feature);
 void fonda_cpuid_update(struct fonda_cpuid *c);
 
 fonda_dev_handler fonda_dev_get_supported_cpuid, fonda_dev_get_emulated_cpuid;
-fonda_vcpu_handler fonda_vcpu_set_cpuid, fonda_vcpu_set_cpuid2, fonda_vcpu_get_cpuid2;
-fonda_vcpu_handler fonda_vcpu_enable_cap;
+fonda_vcpu_handler fonda_vcpu_set_cpuid, fonda_vcpu_get_cpuid2, fonda_vcpu_enable_cap;
 
 /* -- registers: regs.c ------------------------------------------------------ */
 
@@ -179,10 +174,8 @@ void fonda_deliver_payload(struct fonda_vcpu *vcpu);
 int fonda_sync_regs_in(struct fonda_vcpu *vcpu);
 void fonda_sync_regs_out(struct fonda_vcpu *vcpu);
 
-fonda_vcpu_handler fonda_vcpu_get_regs, fonda_vcpu_set_regs;
+fonda_vcpu_handler fonda_vcpu_access_regs, fonda_vcpu_access_debugregs;
 fonda_vcpu_handler fonda_vcpu_get_sregs, fonda_vcpu_set_sregs;
-fonda_vcpu_handler fonda_vcpu_get_sregs2, fonda_vcpu_set_sregs2;
-fonda_vcpu_handler fonda_vcpu_get_debugregs, fonda_vcpu_set_debugregs;
 fonda_vcpu_handler fonda_vcpu_get_vcpu_events, fonda_vcpu_set_vcpu_events;
 fonda_vcpu_handler fonda_vcpu_get_mp_state, fonda_vcpu_set_mp_state;
 
@@ -210,7 +203,7 @@ void fonda_fpu_access_xmm(struct fonda_vcpu *vcpu, int offset, void *data, int l
 /* XSETBV, CPL excepted: 0, or 1 (#GP). */
 int fonda_vcpu_set_xcr0(struct fonda_vcpu *vcpu, u32 index, u64 val);
 
-fonda_vcpu_handler fonda_vcpu_get_fpu, fonda_vcpu_set_fpu;
+fonda_vcpu_handler fonda_vcpu_access_fpu;
 /* KVM_GET_XSAVE and KVM_GET_XSAVE2: the area is never larger than 4096 bytes. */
 fonda_vcpu_handler fonda_vcpu_get_xsave, fonda_vcpu_set_xsave;
 fonda_vcpu_handler fonda_vcpu_get_xcrs, fonda_vcpu_set_xcrs;
@@ -253,11 +246,10 @@ void fonda_msr_setup(void);	/* part of fonda_state_init() */
  */
 int fonda_complete_msr(struct fonda_vcpu *vcpu);
 
-fonda_dev_handler fonda_dev_get_msrs, fonda_dev_get_msr_index_list;
-fonda_dev_handler fonda_dev_get_msr_feature_index_list, fonda_dev_x86_get_mce_cap_supported;
+fonda_dev_handler fonda_dev_get_msrs, fonda_dev_get_msr_list;
+fonda_dev_handler fonda_dev_x86_get_mce_cap_supported;
 fonda_vm_handler fonda_vm_x86_set_msr_filter;
-fonda_vcpu_handler fonda_vcpu_get_msrs, fonda_vcpu_set_msrs;
-fonda_vcpu_handler fonda_vcpu_x86_setup_mce, fonda_vcpu_x86_set_mce;
+fonda_vcpu_handler fonda_vcpu_access_msrs, fonda_vcpu_x86_setup_mce, fonda_vcpu_x86_set_mce;
 
 /* -- clocks: clock.c -------------------------------------------------------- */
 
@@ -322,8 +314,7 @@ void fonda_clock_check(struct fonda_vcpu *vcpu);
 
 fonda_vm_handler fonda_vm_get_clock, fonda_vm_set_clock;
 fonda_vcpu_handler fonda_vcpu_get_tsc_khz, fonda_vcpu_set_tsc_khz, fonda_vcpu_kvmclock_ctrl;
-fonda_vcpu_handler fonda_vcpu_has_device_attr, fonda_vcpu_get_device_attr;
-fonda_vcpu_handler fonda_vcpu_set_device_attr;
+fonda_vcpu_handler fonda_vcpu_device_attr;
 
 /* For msr.c: writes of this part's MSRs, not in a section. 0, or 1 (#GP). */
 fonda_msr_setter fonda_set_tsc, fonda_set_tsc_adjust, fonda_set_system_time;

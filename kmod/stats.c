@@ -150,12 +150,12 @@ static long create_stats_fd(struct fonda_vm *vm, struct fonda_vcpu *vcpu)
 	return fd;
 }
 
-long fonda_vm_get_stats_fd(struct fonda_vm *vm, void *arg)
+long fonda_vm_get_stats_fd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	return create_stats_fd(vm, NULL);
 }
 
-long fonda_vcpu_get_stats_fd(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_stats_fd(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	return create_stats_fd(vcpu->vm, vcpu);
 }

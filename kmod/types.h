@@ -21,6 +21,14 @@ typedef unsigned long hva_t;	/* address in the VMM's own memory */
 struct fonda_vm;
 struct fonda_vcpu;
 
+/*
+ * Handlers of ioctls, of which one may serve several: @cmd tells. Function types:
+ * such a name declares many at once.
+ */
+typedef long fonda_dev_handler(void *arg, unsigned int cmd);
+typedef long fonda_vm_handler(struct fonda_vm *vm, void *arg, unsigned int cmd);
+typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd);
+
 /* Segment registers by their hardware number; the tables behind them. */
 enum fonda_seg {
 	FONDA_SEG_ES, FONDA_SEG_CS, FONDA_SEG_SS, FONDA_SEG_DS,

@@ -207,7 +207,7 @@ int fonda_hypercall(struct fonda_vcpu *vcpu, bool in_64bit_mode, int cpl)
 
 /* -- debugging a guest, and fonda itself ------------------------------------ */
 
-long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const struct kvm_guest_debug *debug = arg;
 
@@ -227,7 +227,7 @@ long fonda_vcpu_set_guest_debug(struct fonda_vcpu *vcpu, void *arg)
 	return 0;
 }
 
-long fonda_vcpu_get_failed_entry(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_get_failed_entry(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	if (!vcpu->failed_entry)
 		return -ENOENT;
@@ -239,7 +239,7 @@ static bool break_entry;
 module_param(break_entry, bool, 0444);
 MODULE_PARM_DESC(break_entry, "for tests: let user space spoil fields of the control block (FONDA_BREAK_ENTRY)");
 
-long fonda_vcpu_break_entry(struct fonda_vcpu *vcpu, void *arg)
+long fonda_vcpu_break_entry(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	return break_entry ? fonda_backend->break_entry(vcpu, arg) : -EPERM;
 }
@@ -702,7 +702,7 @@ out:
 	return ERR_PTR(ret);
 }
 
-long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg)
+long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	unsigned long id = (unsigned long)arg;
 	struct fonda_vcpu *vcpu;

@@ -120,7 +120,7 @@ struct file *fonda_vm_file(struct fonda_vm *vm, const char *name,
 }
 
 /* KVM_CREATE_VM: a new file of a new VM; type 0 is the only one. */
-long fonda_dev_create_vm(void *type)
+long fonda_dev_create_vm(void *type, unsigned int cmd)
 {
 	struct fonda_vm *vm;
 	struct file *file;

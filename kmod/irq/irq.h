@@ -407,8 +407,6 @@ int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins);
  * ioctls. @arg is a copy of the structure in the kernel, but of the routing
  * table, whose user address it is. It is not looked at by create_irqchip.
  */
-typedef long fonda_vm_handler(struct fonda_vm *vm, void *arg);
-typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg);
 fonda_vm_handler fonda_vm_create_irqchip, fonda_vm_get_irqchip, fonda_vm_set_irqchip,
 		 fonda_vm_create_pit2, fonda_vm_get_pit2, fonda_vm_set_pit2,
 		 fonda_vm_reinject_control, fonda_vm_irq_line, fonda_vm_set_gsi_routing,
