@@ -146,16 +146,13 @@ int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host)
 	return 0;
 }
 
-long fonda_vcpu_get_tsc_khz(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
-{
-	return tsc_khz;
-}
-
-/* There is no scaling: only what nobody can tell from the machine's own. */
-long fonda_vcpu_set_tsc_khz(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
+/* There is no scaling: only what nobody can tell from the machine's own may be set. */
+long fonda_vcpu_tsc_khz(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	unsigned long khz = (unsigned long)arg ?: tsc_khz, tolerance = tsc_khz / 4000;
 
+	if (cmd == KVM_GET_TSC_KHZ)
+		return tsc_khz;
 	return khz - (tsc_khz - tolerance) > 2 * tolerance ? -EINVAL : 0;
 }
 
@@ -309,7 +306,7 @@ long fonda_vm_set_clock(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	if (data->flags & ~(KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC | KVM_CLOCK_TSC_STABLE))
 		return -EINVAL;
 
-	mutex_lock(&c->lock);
+	guard(mutex)(&c->lock);
 	/*
 	 * No vCPU runs with the old clock from here on: each has left the guest
 	 * and will wait for the lock before it enters.
@@ -320,7 +317,6 @@ long fonda_vm_set_clock(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		clock += now - data->realtime;
 	take_moment(&c->moment);
 	c->offset_ns = clock - c->moment.boot_ns;
-	mutex_unlock(&c->lock);
 	return 0;
 }
 

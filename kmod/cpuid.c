@@ -6,6 +6,8 @@
  * guest asks. Which features the rest of fonda may rely on is worked out once,
  * in fonda_cpuid_update().
  */
+#include <linux/cleanup.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 
@@ -255,17 +257,18 @@ static long give_entries(struct kvm_cpuid2 __user *ulist,
 	return 0;
 }
 
-long fonda_dev_get_supported_cpuid(void *arg, unsigned int cmd)
+/* What is on offer; what is emulated although the machine lacks it is nothing. */
+long fonda_dev_get_cpuid(void *arg, unsigned int cmd)
 {
-	struct kvm_cpuid2 *offer;
+	const int nr = cmd == KVM_GET_SUPPORTED_CPUID ? ARRAY_SIZE(leaves) : 0;
+	struct kvm_cpuid2 *offer __free(kfree) = kzalloc(struct_size(offer, entries, MAX_OFFERED),
+							 GFP_KERNEL_ACCOUNT);
 	const struct leaf *l;
 	u32 leaf, i;
-	long ret;
 
-	offer = kzalloc(struct_size(offer, entries, MAX_OFFERED), GFP_KERNEL_ACCOUNT);
 	if (!offer)
 		return -ENOMEM;
-	for (l = leaves; l < leaves + ARRAY_SIZE(leaves); l++) {
+	for (l = leaves; l < leaves + nr; l++) {
 		const u32 subleaves = l->flags & INDEXED ? 63 : 1;
 
 		if (l->flags & (AMD | INTEL) && !(l->flags & vendor()))
@@ -275,15 +278,7 @@ long fonda_dev_get_supported_cpuid(void *arg, unsigned int cmd)
 				offer->nent += offer_subleaf(&offer->entries[offer->nent],
 							     l, leaf, i);
 	}
-	ret = give_entries((void __user *)arg, offer->entries, offer->nent);
-	kfree(offer);
-	return ret;
-}
-
-/* What is emulated although the machine lacks it: nothing. */
-long fonda_dev_get_emulated_cpuid(void *arg, unsigned int cmd)
-{
-	return give_entries((void __user *)arg, NULL, 0);
+	return give_entries((void __user *)arg, offer->entries, offer->nent);
 }
 
 /* -- what the guest has ----------------------------------------------------- */

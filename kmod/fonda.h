@@ -152,7 +152,6 @@ enum fonda_bus {
 };
 
 struct fonda_io_bus {
-	struct rcu_head rcu;
 	int nr;
 	struct {
 		gpa_t base, reach;	/* the end of all up to this one */
@@ -367,12 +366,14 @@ void fonda_io_fini(struct fonda_vm *vm);
 int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int len,
 		    void *data, bool write);
 /*
- * Under slots_lock. The old array is freed after a grace period of vm->srcu;
- * unregister returns when nobody uses @dev any more. -ENOSPC, -ENOMEM,
- * -EEXIST is for callers to check themselves.
+ * Under slots_lock: @add and @remove, unless NULL. Afterwards nobody uses @remove
+ * any more. -ENOSPC, -ENOMEM, both for @add only; -EEXIST is for callers to check
+ * themselves.
  */
-int fonda_io_register(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
-void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *dev);
+int fonda_io_replace(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *add,
+		     struct fonda_io_dev *remove);
+#define fonda_io_register(vm, bus, dev)		fonda_io_replace(vm, bus, dev, NULL)
+#define fonda_io_unregister(vm, bus, dev)	fonda_io_replace(vm, bus, NULL, dev)
 fonda_vm_handler fonda_vm_register_coalesced_mmio, fonda_vm_unregister_coalesced_mmio;
 
 /*
@@ -413,8 +414,6 @@ static inline u64 fonda_code_root(u64 cr3, u64 cr4)
  */
 struct fonda_paging;
 int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code);
-/* Forget an access that user space was asked for: the vCPU was reset. */
-void fonda_io_cancel(struct fonda_vcpu *vcpu);
 /* Finish what user space was asked to do, before anything else in KVM_RUN:
  * FONDA_RESUME_GUEST, FONDA_EXIT_USER (more to ask), or an errno. */
 int fonda_complete_user_io(struct fonda_vcpu *vcpu);

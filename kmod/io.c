@@ -4,6 +4,7 @@
  * user space's. Also the coalesced ring, which keeps writes that user space
  * need not see at once.
  */
+#include <linux/cleanup.h>
 #include <linux/kvm.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -47,14 +48,8 @@ static struct fonda_io_bus *bus_of(struct fonda_vm *vm, enum fonda_bus nr)
 	return rcu_dereference_protected(vm->buses[nr], lockdep_is_held(&vm->slots_lock));
 }
 
-static void bus_free(struct rcu_head *head)
-{
-	kvfree(container_of(head, struct fonda_io_bus, rcu));
-}
-
-/* A new array, with @add and without @remove. */
-static int replace_bus(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *add,
-		       struct fonda_io_dev *remove, gfp_t flags)
+int fonda_io_replace(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *add,
+		     struct fonda_io_dev *remove)
 {
 	struct fonda_io_bus *old = bus_of(vm, nr), *new;
 	struct fonda_io_dev *dev;
@@ -63,7 +58,9 @@ static int replace_bus(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_d
 
 	if (add && n == FONDA_MAX_BUS_DEVS)
 		return -ENOSPC;
-	new = kvzalloc(struct_size(new, range, n + 1), GFP_KERNEL_ACCOUNT | flags);
+	/* Removal cannot fail: an array of ranges is small enough to wait for. */
+	new = kvzalloc(struct_size(new, range, n + 1),
+		       GFP_KERNEL_ACCOUNT | (remove ? __GFP_NOFAIL : 0));
 	if (!new)
 		return -ENOMEM;
 	while (i < n || add) {
@@ -81,21 +78,9 @@ static int replace_bus(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_d
 		new->range[new->nr++].dev = dev;
 	}
 	rcu_assign_pointer(vm->buses[nr], new);
-	if (old)
-		call_srcu(&vm->srcu, &old->rcu, bus_free);
-	return 0;
-}
-
-int fonda_io_register(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *dev)
-{
-	return replace_bus(vm, nr, dev, NULL, 0);
-}
-
-/* It cannot fail: an array of ranges is small enough to wait for. */
-void fonda_io_unregister(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *dev)
-{
-	replace_bus(vm, nr, NULL, dev, __GFP_NOFAIL);
 	fonda_vm_synchronize(vm);
+	kvfree(old);
+	return 0;
 }
 
 /* -- the coalesced ring ----------------------------------------------------- */
@@ -146,9 +131,8 @@ long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned i
 		return -ENOMEM;
 	*zone = (struct fonda_io_dev){ .access = coalesced_access, .base = req->addr,
 				       .len = req->size, .pio = req->pio };
-	mutex_lock(&vm->slots_lock);
+	guard(mutex)(&vm->slots_lock);
 	ret = fonda_io_register(vm, req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO, zone);
-	mutex_unlock(&vm->slots_lock);
 	if (ret)
 		kfree(zone);
 	return ret;
@@ -165,7 +149,7 @@ long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned
 
 	if (req->pio > 1)
 		return -EINVAL;
-	mutex_lock(&vm->slots_lock);
+	guard(mutex)(&vm->slots_lock);
 	bus = bus_of(vm, nr);
 	/* From the end: those below stay where they are. */
 	for (i = bus ? bus->nr : 0; --i >= 0;) {
@@ -176,7 +160,6 @@ long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned
 		fonda_io_unregister(vm, nr, zone);
 		kfree(zone);
 	}
-	mutex_unlock(&vm->slots_lock);
 	return 0;
 }
 

@@ -36,33 +36,25 @@ struct ioctl_entry {
 	};
 };
 
-static long dev_get_api_version(void *arg, unsigned int cmd)
+static long dev_get_constant(void *arg, unsigned int cmd)
 {
-	return arg ? -EINVAL : KVM_API_VERSION;
-}
-
-static long dev_get_vcpu_mmap_size(void *arg, unsigned int cmd)
-{
-	return arg ? -EINVAL : FONDA_RUN_PAGES * PAGE_SIZE;
+	if (arg)
+		return -EINVAL;
+	return cmd == KVM_GET_API_VERSION ? KVM_API_VERSION : FONDA_RUN_PAGES * PAGE_SIZE;
 }
 
 /*
- * VT-x without unrestricted guest wants three pages and a page of page tables
- * for real mode; neither backend has a use for them, and every VMM sets them.
+ * What every VMM sets, and neither backend has a use for. (VT-x without unrestricted
+ * guest wants three pages and a page of page tables for real mode.)
  */
-static long vm_set_tss_addr(struct fonda_vm *vm, void *arg, unsigned int cmd)
+static long vm_set_unused(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
-	return (unsigned long)arg > 0xffffffffUL - 3 * PAGE_SIZE ? -EINVAL : 0;
-}
+	bool valid = cmd == KVM_SET_TSS_ADDR ? (unsigned long)arg <= 0xffffffff - 3 * PAGE_SIZE :
+		     cmd == KVM_SET_NR_MMU_PAGES ? (unsigned long)arg >= 64 :
+		     /* KVM_SET_IDENTITY_MAP_ADDR */
+		     !READ_ONCE(vm->nr_vcpus);
 
-static long vm_set_nr_mmu_pages(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	return (unsigned long)arg < 64 ? -EINVAL : 0;
-}
-
-static long vm_set_identity_map_addr(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	return READ_ONCE(vm->nr_vcpus) ? -EINVAL : 0;
+	return valid ? 0 : -EINVAL;
 }
 
 /* All VMs count alike; without scaling, only a vCPU may say what it expects. */
@@ -229,12 +221,12 @@ static long check_extension(void *arg, unsigned int cmd)
 #define E(cmd, copy, table, fn)	[IOCTL_INDEX(cmd)] = { cmd, copy, .table = fn }
 
 static const struct ioctl_entry dev_ioctls[NR_IOCTLS] = {
-	E(KVM_GET_API_VERSION,		FIO_VAL,   dev, dev_get_api_version),
+	E(KVM_GET_API_VERSION,		FIO_VAL,   dev, dev_get_constant),
 	E(KVM_CREATE_VM,		FIO_VAL,   dev, fonda_dev_create_vm),
 	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, check_extension),
-	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_vcpu_mmap_size),
-	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_supported_cpuid),
-	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   dev, fonda_dev_get_emulated_cpuid),
+	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_constant),
+	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_cpuid),
+	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   dev, fonda_dev_get_cpuid),
 	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_list),
 	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, dev, fonda_dev_get_msr_list),
 	E(KVM_GET_MSRS,			FIO_VAL,   dev, fonda_dev_get_msrs),
@@ -250,9 +242,9 @@ static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
 	E(KVM_GET_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_access_dirty_log),
 	E(KVM_CLEAR_DIRTY_LOG,		FIO_IN,    vm, fonda_vm_access_dirty_log),
 	E(KVM_RESET_DIRTY_RINGS,	FIO_VAL,   vm, fonda_vm_reset_dirty_rings),
-	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_tss_addr),
-	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_identity_map_addr),
-	E(KVM_SET_NR_MMU_PAGES,		FIO_VAL,   vm, vm_set_nr_mmu_pages),
+	E(KVM_SET_TSS_ADDR,		FIO_VAL,   vm, vm_set_unused),
+	E(KVM_SET_IDENTITY_MAP_ADDR,	FIO_IN,    vm, vm_set_unused),
+	E(KVM_SET_NR_MMU_PAGES,		FIO_VAL,   vm, vm_set_unused),
 	E(KVM_CREATE_IRQCHIP,		FIO_VAL,   vm, fonda_vm_create_irqchip),
 	E(KVM_SET_BOOT_CPU_ID,		FIO_VAL,   vm, fonda_vm_set_boot_cpu_id),
 	E(KVM_GET_IRQCHIP,		FIO_INOUT, vm, fonda_vm_get_irqchip),
@@ -312,8 +304,8 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(KVM_X86_SETUP_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_setup_mce),
 	E(KVM_X86_SET_MCE,		FIO_IN,    vcpu, fonda_vcpu_x86_set_mce),
 	E(KVM_SET_VAPIC_ADDR,		FIO_IN,    vcpu, vcpu_set_vapic_addr),
-	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_set_tsc_khz),
-	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_get_tsc_khz),
+	E(KVM_SET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_tsc_khz),
+	E(KVM_GET_TSC_KHZ,		FIO_VAL,   vcpu, fonda_vcpu_tsc_khz),
 	E(KVM_KVMCLOCK_CTRL,		FIO_VAL,   vcpu, fonda_vcpu_kvmclock_ctrl),
 	E(KVM_HAS_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_device_attr),
 	E(KVM_GET_DEVICE_ATTR,		FIO_IN,    vcpu, fonda_vcpu_device_attr),

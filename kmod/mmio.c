@@ -392,9 +392,3 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 		memcpy(io->answer, io->source, io->answer_len);
 	return execute(vcpu);
 }
-
-void fonda_io_cancel(struct fonda_vcpu *vcpu)
-{
-	vcpu->io.pending = FONDA_IO_NONE;
-	vcpu->msr_exit.pending = false;
-}

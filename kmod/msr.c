@@ -5,6 +5,7 @@
  * ioctls, and the list of what a saved vCPU is made of. Also here: the filter
  * by which user space takes MSRs over, and the machine-check banks.
  */
+#include <linux/cleanup.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -15,10 +16,16 @@
 
 #include "run.h"
 
-/* Why an access was refused; 2 is FONDA_RETRY_SLEEPING. */
-#define MSR_INVALID		1	/* the value, or the kind of access */
-#define MSR_UNKNOWN		3
-#define MSR_FILTERED		4	/* user space wants it for itself */
+/*
+ * Why an access was refused, as user space is told; -EAGAIN: it must be tried again
+ * outside a section.
+ */
+#define MSR_INVALID	KVM_MSR_EXIT_REASON_INVAL	/* the value, or the kind of access */
+#define MSR_UNKNOWN	KVM_MSR_EXIT_REASON_UNKNOWN
+#define MSR_FILTERED	KVM_MSR_EXIT_REASON_FILTER	/* user space wants it for itself */
+
+/* The setters of clock.c, and the local APIC, answer with 1. */
+static_assert(MSR_INVALID == 1);
 
 #define MSR_X2APIC_BASE		0x800
 #define MSR_X2APIC_COUNT	0x100
@@ -359,7 +366,7 @@ static __always_inline int get_msr(struct fonda_vcpu *vcpu, u32 msr, u64 *val, b
 	return load(vcpu, d, i, val);
 }
 
-/* Also FONDA_RETRY_SLEEPING, when nothing has been done yet. */
+/* Also -EAGAIN, when nothing has been done yet. */
 static __always_inline int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 {
 	u32 i;
@@ -370,7 +377,7 @@ static __always_inline int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bo
 	if (d->kept == LAPIC)
 		return fonda_lapic_write_msr(vcpu, d->first + i, val, host);
 	if (d->rule == SLEEPS && vcpu->atomic)
-		return FONDA_RETRY_SLEEPING;
+		return -EAGAIN;
 	if (d->set)
 		return d->set(vcpu, val, host);
 	val &= ~d->ignored;
@@ -544,12 +551,11 @@ long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg, unsigned int cm
 	if (ret < 0)
 		return ret;
 
-	mutex_lock(&vm->slots_lock);
+	guard(mutex)(&vm->slots_lock);
 	filter = rcu_replace_pointer(vm->msr_filter, filter, lockdep_is_held(&vm->slots_lock));
 	/* MSRs that did not exit may have to now: nobody goes on without that. */
 	fonda_vm_kick_all(vm, FONDA_REQ_CONTROLS, false);
 	fonda_vm_synchronize(vm);
-	mutex_unlock(&vm->slots_lock);
 	kvfree(filter);
 	return 0;
 }
@@ -560,16 +566,14 @@ long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg, unsigned int cm
 static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val)
 {
 	struct kvm_run *run = vcpu->run;
-	u32 reason = why == MSR_FILTERED ? KVM_MSR_EXIT_REASON_FILTER :
-		     why == MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
 
-	if (why == FONDA_RETRY_SLEEPING)
-		return why;
-	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & reason))
+	if (why < 0)
+		return FONDA_RETRY_SLEEPING;
+	if (!(READ_ONCE(vcpu->vm->user_msr_mask) & why))
 		return fonda_exit_protection(vcpu);
 	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
 	run->msr = (typeof(run->msr)){
-		.reason = reason, .index = vcpu->regs[FONDA_RCX], .data = val };
+		.reason = why, .index = vcpu->regs[FONDA_RCX], .data = val };
 	vcpu->msr_exit = (struct fonda_msr_exit){
 		.pending = true, .write = write, .rip = vcpu->rip };
 	return FONDA_EXIT_USER;

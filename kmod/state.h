@@ -78,7 +78,7 @@ bool fonda_supported(u32 feature);
 /* All that follows from the entries; without any, as if they had all on offer. */
 void fonda_cpuid_update(struct fonda_cpuid *c);
 
-fonda_dev_handler fonda_dev_get_supported_cpuid, fonda_dev_get_emulated_cpuid;
+fonda_dev_handler fonda_dev_get_cpuid;
 fonda_vcpu_handler fonda_vcpu_set_cpuid, fonda_vcpu_get_cpuid2, fonda_vcpu_enable_cap;
 
 /* -- registers: regs.c ------------------------------------------------------ */
@@ -313,8 +313,7 @@ void fonda_steal_time_preempted(struct fonda_vcpu *vcpu);
 void fonda_clock_check(struct fonda_vcpu *vcpu);
 
 fonda_vm_handler fonda_vm_get_clock, fonda_vm_set_clock;
-fonda_vcpu_handler fonda_vcpu_get_tsc_khz, fonda_vcpu_set_tsc_khz, fonda_vcpu_kvmclock_ctrl;
-fonda_vcpu_handler fonda_vcpu_device_attr;
+fonda_vcpu_handler fonda_vcpu_tsc_khz, fonda_vcpu_device_attr, fonda_vcpu_kvmclock_ctrl;
 
 /* For msr.c: writes of this part's MSRs, not in a section. 0, or 1 (#GP). */
 fonda_msr_setter fonda_set_tsc, fonda_set_tsc_adjust, fonda_set_system_time;

@@ -596,7 +596,9 @@ void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	memset(vcpu->db, 0, sizeof(vcpu->db));
 	vcpu->dr6 = FONDA_DR6_INIT;
 	vcpu->dr7 = FONDA_DR7_INIT;
-	fonda_io_cancel(vcpu);
+	/* Nobody waits for what user space was asked any more. */
+	vcpu->io.pending = FONDA_IO_NONE;
+	vcpu->msr_exit.pending = false;
 	fonda_lapic_reset(vcpu, init);
 	fonda_backend->vcpu_reset(vcpu, init);
 	fonda_backend->update_controls(vcpu);

@@ -68,7 +68,6 @@ static void destroy(struct fonda_vm *vm)
 	fonda_hardware_put(vm);
 	fonda_io_fini(vm);
 	kvfree(rcu_access_pointer(vm->msr_filter));
-	srcu_barrier(&vm->srcu);
 	cleanup_srcu_struct(&vm->srcu);
 	mmdrop(vm->mm);
 	kvfree(vm);
