@@ -6,9 +6,6 @@
  * guest asks. Which features the rest of fonda may rely on is worked out once,
  * in fonda_cpuid_update().
  */
-#include <linux/cleanup.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 
 #include "backend.h"
@@ -258,7 +255,7 @@ static long give_entries(struct kvm_cpuid2 __user *ulist,
 }
 
 /* What is on offer; what is emulated although the machine lacks it is nothing. */
-long fonda_dev_get_cpuid(void *arg, unsigned int cmd)
+long fonda_dev_get_cpuid(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	const int nr = cmd == KVM_GET_SUPPORTED_CPUID ? ARRAY_SIZE(leaves) : 0;
 	struct kvm_cpuid2 *offer __free(kfree) = kzalloc(struct_size(offer, entries, MAX_OFFERED),
@@ -445,40 +442,37 @@ long fonda_vcpu_set_cpuid(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 	const bool old = cmd == KVM_SET_CPUID;
 	const u32 size = old ? sizeof(struct kvm_cpuid_entry) : sizeof(struct kvm_cpuid_entry2);
 	struct fonda_cpuid *c = &vcpu->cpuid, new = { .enforce_pv = c->enforce_pv };
+	struct kvm_cpuid_entry2 *entries __free(fonda_kvfree) = NULL;
 	struct kvm_cpuid2 __user *ulist = (void __user *)arg;
 	u32 linear_bits, i;
-	long ret = -EFAULT;
 
 	if (get_user(new.nr, &ulist->nent))
 		return -EFAULT;
 	if (new.nr > FONDA_MAX_CPUID_ENTRIES)
 		return -E2BIG;
-	new.entries = new.nr ? kvcalloc(new.nr, sizeof(*new.entries), GFP_KERNEL_ACCOUNT) : NULL;
-	if (new.nr && !new.entries)
+	entries = new.nr ? kvcalloc(new.nr, sizeof(*entries), GFP_KERNEL_ACCOUNT) : NULL;
+	if (new.nr && !entries)
 		return -ENOMEM;
-	if (copy_from_user(new.entries, ulist->entries, new.nr * size))
-		goto out_free;
+	if (copy_from_user(entries, ulist->entries, new.nr * size))
+		return -EFAULT;
 	/* Where they were copied to, from the last to the first: old ones are shorter. */
 	for (i = new.nr; old && i-- > 0; ) {
-		struct kvm_cpuid_entry e = ((struct kvm_cpuid_entry *)new.entries)[i];
+		struct kvm_cpuid_entry e = ((struct kvm_cpuid_entry *)entries)[i];
 
-		new.entries[i] = (struct kvm_cpuid_entry2){ .function = e.function,
+		entries[i] = (struct kvm_cpuid_entry2){ .function = e.function,
 			.eax = e.eax, .ebx = e.ebx, .ecx = e.ecx, .edx = e.edx };
 	}
+	new.entries = entries;
 	fonda_cpuid_update(&new);
 	linear_bits = guest_reg(&new, 0x80000008, 0, 0) >> 8 & 0xff;
-	if (linear_bits && linear_bits != 48 && linear_bits != 57) {
-		ret = -EINVAL;
-	} else if (vcpu->cpu >= 0 && c->entries) {
-		ret = is_same(vcpu, new.entries, new.nr) ? 0 : -EINVAL;
-	} else {
-		swap(*c, new);
-		fonda_backend->update_controls(vcpu);
-		ret = 0;
-	}
-out_free:
-	kvfree(new.entries);
-	return ret;
+	if (linear_bits && linear_bits != 48 && linear_bits != 57)
+		return -EINVAL;
+	if (vcpu->cpu >= 0 && c->entries)
+		return is_same(vcpu, entries, new.nr) ? 0 : -EINVAL;
+	entries = c->entries;
+	*c = new;
+	fonda_backend->update_controls(vcpu);
+	return 0;
 }
 
 long fonda_vcpu_get_cpuid2(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)

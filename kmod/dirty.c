@@ -18,10 +18,6 @@
  * What the log forgets is flushed from the processors before the ioctl
  * returns, and user space reads the pages after it has returned.
  */
-#include <linux/cleanup.h>
-#include <linux/mm.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "fonda.h"
@@ -93,8 +89,7 @@ long fonda_vm_access_dirty_log(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	struct fonda_memslots *slots;
 	struct fonda_memslot *slot;
 	atomic_long_t *bitmap;
-	unsigned long *words;
-	int ret = -EFAULT;
+	unsigned long *words __free(fonda_kvfree) = NULL;
 
 	guard(mutex)(&vm->slots_lock);
 	if (vm->dirty_ring_entries)
@@ -121,7 +116,7 @@ long fonda_vm_access_dirty_log(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	if (!clear)
 		memset(words, vm->dirty_log_flags ? 0 : ~0, nr * sizeof(*words));
 	else if (copy_from_user(words, user, nr * sizeof(*words)))
-		goto out;
+		return -EFAULT;
 	/* A table in which nothing was written since GET may be written soon. */
 	collected = collect(vm, slot, first, first + npages, !clear);
 	bitmap = (atomic_long_t *)&slot->dirty_bitmap[first / BITS_PER_LONG];
@@ -138,16 +133,12 @@ long fonda_vm_access_dirty_log(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	smp_mb();
 	if (collected || READ_ONCE(vm->mmu.nr_invalidating))
 		fonda_vm_flush_tlbs(vm);
-	ret = 0;
-	if (!clear && copy_to_user(user, words, nr * sizeof(*words))) {
-		ret = -EFAULT;
-		/* Nothing was taken then. */
-		for (i = 0; i < nr; i++)
-			atomic_long_or(words[i], &bitmap[i]);
-	}
-out:
-	kvfree(words);
-	return ret;
+	if (clear || !copy_to_user(user, words, nr * sizeof(*words)))
+		return 0;
+	/* Nothing was taken then. */
+	for (i = 0; i < nr; i++)
+		atomic_long_or(words[i], &bitmap[i]);
+	return -EFAULT;
 }
 
 /* --- rings --- */
@@ -326,7 +317,7 @@ long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg, unsigned int cmd
 
 	if (!vm->dirty_ring_entries)
 		return -EINVAL;
-	mutex_lock(&vm->slots_lock);
+	guard(mutex)(&vm->slots_lock);
 	read_lock(&vm->mmu.lock);
 	fonda_for_each_vcpu(i, vcpu, vm)
 		while ((taken = take_back(vm, &vcpu->dirty_ring)))
@@ -334,6 +325,5 @@ long fonda_vm_reset_dirty_rings(struct fonda_vm *vm, void *arg, unsigned int cmd
 	read_unlock(&vm->mmu.lock);
 	if (nr)
 		fonda_vm_flush_tlbs(vm);
-	mutex_unlock(&vm->slots_lock);
 	return nr;
 }

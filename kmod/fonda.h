@@ -26,14 +26,19 @@
 #define FONDA_H
 
 #include <linux/atomic.h>
+#include <linux/cleanup.h>
 #include <linux/cpumask.h>
 #include <linux/kvm.h>
+#include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rcuwait.h>
+#include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
+#include <linux/uaccess.h>
 #include <asm/processor-flags.h>
+#include <asm/trapnr.h>
 
 #include "types.h"
 #include "compat.h"
@@ -267,6 +272,9 @@ struct fonda_vcpu {
 	u64 halt_poll_ns;
 };
 
+/* Of what kvmalloc() gave, or NULL. */
+DEFINE_FREE(fonda_kvfree, void *, kvfree(_T))
+
 /* main.c */
 extern const struct fonda_backend *fonda_backend;
 /* The extension is on, here. Written by the CPU itself. */
@@ -283,7 +291,7 @@ long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 long fonda_vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* vm.c */
-fonda_dev_handler fonda_dev_create_vm;
+fonda_vcpu_handler fonda_dev_create_vm;
 void fonda_vm_put(struct fonda_vm *vm);
 /*
  * A file that holds @vm until its release puts it, and the descriptor to install
@@ -338,9 +346,12 @@ int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *
 
 /* Exceptions: queued here, merged by the manual's rules, injected by the
  * backend on the next entry. Never for an event already being delivered. */
-void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector);
-void fonda_queue_exception_error(struct fonda_vcpu *vcpu, u8 vector, u32 error);
-void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error);
+void fonda_queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new);
+#define fonda_queue_exception(vcpu, nr)	\
+	fonda_queue(vcpu, &(struct fonda_exception){ .vector = (nr) })
+#define fonda_queue_exception_error(vcpu, nr, code)	\
+	fonda_queue(vcpu, &(struct fonda_exception){	\
+		.vector = (nr), .has_error = true, .error = (code) })
 /*
  * The instruction that exited is done: move RIP past it, end the interrupt
  * shadow, raise the #DB of single stepping. FONDA_RESUME_GUEST,

@@ -8,8 +8,6 @@
  * Direction is written out because the bits inside KVM's numbers mislead, and
  * the whole number is matched because low bytes repeat.
  */
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <uapi/linux/fonda.h>
 
 #include "backend.h"
@@ -30,13 +28,12 @@ struct ioctl_entry {
 	unsigned int cmd;
 	u8 copy;
 	union {
-		fonda_dev_handler *dev;
 		fonda_vm_handler *vm;
 		fonda_vcpu_handler *vcpu;
 	};
 };
 
-static long dev_get_constant(void *arg, unsigned int cmd)
+static long dev_get_constant(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	if (arg)
 		return -EINVAL;
@@ -193,7 +190,7 @@ static const struct { u16 cap; u32 answer; } valued_caps[] = {
 	  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET },
 };
 
-static long check_extension(void *arg, unsigned int cmd)
+static long check_extension(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	unsigned long cap = (unsigned long)arg;
 	int i;
@@ -221,16 +218,16 @@ static long check_extension(void *arg, unsigned int cmd)
 #define E(cmd, copy, table, fn)	[IOCTL_INDEX(cmd)] = { cmd, copy, .table = fn }
 
 static const struct ioctl_entry dev_ioctls[NR_IOCTLS] = {
-	E(KVM_GET_API_VERSION,		FIO_VAL,   dev, dev_get_constant),
-	E(KVM_CREATE_VM,		FIO_VAL,   dev, fonda_dev_create_vm),
-	E(KVM_CHECK_EXTENSION,		FIO_VAL,   dev, check_extension),
-	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   dev, dev_get_constant),
-	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   dev, fonda_dev_get_cpuid),
-	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   dev, fonda_dev_get_cpuid),
-	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   dev, fonda_dev_get_msr_list),
-	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, dev, fonda_dev_get_msr_list),
-	E(KVM_GET_MSRS,			FIO_VAL,   dev, fonda_dev_get_msrs),
-	E(KVM_X86_GET_MCE_CAP_SUPPORTED, FIO_OUT,  dev, fonda_dev_x86_get_mce_cap_supported),
+	E(KVM_GET_API_VERSION,		FIO_VAL,   vcpu, dev_get_constant),
+	E(KVM_CREATE_VM,		FIO_VAL,   vcpu, fonda_dev_create_vm),
+	E(KVM_CHECK_EXTENSION,		FIO_VAL,   vcpu, check_extension),
+	E(KVM_GET_VCPU_MMAP_SIZE,	FIO_VAL,   vcpu, dev_get_constant),
+	E(KVM_GET_SUPPORTED_CPUID,	FIO_VAL,   vcpu, fonda_dev_get_cpuid),
+	E(KVM_GET_EMULATED_CPUID,	FIO_VAL,   vcpu, fonda_dev_get_cpuid),
+	E(KVM_GET_MSR_INDEX_LIST,	FIO_VAL,   vcpu, fonda_dev_get_msr_list),
+	E(KVM_GET_MSR_FEATURE_INDEX_LIST, FIO_VAL, vcpu, fonda_dev_get_msr_list),
+	E(KVM_GET_MSRS,			FIO_VAL,   vcpu, fonda_vcpu_access_msrs),
+	E(KVM_X86_GET_MCE_CAP_SUPPORTED, FIO_OUT,  vcpu, fonda_dev_x86_get_mce_cap_supported),
 };
 
 static const struct ioctl_entry vm_ioctls[NR_IOCTLS] = {
@@ -321,21 +318,15 @@ find_ioctl(const struct ioctl_entry *table, unsigned int cmd)
 	return cmd && e->cmd == cmd ? e : NULL;
 }
 
-enum ioctl_target { TARGET_DEV, TARGET_VM, TARGET_VCPU };
-
-/* @target is constant, and says what @object is and which member is called. */
-static __always_inline long call_handler(const struct ioctl_entry *e, enum ioctl_target target,
-					 void *object, void *arg)
+/* @of_vm is constant: the handlers of a table are of one type. */
+static __always_inline long call_handler(const struct ioctl_entry *e, bool of_vm, void *object,
+					 void *arg)
 {
-	if (target == TARGET_VCPU)
-		return e->vcpu(object, arg, e->cmd);
-	if (target == TARGET_VM)
-		return e->vm(object, arg, e->cmd);
-	return e->dev(arg, e->cmd);
+	return of_vm ? e->vm(object, arg, e->cmd) : e->vcpu(object, arg, e->cmd);
 }
 
-static __always_inline long copy_and_call(const struct ioctl_entry *e, enum ioctl_target target,
-					  void *object, unsigned long arg)
+static __always_inline long copy_and_call(const struct ioctl_entry *e, bool of_vm, void *object,
+					  unsigned long arg)
 {
 	u64 stack[FIO_STACK_BYTES / 8] fonda_uninitialized;
 	unsigned int size = _IOC_SIZE(e->cmd);
@@ -343,7 +334,7 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, enum ioct
 	long ret;
 
 	if (e->copy == FIO_VAL)
-		return call_handler(e, target, object, (void *)arg);
+		return call_handler(e, of_vm, object, (void *)arg);
 
 	if (size > sizeof(stack)) {
 		buf = kmalloc(size, GFP_KERNEL_ACCOUNT);
@@ -357,7 +348,7 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, enum ioct
 	} else if (e->copy & FIO_ZERO) {
 		memset(buf, 0, size);
 	}
-	ret = call_handler(e, target, object, buf);
+	ret = call_handler(e, of_vm, object, buf);
 	if (ret >= 0 && e->copy & FIO_FILL && copy_to_user(uarg, buf, size))
 		ret = -EFAULT;
 out_free:
@@ -370,7 +361,7 @@ long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	const struct ioctl_entry *e = find_ioctl(dev_ioctls, cmd);
 
-	return e ? copy_and_call(e, TARGET_DEV, NULL, arg) : -EINVAL;
+	return e ? copy_and_call(e, false, NULL, arg) : -EINVAL;
 }
 
 long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -382,8 +373,8 @@ long fonda_vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	if (vm->mm != current->mm || READ_ONCE(vm->bugged))
 		return -EIO;
 	if (e)
-		return copy_and_call(e, TARGET_VM, vm, arg);
-	return cmd == KVM_CHECK_EXTENSION ? check_extension((void *)arg, cmd) : -ENOTTY;
+		return copy_and_call(e, true, vm, arg);
+	return cmd == KVM_CHECK_EXTENSION ? check_extension(NULL, (void *)arg, cmd) : -ENOTTY;
 }
 
 static noinline long vcpu_ioctl(struct fonda_vcpu *vcpu, unsigned int cmd, unsigned long arg)
@@ -395,7 +386,7 @@ static noinline long vcpu_ioctl(struct fonda_vcpu *vcpu, unsigned int cmd, unsig
 		return -EINVAL;
 	if (mutex_lock_killable(&vcpu->mutex))
 		return -EINTR;
-	ret = copy_and_call(e, TARGET_VCPU, vcpu, arg);
+	ret = copy_and_call(e, false, vcpu, arg);
 	mutex_unlock(&vcpu->mutex);
 	return ret;
 }

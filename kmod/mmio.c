@@ -6,11 +6,7 @@
  * done at once, with preemption off; the rest is left for when the handler is
  * called again where it may sleep.
  */
-#include <linux/kernel.h>
-#include <linux/kvm.h>
 #include <linux/sched/signal.h>
-#include <linux/string.h>
-#include <asm/traps.h>
 
 #include "backend.h"
 #include "walk.h"
@@ -32,10 +28,8 @@ void fonda_emulate_segment(struct emulate_ctxt *c, enum fonda_seg seg, struct fo
 
 int fonda_emulate_fault(struct emulate_ctxt *c, u8 vector)
 {
-	if (c->mode == EMULATE_REAL)
-		fonda_queue_exception(vcpu_of(c), vector);
-	else
-		fonda_queue_exception_error(vcpu_of(c), vector, 0);
+	fonda_queue(vcpu_of(c), &(struct fonda_exception){
+		.vector = vector, .has_error = c->mode != EMULATE_REAL });
 	return EMULATE_FAULT;
 }
 
@@ -64,7 +58,9 @@ int fonda_emulate_translate(struct emulate_ctxt *c, gva_t gva, u32 access, gpa_t
 	ret = fonda_walk_guest(vcpu, &p, gva, access, &w);
 	*gpa = w.gpa;
 	if (ret == FONDA_WALK_FAULT) {
-		fonda_queue_page_fault(vcpu, gva, w.error);
+		fonda_queue(vcpu, &(struct fonda_exception){
+			.vector = X86_TRAP_PF, .has_error = true, .error = w.error,
+			.has_payload = true, .payload = gva });
 		return EMULATE_FAULT;
 	}
 	/* The guest's tables are where there is no memory. */

@@ -5,14 +5,10 @@
  * ioctls, and the list of what a saved vCPU is made of. Also here: the filter
  * by which user space takes MSRs over, and the machine-check banks.
  */
-#include <linux/cleanup.h>
 #include <linux/nospec.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 #include <asm/mce.h>
 #include <asm/mtrr.h>
-#include <asm/trapnr.h>
 
 #include "run.h"
 
@@ -394,7 +390,7 @@ static __always_inline int set_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bo
 
 /* -- machine checks --------------------------------------------------------- */
 
-long fonda_dev_x86_get_mce_cap_supported(void *arg, unsigned int cmd)
+long fonda_dev_x86_get_mce_cap_supported(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	*(u64 *)arg = MCG_CAP_SUPPORTED;
 	return 0;
@@ -535,28 +531,25 @@ static int copy_bitmaps(struct kvm_msr_filter *filter)
 
 long fonda_vm_x86_set_msr_filter(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
-	struct kvm_msr_filter *filter;
+	struct kvm_msr_filter *new __free(fonda_kvfree) =
+		kvmalloc(sizeof(*new) + KVM_MSR_FILTER_MAX_RANGES * KVM_MSR_FILTER_MAX_BITMAP_SIZE,
+			 GFP_KERNEL_ACCOUNT);
 	int ret;
 
-	filter = kvmalloc(sizeof(*filter) + KVM_MSR_FILTER_MAX_RANGES *
-			  KVM_MSR_FILTER_MAX_BITMAP_SIZE, GFP_KERNEL_ACCOUNT);
-	if (!filter)
+	if (!new)
 		return -ENOMEM;
-	*filter = *(struct kvm_msr_filter *)arg;
-	ret = filter->flags & ~KVM_MSR_FILTER_DEFAULT_DENY ? -EINVAL : copy_bitmaps(filter);
-	if (ret <= 0) {
-		kvfree(filter);
-		filter = NULL;
-	}
+	*new = *(struct kvm_msr_filter *)arg;
+	ret = new->flags & ~KVM_MSR_FILTER_DEFAULT_DENY ? -EINVAL : copy_bitmaps(new);
 	if (ret < 0)
 		return ret;
 
 	guard(mutex)(&vm->slots_lock);
-	filter = rcu_replace_pointer(vm->msr_filter, filter, lockdep_is_held(&vm->slots_lock));
+	arg = rcu_replace_pointer(vm->msr_filter, ret ? no_free_ptr(new) : NULL,
+				  lockdep_is_held(&vm->slots_lock));
 	/* MSRs that did not exit may have to now: nobody goes on without that. */
 	fonda_vm_kick_all(vm, FONDA_REQ_CONTROLS, false);
 	fonda_vm_synchronize(vm);
-	kvfree(filter);
+	kvfree(arg);
 	return 0;
 }
 
@@ -645,7 +638,7 @@ static int get_feature_msr(u32 msr, u64 *val)
 	return 0;
 }
 
-/* How many were done before one was refused. */
+/* How many were done before one was refused; of the machine where @vcpu is NULL. */
 long fonda_vcpu_access_msrs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	bool set = cmd == KVM_SET_MSRS;
@@ -670,14 +663,8 @@ long fonda_vcpu_access_msrs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd
 	return i;
 }
 
-/* Of the machine. */
-long fonda_dev_get_msrs(void *arg, unsigned int cmd)
-{
-	return fonda_vcpu_access_msrs(NULL, arg, cmd);
-}
-
 /* The number always; the list where there is room, else -E2BIG. */
-long fonda_dev_get_msr_list(void *arg, unsigned int cmd)
+long fonda_dev_get_msr_list(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	u8 which = cmd == KVM_GET_MSR_INDEX_LIST ? SAVED : FEATURE;
 	struct kvm_msr_list __user *ulist = (void __user *)arg;

@@ -7,13 +7,8 @@
 #ifndef FONDA_STATE_H
 #define FONDA_STATE_H
 
-#include <linux/kvm.h>
 #include <linux/kvm_para.h>
-#include <linux/mutex.h>
 #include <asm/cpufeatures.h>
-
-#include "compat.h"
-#include "types.h"
 
 /* Writes of an MSR, by the guest or by @host. */
 typedef int fonda_msr_setter(struct fonda_vcpu *vcpu, u64 val, bool host);
@@ -78,8 +73,8 @@ bool fonda_supported(u32 feature);
 /* All that follows from the entries; without any, as if they had all on offer. */
 void fonda_cpuid_update(struct fonda_cpuid *c);
 
-fonda_dev_handler fonda_dev_get_cpuid;
-fonda_vcpu_handler fonda_vcpu_set_cpuid, fonda_vcpu_get_cpuid2, fonda_vcpu_enable_cap;
+fonda_vcpu_handler fonda_dev_get_cpuid, fonda_vcpu_set_cpuid, fonda_vcpu_get_cpuid2,
+		   fonda_vcpu_enable_cap;
 
 /* -- registers: regs.c ------------------------------------------------------ */
 
@@ -246,8 +241,7 @@ void fonda_msr_setup(void);	/* part of fonda_state_init() */
  */
 int fonda_complete_msr(struct fonda_vcpu *vcpu);
 
-fonda_dev_handler fonda_dev_get_msrs, fonda_dev_get_msr_list;
-fonda_dev_handler fonda_dev_x86_get_mce_cap_supported;
+fonda_vcpu_handler fonda_dev_get_msr_list, fonda_dev_x86_get_mce_cap_supported;
 fonda_vm_handler fonda_vm_x86_set_msr_filter;
 fonda_vcpu_handler fonda_vcpu_access_msrs, fonda_vcpu_x86_setup_mce, fonda_vcpu_x86_set_mce;
 

@@ -10,7 +10,6 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
-#include <linux/slab.h>
 #include <asm/tsc.h>
 
 #include "stats.h"
@@ -80,14 +79,12 @@ struct stats_file {
 static ssize_t stats_read(struct file *file, char __user *to, size_t len, loff_t *pos)
 {
 	const struct stats_file *f = file->private_data;
-	struct kvm_stats_header *header;
+	struct kvm_stats_header *header __free(kfree) = kzalloc(STATS_BYTES, GFP_KERNEL);
 	struct kvm_stats_desc *desc;
-	ssize_t ret;
 	u64 *data;
 	char *id;
 	int i;
 
-	header = kzalloc(STATS_BYTES, GFP_KERNEL);
 	if (!header)
 		return -ENOMEM;
 	*header = (struct kvm_stats_header){
@@ -109,9 +106,7 @@ static ssize_t stats_read(struct file *file, char __user *to, size_t len, loff_t
 			 i < FONDA_STAT_CYCLES ? "%s" : "cycles_%s", names[i % FONDA_STAT_CYCLES]);
 		data[i] = read_stat(f->vm, f->vcpu, i);
 	}
-	ret = simple_read_from_buffer(to, len, pos, header, STATS_BYTES);
-	kfree(header);
-	return ret;
+	return simple_read_from_buffer(to, len, pos, header, STATS_BYTES);
 }
 
 static int stats_release(struct inode *inode, struct file *file)
@@ -132,19 +127,17 @@ static const struct file_operations stats_fd_fops = {
 
 static long create_stats_fd(struct fonda_vm *vm, struct fonda_vcpu *vcpu)
 {
-	struct stats_file *f;
+	struct stats_file *f __free(kfree) = kmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
 	struct file *file;
 	int fd;
 
-	f = kmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
 	if (!f)
 		return -ENOMEM;
 	*f = (struct stats_file){ vm, vcpu };
 	file = fonda_vm_file(vm, "fonda-stats", &stats_fd_fops, f, &fd);
-	if (!file) {
-		kfree(f);
+	if (!file)
 		return fd;
-	}
+	f = NULL;	/* the file's now */
 	file->f_mode |= FMODE_PREAD;
 	fd_install(fd, file);
 	return fd;

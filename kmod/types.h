@@ -22,10 +22,9 @@ struct fonda_vm;
 struct fonda_vcpu;
 
 /*
- * Handlers of ioctls, of which one may serve several: @cmd tells. Function types:
- * such a name declares many at once.
+ * Handlers of ioctls, of which one may serve several: @cmd tells. The device's have no
+ * @vcpu. Function types: such a name declares many at once.
  */
-typedef long fonda_dev_handler(void *arg, unsigned int cmd);
 typedef long fonda_vm_handler(struct fonda_vm *vm, void *arg, unsigned int cmd);
 typedef long fonda_vcpu_handler(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd);
 

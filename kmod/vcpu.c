@@ -9,15 +9,11 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kvm_para.h>
-#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
 #include <asm/debugreg.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/xcr.h>
-#include <asm/trapnr.h>
 #include <uapi/linux/fonda.h>
 
 #include "backend.h"
@@ -78,7 +74,7 @@ static bool is_contributory(u8 vector)
 	return vector == X86_TRAP_DE || (vector >= X86_TRAP_TS && vector <= X86_TRAP_GP);
 }
 
-static void queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new)
+void fonda_queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new)
 {
 	struct fonda_exception *ex = &vcpu->exception;
 	bool first = !ex->pending && !ex->injected;
@@ -94,26 +90,9 @@ static void queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new)
 		return;
 	}
 	/* Benign: the newer one first, the older's instruction runs again. */
-	*ex = !doubles ? *new : (struct fonda_exception){
-		.pending = true, .vector = X86_TRAP_DF, .has_error = true };
-}
-
-void fonda_queue_exception(struct fonda_vcpu *vcpu, u8 vector)
-{
-	queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = vector });
-}
-
-void fonda_queue_exception_error(struct fonda_vcpu *vcpu, u8 vector, u32 error)
-{
-	queue(vcpu, &(struct fonda_exception){
-		.pending = true, .vector = vector, .has_error = true, .error = error });
-}
-
-void fonda_queue_page_fault(struct fonda_vcpu *vcpu, u64 address, u32 error)
-{
-	queue(vcpu, &(struct fonda_exception){
-		.pending = true, .vector = X86_TRAP_PF, .has_error = true, .error = error,
-		.has_payload = true, .payload = address });
+	*ex = !doubles ? *new :
+	      (struct fonda_exception){ .vector = X86_TRAP_DF, .has_error = true };
+	ex->pending = true;
 }
 
 static int exit_with(struct fonda_vcpu *vcpu, u32 reason)
@@ -177,8 +156,8 @@ int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 	if (vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP)
 		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | DR_STEP, vcpu->dr7);
 	if (vcpu->rflags & X86_EFLAGS_TF)
-		queue(vcpu, &(struct fonda_exception){ .pending = true, .vector = X86_TRAP_DB,
-						       .has_payload = true, .payload = DR_STEP });
+		fonda_queue(vcpu, &(struct fonda_exception){
+			.vector = X86_TRAP_DB, .has_payload = true, .payload = DR_STEP });
 	return FONDA_RESUME_GUEST;
 }
 

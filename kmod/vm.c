@@ -9,7 +9,6 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched/mm.h>
-#include <linux/slab.h>
 #include <linux/smp.h>
 
 #include "backend.h"
@@ -119,7 +118,7 @@ struct file *fonda_vm_file(struct fonda_vm *vm, const char *name,
 }
 
 /* KVM_CREATE_VM: a new file of a new VM; type 0 is the only one. */
-long fonda_dev_create_vm(void *type, unsigned int cmd)
+long fonda_dev_create_vm(struct fonda_vcpu *vcpu, void *type, unsigned int cmd)
 {
 	struct fonda_vm *vm;
 	struct file *file;
@@ -153,7 +152,7 @@ void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait)
 	struct cpumask *mask;
 	int i;
 
-	preempt_disable();
+	guard(preempt)();
 	mask = this_cpu_ptr(&kick_mask);
 	cpumask_clear(mask);
 	fonda_for_each_vcpu(i, vcpu, vm) {
@@ -171,7 +170,6 @@ void fonda_vm_kick_all(struct fonda_vm *vm, int req, bool wait)
 	}
 	if (!cpumask_empty(mask))
 		smp_call_function_many(mask, acknowledge_kick, NULL, wait);
-	preempt_enable();
 }
 
 void fonda_vm_synchronize(struct fonda_vm *vm)
