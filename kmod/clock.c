@@ -10,7 +10,6 @@
  */
 #include <linux/clocksource.h>
 #include <linux/math64.h>
-#include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 #include <asm/pvclock.h>
 #include <asm/tsc.h>
@@ -41,10 +40,9 @@ static u64 ticks_to_ns(u64 ticks)
 static void take_moment(struct fonda_moment *m)
 {
 	u64 best = U64_MAX, start, end, ns;
-	unsigned long flags;
 	int i;
 
-	local_irq_save(flags);
+	guard(irqsave)();
 	for (i = 0; i < 3; i++) {
 		start = rdtsc_ordered();
 		ns = ktime_get_boottime_ns();
@@ -55,7 +53,6 @@ static void take_moment(struct fonda_moment *m)
 		m->tsc = start + best / 2;
 		m->boot_ns = ns;
 	}
-	local_irq_restore(flags);
 }
 
 void fonda_clock_init(struct fonda_vm *vm)
@@ -104,14 +101,12 @@ static void join_tsc(struct fonda_vcpu *vcpu, u64 offset, s64 ticks)
 	struct fonda_clock *c = &vcpu->vm->clock;
 	s64 ahead;
 
-	mutex_lock(&c->lock);
+	guard(mutex)(&c->lock);
 	ahead = offset - c->tsc_offset;
 	if (!c->tsc_written || ahead > ticks || ahead < -ticks)
 		c->tsc_offset = offset;
-	offset = c->tsc_offset;
 	c->tsc_written = true;
-	mutex_unlock(&c->lock);
-	set_offset(vcpu, offset);
+	set_offset(vcpu, c->tsc_offset);
 }
 
 /*

@@ -7,7 +7,6 @@
 #include <linux/percpu.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
-#include <asm/trapnr.h>
 
 #include "run.h"
 

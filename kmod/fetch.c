@@ -4,10 +4,6 @@
  * which on processors without NRIP save is a part of most exits. Also ties
  * walk.c to the vCPU.
  */
-#include <linux/kernel.h>
-#include <linux/string.h>
-#include <linux/uaccess.h>
-
 #include "backend.h"
 #include "walk.h"
 

@@ -5,7 +5,6 @@
  * the beginning of every section; nothing that makes it fault may get in.
  */
 #include <linux/log2.h>
-#include <linux/slab.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
 #include <asm/fpu/xcr.h>

@@ -37,29 +37,24 @@ DEFINE_PER_CPU(u64, fonda_host_tsc_aux);
 
 static int enable_cpu(unsigned int cpu)
 {
-	unsigned long flags;
 	int ret;
 
-	local_irq_save(flags);
+	guard(irqsave)();
 	/* The kernel writes it when the CPU comes up. */
 	rdmsrq_safe(MSR_TSC_AUX, this_cpu_ptr(&fonda_host_tsc_aux));
 	ret = fonda_backend->cpu_enable();
 	if (!ret)
 		__this_cpu_write(fonda_cpu_enabled, true);
-	local_irq_restore(flags);
 	return ret;
 }
 
 static int disable_cpu(unsigned int cpu)
 {
-	unsigned long flags;
-
-	local_irq_save(flags);
+	guard(irqsave)();
 	if (__this_cpu_read(fonda_cpu_enabled)) {
 		__this_cpu_write(fonda_cpu_enabled, false);
 		fonda_backend->cpu_disable();
 	}
-	local_irq_restore(flags);
 	return 0;
 }
 
@@ -72,7 +67,7 @@ int fonda_hardware_get(struct fonda_vm *vm)
 {
 	int ret = 0;
 
-	mutex_lock(&fonda_vms_lock);
+	guard(mutex)(&fonda_vms_lock);
 	if (rebooting)
 		ret = -EBUSY;
 	else if (list_empty(&fonda_vms))
@@ -80,7 +75,6 @@ int fonda_hardware_get(struct fonda_vm *vm)
 							enable_cpu, disable_cpu);
 	if (ret >= 0)
 		list_add_tail(&vm->list, &fonda_vms);
-	mutex_unlock(&fonda_vms_lock);
 	if (ret == -EBUSY)
 		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
 	return min(ret, 0);
@@ -88,11 +82,10 @@ int fonda_hardware_get(struct fonda_vm *vm)
 
 void fonda_hardware_put(struct fonda_vm *vm)
 {
-	mutex_lock(&fonda_vms_lock);
+	guard(mutex)(&fonda_vms_lock);
 	list_del(&vm->list);
 	if (list_empty(&fonda_vms))
 		cpuhp_remove_state(hotplug_state);
-	mutex_unlock(&fonda_vms_lock);
 }
 
 /* System sleep: one CPU is left, interrupts are off; firmware forgets MSRs. */

@@ -4,11 +4,7 @@
  * sees where, and the kernel's own reads and writes of guest memory, which go
  * through the VMM's mapping of it.
  */
-#include <linux/cleanup.h>
-#include <linux/mm.h>
 #include <linux/nospec.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "fonda.h"
 

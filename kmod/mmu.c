@@ -11,13 +11,10 @@
  * covers it is under way.
  */
 #include <linux/mem_encrypt.h>
-#include <linux/mm.h>
-#include <linux/mmu_notifier.h>
 #include <linux/moduleparam.h>
 #include <linux/pgtable.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
-#include <linux/slab.h>
 
 #include "fonda.h"
 
@@ -64,12 +61,10 @@ static u64 host_entry(struct mm_struct *mm, hva_t hva, u8 *level)
 static bool host_lookup(struct mm_struct *mm, hva_t hva, struct fonda_mapping *m,
 			struct page **page)
 {
-	unsigned long flags;
 	u64 val, offset;
 
-	local_irq_save(flags);
-	val = host_entry(mm, hva, &m->level);
-	local_irq_restore(flags);
+	scoped_guard(irqsave)
+		val = host_entry(mm, hva, &m->level);
 	/* The bits that decide are the same ones at each level. */
 	if (!pte_access_permitted(__pte(val), m->write))
 		return false;
@@ -261,11 +256,16 @@ again:
 	return removed;
 }
 
+static struct fonda_vm *vm_of(struct mmu_notifier *mn)
+{
+	return container_of(mn, struct fonda_vm, notifier);
+}
+
 /*
  * After it returns the guest cannot reach the VMM's [start, end), not even by
  * what another invalidation has removed and has not flushed yet (then this one
  * found nothing to remove, and must flush all the same), nor will it until
- * end_invalidation(). Whoever finds the bit of a removed leaf in a slot's bitmap
+ * invalidate_range_end(). Whoever finds the bit of a removed leaf in a slot's bitmap
  * knows by nr_invalidating that a processor may still use it.
  */
 static void begin_invalidation(struct fonda_vm *vm, hva_t start, hva_t end, bool may_yield)
@@ -286,14 +286,6 @@ static void begin_invalidation(struct fonda_vm *vm, hva_t start, hva_t end, bool
 	fonda_table_free_list(&mmu->table, free);
 }
 
-static void end_invalidation(struct fonda_vm *vm)
-{
-	write_lock(&vm->mmu.lock);
-	vm->mmu.seq++;
-	vm->mmu.nr_invalidating--;
-	write_unlock(&vm->mmu.lock);
-}
-
 void fonda_mmu_replace_slots(struct fonda_vm *vm, struct fonda_memslots *slots,
 			     const struct fonda_memslot *gone)
 {
@@ -312,11 +304,6 @@ void fonda_mmu_replace_slots(struct fonda_vm *vm, struct fonda_memslots *slots,
 	kvfree(old);
 }
 
-static struct fonda_vm *vm_of(struct mmu_notifier *mn)
-{
-	return container_of(mn, struct fonda_vm, notifier);
-}
-
 static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
 	begin_invalidation(vm_of(mn), range->start, range->end,
@@ -324,9 +311,15 @@ static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_noti
 	return 0;
 }
 
+/* Also of one that was begun here. */
 static void invalidate_range_end(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
-	end_invalidation(vm_of(mn));
+	struct fonda_mmu *mmu = &vm_of(mn)->mmu;
+
+	write_lock(&mmu->lock);
+	mmu->seq++;
+	mmu->nr_invalidating--;
+	write_unlock(&mmu->lock);
 }
 
 static bool age(struct fonda_vm *vm, hva_t start, hva_t end, bool clear)
@@ -358,7 +351,7 @@ static fonda_young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
 	/* Without accessed bits only a new fault can tell that it is used. */
 	if (young && !vm->mmu.format.accessed) {
 		begin_invalidation(vm, start, end, false);
-		end_invalidation(vm);
+		invalidate_range_end(mn, NULL);
 	}
 	return young;
 }
@@ -373,7 +366,7 @@ static fonda_young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm,
 static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
 	begin_invalidation(vm_of(mn), 0, TASK_SIZE_MAX, true);
-	end_invalidation(vm_of(mn));
+	invalidate_range_end(mn, NULL);
 }
 
 static const struct mmu_notifier_ops notifier_ops = {
@@ -399,43 +392,40 @@ void fonda_mmu_setup(const struct fonda_mmu_format *format)
 	}
 }
 
+/* Nobody uses them any more, or has yet. */
+static void free_memory(struct fonda_vm *vm)
+{
+	struct fonda_memslots *slots = current_slots(vm);
+	u32 i;
+
+	fonda_table_fini(&vm->mmu.table);
+	for (i = 0; i < slots->nr; i++)
+		fonda_slot_free(slots->slot[i], NULL);
+	kvfree(slots);
+}
+
 int fonda_mmu_init(struct fonda_vm *vm)
 {
-	struct fonda_memslots *slots;
+	struct fonda_memslots *slots = fonda_slots_copy(NULL, NULL, NULL);
 	int ret;
 
-	rwlock_init(&vm->mmu.lock);
-	slots = fonda_slots_copy(NULL, NULL, NULL);
 	if (!slots)
 		return -ENOMEM;
+	rwlock_init(&vm->mmu.lock);
 	RCU_INIT_POINTER(vm->slots, slots);
 	vm->mmu.format = host_format;
-	ret = fonda_table_init(&vm->mmu.table, &vm->mmu.format);
-	if (ret)
-		goto out_slots;
 	vm->notifier.ops = &notifier_ops;
-	ret = mmu_notifier_register(&vm->notifier, vm->mm);
+	ret = fonda_table_init(&vm->mmu.table, &vm->mmu.format) ?:
+	      mmu_notifier_register(&vm->notifier, vm->mm);
 	if (ret)
-		goto out_table;
-	return 0;
-
-out_table:
-	fonda_table_fini(&vm->mmu.table);
-out_slots:
-	kvfree(slots);
+		free_memory(vm);
 	return ret;
 }
 
 void fonda_mmu_fini(struct fonda_vm *vm)
 {
-	struct fonda_memslots *slots = current_slots(vm);
-	u32 i;
-
 	mmu_notifier_unregister(&vm->notifier, vm->mm);
-	fonda_table_fini(&vm->mmu.table);
-	for (i = 0; i < slots->nr; i++)
-		fonda_slot_free(slots->slot[i], NULL);
-	kvfree(slots);
+	free_memory(vm);
 }
 
 hpa_t fonda_mmu_root_hpa(struct fonda_vm *vm)

@@ -154,7 +154,7 @@ struct fonda_mapping {
  * everything. mmu.c has the lock.
  */
 int fonda_table_init(struct fonda_table *t, const struct fonda_mmu_format *format);
-/* Frees every page of tables. */
+/* Frees every page of tables, also when init has failed. */
 void fonda_table_fini(struct fonda_table *t);
 /* Fill the cache. May sleep; -ENOMEM. */
 int fonda_table_topup(struct fonda_mmu_cache *cache);

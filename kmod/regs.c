@@ -4,8 +4,6 @@
  * registers, debug registers, pending events. Values from user space are
  * checked here; the backend takes what it is given.
  */
-#include <asm/trapnr.h>
-
 #include "backend.h"
 #include "walk.h"
 

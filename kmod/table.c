@@ -88,6 +88,8 @@ void fonda_table_fini(struct fonda_table *t)
 {
 	u64 *list = NULL;
 
+	if (!t->root)
+		return;
 	fonda_table_zap(t, NULL, 0, END_OF_MEMORY, &list);
 	fonda_table_free_list(t, list);
 	free_page((unsigned long)t->root);
