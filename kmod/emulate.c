@@ -399,7 +399,6 @@ static int resolve_all(struct emulate_ctxt *c, u64 left)
 	else if (pair && r == EMULATE_OK)
 		r = resolve(c, FONDA_SEG_ES, c->gpr[DI] & size_mask(insn->ad_bytes),
 			    (insn->flags & EMUL_OP_MASK) != OP_CMP, left, other);
-	c->translated = r == EMULATE_OK;
 	return r;
 }
 
@@ -536,7 +535,7 @@ static int emulate_once(struct emulate_ctxt *c, u64 left)
 	unsigned long flags = c->rflags;
 	u64 reg = 0, mem;
 
-	if (!c->translated)
+	if (!c->done)
 		r = resolve_all(c, left);
 	if (r == EMULATE_OK && read)
 		r = access(c, &c->op[0], data, false);

@@ -107,7 +107,6 @@ struct emulate_ctxt {
 	 * after EMULATE_NEED_USER, or when an access failed by an errno, walks the
 	 * same way, and passes over the accesses that are done.
 	 */
-	bool translated;
 	u8 done;		/* accesses finished */
 	u8 pos;			/* accesses met in this call */
 	u32 count;		/* elements of a string port instruction */
@@ -147,7 +146,6 @@ int fonda_emulate_access(struct emulate_ctxt *c, gpa_t gpa, void *data, int len,
 /* Begin with c->insn; the fields up to it are the caller's to fill. */
 static inline void fonda_emulate_begin(struct emulate_ctxt *c)
 {
-	c->translated = false;
 	c->done = 0;
 }
 
@@ -192,11 +190,14 @@ struct fonda_code_page {
  * mmio.c's own.
  */
 struct fonda_io {
-	/* What KVM_RUN has to finish, if anything: ctxt, or, in the other case, */
-	enum { FONDA_IO_NONE, FONDA_IO_SIMPLE, FONDA_IO_ENGINE } pending;
+	/*
+	 * What KVM_RUN has to finish, if anything: ctxt, or a RDMSR or WRMSR, whose
+	 * length stays in vcpu->insn_len, or
+	 */
+	enum { FONDA_IO_NONE, FONDA_IO_SIMPLE, FONDA_IO_MSR, FONDA_IO_ENGINE } pending;
 	/* a MOV, IN or OUT, which loads a register at most: */
 	u8 reg;
-	u8 reg_bytes;		/* 0: none */
+	u8 reg_bytes;		/* 0: none, also of a WRMSR */
 	u8 insn_len;
 	u8 answer_len;		/* bytes; 0: it was a write */
 	void *source, *answer;	/* where the answer is, and where ctxt wants it */

@@ -257,7 +257,6 @@ struct fonda_vcpu {
 	struct fonda_vcpu_clock clock;	/* (m) state.h */
 	struct fonda_mmu_cache mmu_cache;	/* (m) spare table pages: mmu.h */
 	struct fonda_dirty_ring dirty_ring;	/* mmu.h */
-	struct fonda_msr_exit msr_exit;	/* (m) */
 	struct fonda_io io;		/* (m) an instruction that user space finishes */
 	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */
 

@@ -374,16 +374,16 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu)
 	struct fonda_io *io = &vcpu->io;
 	int pending = io->pending;
 
-	if (unlikely(vcpu->msr_exit.pending))
-		return fonda_complete_msr(vcpu);
 	if (likely(pending == FONDA_IO_NONE))
 		return FONDA_RESUME_GUEST;
 	io->pending = FONDA_IO_NONE;
-	/* A reset or a debugger has put the guest elsewhere meanwhile. */
+	/* User space has put the guest elsewhere meanwhile: it has dealt with it. */
 	if (vcpu->rip != io->rip)
 		return FONDA_RESUME_GUEST;
 	if (likely(pending == FONDA_IO_SIMPLE))
 		return finish(vcpu, io->source);
+	if (pending == FONDA_IO_MSR)
+		return fonda_complete_msr(vcpu);
 	if (io->answer)
 		memcpy(io->answer, io->source, io->answer_len);
 	return execute(vcpu);

@@ -567,8 +567,9 @@ static int refuse(struct fonda_vcpu *vcpu, int why, bool write, u64 val)
 	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
 	run->msr = (typeof(run->msr)){
 		.reason = why, .index = vcpu->regs[FONDA_RCX], .data = val };
-	vcpu->msr_exit = (struct fonda_msr_exit){
-		.pending = true, .write = write, .rip = vcpu->rip };
+	vcpu->io.pending = FONDA_IO_MSR;
+	vcpu->io.rip = vcpu->rip;
+	vcpu->io.reg_bytes = write ? 0 : sizeof(val);
 	return FONDA_EXIT_USER;
 }
 
@@ -581,16 +582,10 @@ static int finish_read(struct fonda_vcpu *vcpu, u64 val)
 
 int fonda_complete_msr(struct fonda_vcpu *vcpu)
 {
-	struct fonda_msr_exit *x = &vcpu->msr_exit;
-
-	x->pending = false;
-	/* User space has moved the guest elsewhere: it has dealt with it. */
-	if (vcpu->rip != x->rip)
-		return FONDA_RESUME_GUEST;
 	if (READ_ONCE(vcpu->run->msr.error))
 		return fonda_exit_protection(vcpu);
-	return x->write ? fonda_exit_skip(vcpu) :
-			  finish_read(vcpu, READ_ONCE(vcpu->run->msr.data));
+	return vcpu->io.reg_bytes ? finish_read(vcpu, READ_ONCE(vcpu->run->msr.data)) :
+				    fonda_exit_skip(vcpu);
 }
 
 /*

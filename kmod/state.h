@@ -226,13 +226,6 @@ struct fonda_msrs {
 	u64 mce_banks[FONDA_MCE_BANKS * FONDA_BANK_REGS];
 };
 
-/* A RDMSR or WRMSR that user space performs; finished by the next KVM_RUN. */
-struct fonda_msr_exit {
-	bool pending;
-	bool write;
-	unsigned long rip;	/* of the instruction; its length stays in vcpu->insn_len */
-};
-
 void fonda_msr_setup(void);	/* part of fonda_state_init() */
 
 /*
@@ -289,7 +282,7 @@ void fonda_clock_init(struct fonda_vm *vm);
 void fonda_clock_suspend(void);
 void fonda_clock_resume(void);
 
-u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
+#define fonda_guest_tsc(vcpu)	(rdtsc_ordered() + (vcpu)->clock.tsc_offset)
 
 /*
  * FONDA_REQ_CLOCK and FONDA_REQ_STEAL_TIME: rewrite the guest's page. In the

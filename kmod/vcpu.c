@@ -577,7 +577,6 @@ void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	vcpu->dr7 = FONDA_DR7_INIT;
 	/* Nobody waits for what user space was asked any more. */
 	vcpu->io.pending = FONDA_IO_NONE;
-	vcpu->msr_exit.pending = false;
 	fonda_lapic_reset(vcpu, init);
 	fonda_backend->vcpu_reset(vcpu, init);
 	fonda_backend->update_controls(vcpu);
