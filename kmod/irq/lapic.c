@@ -421,19 +421,22 @@ static u32 writable_bits(const struct fonda_lapic *apic, u32 reg)
 	return reg == APIC_SPIV && !has_directed_eoi(apic) ? SVR_WRITABLE : bits;
 }
 
-/* The timer's entry is about to become @val. */
-static void change_timer(struct fonda_lapic *apic, u32 val)
+/* The timer's entry was @old until now. */
+static void change_timer(struct fonda_lapic *apic, u32 old)
 {
-	u32 old = get_reg(apic, APIC_LVTT);
+	u32 new = get_reg(apic, APIC_LVTT);
 
-	if ((old ^ val) & APIC_LVT_TIMER_TSCDEADLINE) {
+	if ((old ^ new) & APIC_LVT_TIMER_TSCDEADLINE) {
 		/* Entering and leaving deadline mode disarms the timer. */
 		timer_stop(apic);
 		set_reg(apic, APIC_TMICT, 0);
-	} else if (val & ~old & APIC_LVT_TIMER_PERIODIC) {
+	} else if (new & ~old & APIC_LVT_TIMER_PERIODIC) {
 		/* A one shot that is still counting goes on as periodic. */
-		WRITE_ONCE(apic->period_ns, current_count(apic) ?
-			   max(apic->period_ns, fonda_timer_min_ns()) : 0);
+		apic->period_ns = hrtimer_cancel(&apic->timer) ?
+				  max(apic->period_ns, fonda_timer_min_ns()) : 0;
+		if (apic->period_ns)
+			hrtimer_start(&apic->timer, hrtimer_get_expires(&apic->timer),
+				      HRTIMER_MODE_ABS_PINNED_HARD);
 	}
 }
 
@@ -448,15 +451,13 @@ static void mask_lvts(struct fonda_lapic *apic)
 
 static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 {
-	u32 count = reg == APIC_TDCR ? current_count(apic) : 0;
+	u32 count = reg == APIC_TDCR ? current_count(apic) : 0, old = get_reg(apic, reg);
 
 	val &= writable_bits(apic, reg);
 	if (is_lvt(reg) && !apic->sw_enabled)
 		val |= APIC_LVT_MASKED;
 	if (reg == APIC_DFR)
 		val |= 0x0fffffff;
-	if (reg == APIC_LVTT)
-		change_timer(apic, val);
 	/* A write makes visible what has gathered since the last one. */
 	if (reg == APIC_ESR)
 		val = xchg(&apic->esr, 0);
@@ -479,6 +480,9 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 		WRITE_ONCE(apic->sw_enabled, val & APIC_SPIV_APIC_ENABLED);
 		if (!apic->sw_enabled)
 			mask_lvts(apic);
+		break;
+	case APIC_LVTT:
+		change_timer(apic, old);
 		break;
 	case APIC_LVT0:
 		lapic_recheck(apic);

@@ -755,6 +755,29 @@ TEST(timer_periodic_is_bounded)
 	world_fini();
 }
 
+/* In the last tick of the count nothing is left to be read, but it is not over. */
+TEST(timer_becomes_periodic_in_its_last_tick)
+{
+	start(1);
+	apic_set(0, APIC_LVTT, 0x51);
+	apic_set(0, APIC_TDCR, 0xa);	/* by 128 */
+	apic_set(0, APIC_TMICT, 10);
+	world_advance(1270);
+	EXPECT_EQ(apic_get(0, APIC_TMCCT), 0);
+	apic_set(0, APIC_LVTT, PERIODIC | 0x51);
+	EXPECT_EQ(apic_take(0), -1);
+	world_advance(10);
+	EXPECT_EQ(apic_take(0), 0x51);
+	eoi(0);
+	EXPECT_EQ(apic_get(0, APIC_TMCCT), 10);
+	world_advance(1279);
+	EXPECT_EQ(apic_take(0), -1);
+	world_advance(1);
+	EXPECT_EQ(apic_take(0), 0x51);
+	EXPECT_EQ(world.raises[0], 2);
+	world_fini();
+}
+
 TEST(timer_deadline)
 {
 	struct fonda_lapic *apic = &world.apic[0];
