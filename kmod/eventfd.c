@@ -104,15 +104,19 @@ static void sweep_dead(struct fonda_eventfds *eventfds)
 			irqfd_destroy(irqfd);
 }
 
-static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
+/* A new one; or the end of those that are like it. */
+long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
-	bool resample = args->flags & KVM_IRQFD_FLAG_RESAMPLE;
+	const struct kvm_irqfd *args = arg;
+	bool assign = !(args->flags & KVM_IRQFD_FLAG_DEASSIGN);
+	bool resample = assign && args->flags & KVM_IRQFD_FLAG_RESAMPLE;
 	int ret, mode = smp_load_acquire(&vm->irqchip.mode);
 	struct irqfd *irqfd, *other;
 	struct file *file;
 
 	/* A level cannot be followed to an IOAPIC in user space. */
-	if (mode == FONDA_IRQCHIP_NONE || (resample && mode != FONDA_IRQCHIP_KERNEL))
+	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) ||
+	    (assign && mode == FONDA_IRQCHIP_NONE) || (resample && mode != FONDA_IRQCHIP_KERNEL))
 		return -EINVAL;
 	irqfd = kzalloc(sizeof(*irqfd), GFP_KERNEL_ACCOUNT);
 	if (!irqfd)
@@ -125,13 +129,19 @@ static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 	irqfd->ctx = file ? eventfd_ctx_fileget(file) : ERR_PTR(-EBADF);
 	if (resample)
 		irqfd->resample = eventfd_ctx_fdget(args->resamplefd);
-
 	ret = PTR_ERR_OR_ZERO(irqfd->ctx) ?: PTR_ERR_OR_ZERO(irqfd->resample);
-	sweep_dead(&vm->eventfds);
-	list_for_each_entry(other, &vm->eventfds.irqfds, link)
-		if (!ret && other->ctx == irqfd->ctx)
+
+	mutex_lock(&vm->eventfds.lock);
+	list_for_each_entry(other, &vm->eventfds.irqfds, link) {
+		if (ret || READ_ONCE(other->dead) || other->ctx != irqfd->ctx)
+			continue;
+		if (assign)
 			ret = -EBUSY;
-	if (ret) {
+		else if (other->gsi == irqfd->gsi)
+			WRITE_ONCE(other->dead, true);
+	}
+	sweep_dead(&vm->eventfds);
+	if (ret || !assign) {
 		irqfd_free(irqfd);
 	} else {
 		list_add_tail_rcu(&irqfd->link, &vm->eventfds.irqfds);
@@ -139,36 +149,10 @@ static int irqfd_assign(struct fonda_vm *vm, const struct kvm_irqfd *args)
 		if (vfs_poll(file, &irqfd->poll) & EPOLLIN)
 			irqfd_raise(irqfd);
 	}
+	mutex_unlock(&vm->eventfds.lock);
 	if (file)
 		fput(file);
 	return ret;
-}
-
-static int irqfd_deassign(struct fonda_vm *vm, const struct kvm_irqfd *args)
-{
-	struct eventfd_ctx *ctx = eventfd_ctx_fdget(args->fd);
-	struct irqfd *irqfd;
-
-	if (IS_ERR(ctx))
-		return PTR_ERR(ctx);
-	list_for_each_entry(irqfd, &vm->eventfds.irqfds, link)
-		if (irqfd->ctx == ctx && irqfd->gsi == args->gsi)
-			WRITE_ONCE(irqfd->dead, true);
-	sweep_dead(&vm->eventfds);
-	eventfd_ctx_put(ctx);
-	return 0;
-}
-
-long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	const struct kvm_irqfd *args = arg;
-
-	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
-		return -EINVAL;
-	guard(mutex)(&vm->eventfds.lock);
-	if (args->flags & KVM_IRQFD_FLAG_DEASSIGN)
-		return irqfd_deassign(vm, args);
-	return irqfd_assign(vm, args);
 }
 
 void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
