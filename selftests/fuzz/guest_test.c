@@ -26,6 +26,7 @@
 #define CR0_MP		0x02
 #define CR0_EM		0x04
 #define CR0_NE		0x20
+#define CR4_PAE		0x20
 
 static struct rng rng;
 static unsigned int seen[64];		/* exits by reason */
@@ -244,6 +245,8 @@ static void set_state(struct tvm *t, int bits)
 	sregs.idt.limit = 0xfff;
 	/* No x87: with its errors as interrupts the emulator of the bed aborts. */
 	sregs.cr0 |= CR0_MP | CR0_EM | CR0_NE;
+	/* Nor LME without PAE, which a WRMSR could make: see the bed's README. */
+	sregs.cr4 |= CR4_PAE;
 	tvm_set_sregs(t, 0, &sregs);
 	regs = tvm_regs(t, 0);
 	/* All but RSP, between RSI, RDI and RBP. */
