@@ -157,20 +157,14 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 
 void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
 {
-	bool lowered = false;
 	struct irqfd *irqfd;
 
-	rcu_read_lock();
-	list_for_each_entry_rcu(irqfd, &vm->eventfds.irqfds, link) {
-		if (!irqfd->resample || irqfd->gsi != gsi)
-			continue;
-		/* Down first: a device with more to say raises it again. */
-		if (!lowered)
-			fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, FONDA_LINE_LOW);
-		lowered = true;
-		eventfd_signal(irqfd->resample);
-	}
-	rcu_read_unlock();
+	/* Down first: a device with more to say raises it again. */
+	fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, FONDA_LINE_LOW);
+	guard(rcu)();
+	list_for_each_entry_rcu(irqfd, &vm->eventfds.irqfds, link)
+		if (irqfd->resample && irqfd->gsi == gsi)
+			eventfd_signal(irqfd->resample);
 }
 
 /* -- ioeventfd -------------------------------------------------------------- */
