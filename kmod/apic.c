@@ -73,18 +73,6 @@ void fonda_lapic_create(struct fonda_vcpu *vcpu)
 		      HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
-void fonda_lapic_publish(struct fonda_vcpu *vcpu)
-{
-	vcpu->lapic.published = true;
-	fonda_apic_map_update(&vcpu->lapic);
-}
-
-void fonda_lapic_destroy(struct fonda_vcpu *vcpu)
-{
-	if (vcpu->in_kernel_apic)
-		hrtimer_cancel(&vcpu->lapic.timer);
-}
-
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init)
 {
 	bool lint0 = lapic_is_bsp(&vcpu->lapic) &&
@@ -333,19 +321,15 @@ int fonda_lapic_write_msr(struct fonda_vcpu *vcpu, u32 msr, u64 val, bool host)
 
 /* -- ioctls of a vCPU ------------------------------------------------------- */
 
-long fonda_vcpu_get_lapic(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
+/* KVM_GET_LAPIC, KVM_SET_LAPIC */
+long fonda_vcpu_lapic_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	if (!vcpu->in_kernel_apic)
 		return -EINVAL;
+	if (cmd == KVM_SET_LAPIC)
+		return lapic_set_state(&vcpu->lapic, arg);
 	lapic_get_state(&vcpu->lapic, arg);
 	return 0;
-}
-
-long fonda_vcpu_set_lapic(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
-{
-	if (!vcpu->in_kernel_apic)
-		return -EINVAL;
-	return lapic_set_state(&vcpu->lapic, arg);
 }
 
 long fonda_vcpu_interrupt(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)

@@ -161,10 +161,11 @@ void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
 
 	/* Down first: a device with more to say raises it again. */
 	fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, FONDA_LINE_LOW);
-	guard(rcu)();
+	rcu_read_lock();
 	list_for_each_entry_rcu(irqfd, &vm->eventfds.irqfds, link)
 		if (irqfd->resample && irqfd->gsi == gsi)
 			eventfd_signal(irqfd->resample);
+	rcu_read_unlock();
 }
 
 /* -- ioeventfd -------------------------------------------------------------- */
@@ -174,7 +175,6 @@ struct ioeventfd {
 	struct list_head link;		/* vm->eventfds.ioeventfds, under slots_lock */
 	struct eventfd_ctx *ctx;
 	u64 datamatch;
-	enum fonda_bus bus;
 	bool wildcard;			/* any data */
 };
 
@@ -205,7 +205,7 @@ static void ioeventfd_free(struct ioeventfd *e)
 static void ioeventfd_end(struct fonda_vm *vm, struct ioeventfd *e)
 {
 	list_del(&e->link);
-	fonda_io_unregister(vm, e->bus, &e->dev);
+	fonda_io_unregister(vm, &e->dev);
 	ioeventfd_free(e);
 }
 
@@ -218,7 +218,7 @@ static struct ioeventfd *find_ioeventfd(struct fonda_vm *vm, const struct ioeven
 	list_for_each_entry(o, &vm->eventfds.ioeventfds, link) {
 		bool same_len = o->dev.len == e->dev.len, same_data = o->datamatch == e->datamatch;
 
-		if (o->bus != e->bus || o->dev.base != e->dev.base)
+		if (o->dev.pio != e->dev.pio || o->dev.base != e->dev.base)
 			continue;
 		if (exactly ? o->ctx == e->ctx && same_len && same_data &&
 			      o->wildcard == e->wildcard :
@@ -252,8 +252,8 @@ long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	if (!e)
 		return -ENOMEM;
 	e->dev = (struct fonda_io_dev){
-		.access = ioeventfd_access, .base = args->addr, .len = args->len };
-	e->bus = args->flags & KVM_IOEVENTFD_FLAG_PIO ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
+		.access = ioeventfd_access, .base = args->addr, .len = args->len,
+		.pio = args->flags & KVM_IOEVENTFD_FLAG_PIO };
 	e->wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
 	e->datamatch = e->wildcard ? 0 : args->datamatch;
 	e->ctx = eventfd_ctx_fdget(args->fd);
@@ -262,7 +262,7 @@ long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	guard(mutex)(&vm->slots_lock);
 	other = find_ioeventfd(vm, e, deassign);
 	if (!ret && !deassign)
-		ret = other ? -EEXIST : fonda_io_register(vm, e->bus, &e->dev);
+		ret = other ? -EEXIST : fonda_io_register(vm, &e->dev);
 	else if (!ret && !other)
 		ret = -ENOENT;
 	else if (!ret)

@@ -147,7 +147,7 @@ struct fonda_io_dev {
 		      void *data, bool write);
 	gpa_t base;
 	u32 len;		/* bytes; 0: an ioeventfd of any length at base */
-	bool pio;		/* of a coalesced zone: on the port bus */
+	bool pio;		/* on the port bus */
 };
 
 enum fonda_bus {
@@ -380,10 +380,9 @@ int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int
  * any more. -ENOSPC, -ENOMEM, both for @add only; -EEXIST is for callers to check
  * themselves.
  */
-int fonda_io_replace(struct fonda_vm *vm, enum fonda_bus bus, struct fonda_io_dev *add,
-		     struct fonda_io_dev *remove);
-#define fonda_io_register(vm, bus, dev)		fonda_io_replace(vm, bus, dev, NULL)
-#define fonda_io_unregister(vm, bus, dev)	fonda_io_replace(vm, bus, NULL, dev)
+int fonda_io_replace(struct fonda_vm *vm, struct fonda_io_dev *add, struct fonda_io_dev *remove);
+#define fonda_io_register(vm, dev)	fonda_io_replace(vm, dev, NULL)
+#define fonda_io_unregister(vm, dev)	fonda_io_replace(vm, NULL, dev)
 fonda_vm_handler fonda_vm_register_coalesced_mmio, fonda_vm_unregister_coalesced_mmio;
 
 /*

@@ -43,9 +43,9 @@ static struct fonda_io_bus *bus_of(struct fonda_vm *vm, enum fonda_bus nr)
 	return rcu_dereference_protected(vm->buses[nr], lockdep_is_held(&vm->slots_lock));
 }
 
-int fonda_io_replace(struct fonda_vm *vm, enum fonda_bus nr, struct fonda_io_dev *add,
-		     struct fonda_io_dev *remove)
+int fonda_io_replace(struct fonda_vm *vm, struct fonda_io_dev *add, struct fonda_io_dev *remove)
 {
+	enum fonda_bus nr = (add ?: remove)->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO;
 	struct fonda_io_bus *old = bus_of(vm, nr), *new;
 	struct fonda_io_dev *dev;
 	gpa_t reach = 0;
@@ -124,7 +124,7 @@ long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned i
 	*zone = (struct fonda_io_dev){ .access = coalesced_access, .base = req->addr,
 				       .len = req->size, .pio = req->pio };
 	guard(mutex)(&vm->slots_lock);
-	ret = fonda_io_register(vm, req->pio ? FONDA_BUS_PIO : FONDA_BUS_MMIO, zone);
+	ret = fonda_io_register(vm, zone);
 	if (ret)
 		kfree(zone);
 	return ret;
@@ -149,7 +149,7 @@ long fonda_vm_unregister_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned
 		if (zone->access != coalesced_access || zone->base > req->addr ||
 		    zone->base + zone->len < req->addr + req->size)
 			continue;
-		fonda_io_unregister(vm, nr, zone);
+		fonda_io_unregister(vm, zone);
 		kfree(zone);
 	}
 	return 0;

@@ -101,18 +101,13 @@ static int chip_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t 
 
 /* Nothing in them is a VM's own. */
 static struct fonda_io_dev chip_devs[] = {
-	{ chip_access, 0x20, 2 }, { chip_access, 0xa0, 2 }, { chip_access, 0x4d0, 2 },
-	{ chip_access, FONDA_IOAPIC_BASE, 0x100 },
-	{ chip_access, 0x40, 4 }, { chip_access, 0x61, 1 },
+	{ chip_access, 0x20, 2, true }, { chip_access, 0xa0, 2, true },
+	{ chip_access, 0x4d0, 2, true }, { chip_access, FONDA_IOAPIC_BASE, 0x100 },
+	{ chip_access, 0x40, 4, true }, { chip_access, 0x61, 1, true },
 };
 
 /* The first that only KVM_CREATE_PIT2 takes; the last is optional. */
 #define FIRST_PIT_DEV	4
-
-static enum fonda_bus bus_of(const struct fonda_io_dev *dev)
-{
-	return dev->base == FONDA_IOAPIC_BASE ? FONDA_BUS_MMIO : FONDA_BUS_PIO;
-}
 
 static int register_devs(struct fonda_vm *vm, int first, int end)
 {
@@ -120,10 +115,10 @@ static int register_devs(struct fonda_vm *vm, int first, int end)
 
 	guard(mutex)(&vm->slots_lock);
 	for (i = first; i < end && !ret; i++)
-		ret = fonda_io_register(vm, bus_of(&chip_devs[i]), &chip_devs[i]);
+		ret = fonda_io_register(vm, &chip_devs[i]);
 	/* The last one has failed. */
 	for (i -= 2; ret && i >= first; i--)
-		fonda_io_unregister(vm, bus_of(&chip_devs[i]), &chip_devs[i]);
+		fonda_io_unregister(vm, &chip_devs[i]);
 	return ret;
 }
 
@@ -212,11 +207,13 @@ long fonda_vm_create_pit2(struct fonda_vm *vm, void *arg, unsigned int cmd)
 
 /* -- state of the chips ----------------------------------------------------- */
 
-static long access_irqchip(struct fonda_vm *vm, struct kvm_irqchip *state, bool set)
+/* KVM_GET_IRQCHIP, KVM_SET_IRQCHIP */
+long fonda_vm_irqchip_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
+	struct kvm_irqchip *state = arg;
 	struct fonda_irqchip *chip = &vm->irqchip;
 	u32 id = state->chip_id, high;
-	bool ioapic = id == KVM_IRQCHIP_IOAPIC;
+	bool ioapic = id == KVM_IRQCHIP_IOAPIC, set = cmd == KVM_SET_IRQCHIP;
 	int i;
 
 	if (mode_of(chip) != FONDA_IRQCHIP_KERNEL)
@@ -241,28 +238,17 @@ static long access_irqchip(struct fonda_vm *vm, struct kvm_irqchip *state, bool 
 	return 0;
 }
 
-long fonda_vm_get_irqchip(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	return access_irqchip(vm, arg, false);
-}
-
-long fonda_vm_set_irqchip(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	return access_irqchip(vm, arg, true);
-}
-
-enum { PIT_GET, PIT_SET, PIT_REINJECT };
-
-static long access_pit(struct fonda_vm *vm, void *arg, int what)
+/* KVM_GET_PIT2, KVM_SET_PIT2, KVM_REINJECT_CONTROL */
+long fonda_vm_pit_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	struct fonda_irqchip *chip = &vm->irqchip;
 
 	if (!smp_load_acquire(&chip->pit.exists))
 		return -ENXIO;
 	raw_spin_lock_irq(&chip->lock);
-	if (what == PIT_GET) {
+	if (cmd == KVM_GET_PIT2) {
 		*(struct kvm_pit_state2 *)arg = chip->pit.state;
-	} else if (what == PIT_SET) {
+	} else if (cmd == KVM_SET_PIT2) {
 		pit_set_state(&chip->pit, arg);
 	} else {
 		chip->pit.reinject = ((struct kvm_reinject_control *)arg)->pit_reinject;
@@ -270,21 +256,6 @@ static long access_pit(struct fonda_vm *vm, void *arg, int what)
 	}
 	raw_spin_unlock_irq(&chip->lock);
 	return 0;
-}
-
-long fonda_vm_get_pit2(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	return access_pit(vm, arg, PIT_GET);
-}
-
-long fonda_vm_set_pit2(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	return access_pit(vm, arg, PIT_SET);
-}
-
-long fonda_vm_reinject_control(struct fonda_vm *vm, void *arg, unsigned int cmd)
-{
-	return access_pit(vm, arg, PIT_REINJECT);
 }
 
 /* -- raising ---------------------------------------------------------------- */

@@ -637,7 +637,8 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	/* Its address may be a new vCPU's next; that one needs its IBPB. */
 	for_each_possible_cpu(cpu)
 		cmpxchg(&per_cpu(last_vcpu, cpu), vcpu, NULL);
-	fonda_lapic_destroy(vcpu);
+	if (vcpu->in_kernel_apic)
+		hrtimer_cancel(&vcpu->lapic.timer);
 	kvfree(vcpu->cpuid.entries);
 	kfree(vcpu->fpu.area);
 	kvfree(vcpu->dirty_ring.entries);
@@ -708,7 +709,8 @@ long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	/* Nothing that is published can fail any more. */
 	vm->vcpus[vm->nr_vcpus] = vcpu;
 	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);
-	fonda_lapic_publish(vcpu);
+	vcpu->lapic.published = true;
+	fonda_apic_map_update(&vcpu->lapic);
 	/* Its TSC joins the others'. */
 	fonda_set_tsc(vcpu, 0, true);
 	fd_install(fd, file);

@@ -360,11 +360,9 @@ void fonda_irq_fini(struct fonda_vm *vm);
 /*
  * Sets up the local APIC where the VM has them, and vcpu->in_kernel_apic and
  * ext_irq. Needs vcpu->vm and id; under vm->lock. The APIC can be addressed
- * from fonda_lapic_publish() on, which is called with the vCPU in vm->vcpus.
+ * once it is published, which is done with the vCPU in vm->vcpus.
  */
 void fonda_lapic_create(struct fonda_vcpu *vcpu);
-void fonda_lapic_publish(struct fonda_vcpu *vcpu);
-void fonda_lapic_destroy(struct fonda_vcpu *vcpu);
 /* Power-up or INIT. */
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init);
 
@@ -407,12 +405,11 @@ int fonda_irqchip_enable_split(struct fonda_vm *vm, u64 nr_pins);
  * ioctls. @arg is a copy of the structure in the kernel, but of the routing
  * table, whose user address it is. It is not looked at by create_irqchip.
  */
-fonda_vm_handler fonda_vm_create_irqchip, fonda_vm_get_irqchip, fonda_vm_set_irqchip,
-		 fonda_vm_create_pit2, fonda_vm_get_pit2, fonda_vm_set_pit2,
-		 fonda_vm_reinject_control, fonda_vm_irq_line, fonda_vm_set_gsi_routing,
+fonda_vm_handler fonda_vm_create_irqchip, fonda_vm_irqchip_state, fonda_vm_create_pit2,
+		 fonda_vm_pit_state, fonda_vm_irq_line, fonda_vm_set_gsi_routing,
 		 fonda_vm_signal_msi, fonda_vm_irqfd, fonda_vm_ioeventfd,
 		 fonda_vm_set_boot_cpu_id;
-fonda_vcpu_handler fonda_vcpu_get_lapic, fonda_vcpu_set_lapic, fonda_vcpu_interrupt;
+fonda_vcpu_handler fonda_vcpu_lapic_state, fonda_vcpu_interrupt;
 
 /* eventfd.c: vm->eventfds. */
 struct fonda_eventfds {
