@@ -225,17 +225,14 @@ void fonda_clock_update(struct fonda_vcpu *vcpu)
 	/* The version goes on from what is there; so does an unread flag. */
 	if (fonda_read_guest(vcpu, gpa, &info, sizeof(info)))
 		return;
-	info.flags &= PVCLOCK_GUEST_STOPPED;
-	if (vcpu->clock.guest_stopped)
-		info.flags |= PVCLOCK_GUEST_STOPPED;
-	vcpu->clock.guest_stopped = false;
+	info.flags = (info.flags & PVCLOCK_GUEST_STOPPED) | vcpu->clock.guest_stopped |
+		     (clock_is_shared(vcpu->vm) ? PVCLOCK_TSC_STABLE_BIT : 0);
+	vcpu->clock.guest_stopped = 0;
 
 	lock_clock(c);
 	info.tsc_timestamp = c->moment.tsc + vcpu->clock.tsc_offset;
 	info.system_time = c->moment.boot_ns + c->offset_ns;
 	mutex_unlock(&c->lock);
-	if (clock_is_shared(vcpu->vm))
-		info.flags |= PVCLOCK_TSC_STABLE_BIT;
 	info.tsc_to_system_mul = tick_multiplier;
 	info.tsc_shift = tick_shift;
 	vcpu->clock.cpu = raw_smp_processor_id();
@@ -280,9 +277,8 @@ long fonda_vm_get_clock(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	data->clock = clock_at(c, data->host_tsc);
 	mutex_unlock(&c->lock);
 
-	data->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
-	if (clock_is_shared(vm))
-		data->flags |= KVM_CLOCK_TSC_STABLE;
+	data->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC |
+		      (clock_is_shared(vm) ? KVM_CLOCK_TSC_STABLE : 0);
 	return 0;
 }
 
@@ -315,7 +311,7 @@ long fonda_vcpu_kvmclock_ctrl(struct fonda_vcpu *vcpu, void *arg, unsigned int c
 {
 	if (!(vcpu->clock.system_msr & KVM_MSR_ENABLED))
 		return -EINVAL;
-	vcpu->clock.guest_stopped = true;
+	vcpu->clock.guest_stopped = PVCLOCK_GUEST_STOPPED;
 	fonda_request(vcpu, FONDA_REQ_CLOCK);
 	return 0;
 }

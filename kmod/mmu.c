@@ -428,11 +428,6 @@ void fonda_mmu_fini(struct fonda_vm *vm)
 	free_memory(vm);
 }
 
-hpa_t fonda_mmu_root_hpa(struct fonda_vm *vm)
-{
-	return __pa(vm->mmu.table.root);
-}
-
 void fonda_mmu_show_stats(struct fonda_vm *vm, struct seq_file *m)
 {
 	static const char * const names[] = { "mapped_4k", "mapped_2m", "mapped_1g" };

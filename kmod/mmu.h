@@ -239,7 +239,7 @@ void fonda_mmu_replace_slots(struct fonda_vm *vm, struct fonda_memslots *slots,
  */
 int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write);
 /* For nCR3 or EPTP: constant for the life of the VM. */
-hpa_t fonda_mmu_root_hpa(struct fonda_vm *vm);
+#define fonda_mmu_root_hpa(vm)	__pa((vm)->mmu.table.root)
 void fonda_mmu_show_stats(struct fonda_vm *vm, struct seq_file *m);
 
 /*

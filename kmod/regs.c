@@ -58,15 +58,15 @@ long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 	u64 *bitmap = ((struct kvm_sregs *)arg)->interrupt_bitmap;
 	struct kvm_sregs2 *sregs = arg;
 
+	if (cmd == KVM_GET_SREGS) {
+		memset(bitmap, 0, sizeof(((struct kvm_sregs *)arg)->interrupt_bitmap));
+		if (vcpu->ext_irq >= 0)
+			bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
+	}
 	fonda_backend->get_sregs(vcpu, sregs);
 	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
 		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
 	sregs->apic_base = vcpu->lapic.base;
-	if (cmd == KVM_GET_SREGS2)
-		return 0;
-	memset(bitmap, 0, sizeof(((struct kvm_sregs *)arg)->interrupt_bitmap));
-	if (vcpu->ext_irq >= 0)
-		bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
 	return 0;
 }
 
@@ -87,9 +87,8 @@ static bool sregs_valid(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *s)
 
 	if (s->cr4 & c->cr4_reserved || s->efer & c->efer_reserved || s->cr0 >> 32 || s->cr8 >> 4)
 		return false;
-	if (s->cr0 & X86_CR0_PG && !(s->cr0 & X86_CR0_PE))
-		return false;
-	if (s->cr0 & X86_CR0_NW && !(s->cr0 & X86_CR0_CD))
+	if ((s->cr0 & X86_CR0_PG && !(s->cr0 & X86_CR0_PE)) ||
+	    (s->cr0 & X86_CR0_NW && !(s->cr0 & X86_CR0_CD)))
 		return false;
 	if (!(s->efer & EFER_LME && s->cr0 & X86_CR0_PG))
 		return !(s->efer & EFER_LMA) && !s->cs.l;
@@ -290,12 +289,8 @@ long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 	fonda_backend->write_reg(vcpu, FONDA_REG_NMI_MASK, !!events->nmi.masked);
 	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR)
 		vcpu->lapic.sipi_vector = events->sipi_vector;
-	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {
-		if (events->triple_fault.pending)
-			fonda_request(vcpu, FONDA_REQ_TRIPLE_FAULT);
-		else
-			clear_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests);
-	}
+	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+		assign_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests, events->triple_fault.pending);
 	/* The next entry sorts out what there is. */
 	WRITE_ONCE(vcpu->event_pending, true);
 	return 0;

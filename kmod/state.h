@@ -252,7 +252,7 @@ struct fonda_vcpu_clock {
 	u64 tsc_adjust;		/* (m) IA32_TSC_ADJUST */
 	u64 system_msr;		/* (m) MSR_KVM_SYSTEM_TIME as written */
 	int cpu;		/* (m) where the page was last written */
-	bool guest_stopped;	/* (m) tell the guest with the next update */
+	u8 guest_stopped;	/* (m) a flag for the guest with the next update, or 0 */
 	u64 steal_msr;		/* (m) MSR_KVM_STEAL_TIME as written */
 	u64 steal_seen_ns;	/* (m) run delay of steal_task accounted so far */
 	struct task_struct *steal_task;	/* compared only, never followed */
@@ -282,7 +282,7 @@ void fonda_clock_init(struct fonda_vm *vm);
 void fonda_clock_suspend(void);
 void fonda_clock_resume(void);
 
-#define fonda_guest_tsc(vcpu)	(rdtsc_ordered() + (vcpu)->clock.tsc_offset)
+u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
 
 /*
  * FONDA_REQ_CLOCK and FONDA_REQ_STEAL_TIME: rewrite the guest's page. In the

@@ -282,11 +282,9 @@ static void block(struct fonda_vcpu *vcpu)
 	start = ktime_get_ns();
 	rcuwait_wait_event(&vcpu->wait, has_work(vcpu) || test_thread_flag(TIF_NOTIFY_RESUME),
 			   TASK_INTERRUPTIBLE);
-	if (ktime_get_ns() - start > max)
-		vcpu->halt_poll_ns = 0;
-	else
-		vcpu->halt_poll_ns = clamp_t(u64, vcpu->halt_poll_ns * 2,
-					     min_t(u64, 10 * NSEC_PER_USEC, max), max);
+	vcpu->halt_poll_ns = ktime_get_ns() - start > max ? 0 :
+			     clamp_t(u64, vcpu->halt_poll_ns * 2,
+				     min_t(u64, 10 * NSEC_PER_USEC, max), max);
 }
 
 /*
