@@ -88,26 +88,29 @@ static int coalesced_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, g
 {
 	struct kvm_coalesced_mmio_ring *ring = vcpu->vm->ring;
 	struct kvm_coalesced_mmio *entry;
+	int ret = -EOPNOTSUPP;
 	u32 last, next;
 
 	if (!write)
-		return -EOPNOTSUPP;
-	guard(spinlock)(&vcpu->vm->ring_lock);
+		return ret;
+	spin_lock(&vcpu->vm->ring_lock);
 	/* The page is user space's to scribble on. */
 	last = READ_ONCE(ring->last);
 	next = (last + 1) % RING_ENTRIES;
 	/* Full: the exit makes user space drain it. */
-	if (!dev->len || last >= RING_ENTRIES || next == READ_ONCE(ring->first))
-		return -EOPNOTSUPP;
-	entry = &ring->coalesced_mmio[last];
-	entry->phys_addr = addr;
-	entry->len = len;
-	entry->pio = dev->pio;
-	memset(entry->data, 0, sizeof(entry->data));
-	memcpy(entry->data, data, len);
-	/* The entry before the index that announces it. */
-	smp_store_release(&ring->last, next);
-	return 0;
+	if (dev->len && last < RING_ENTRIES && next != READ_ONCE(ring->first)) {
+		entry = &ring->coalesced_mmio[last];
+		entry->phys_addr = addr;
+		entry->len = len;
+		entry->pio = dev->pio;
+		memset(entry->data, 0, sizeof(entry->data));
+		memcpy(entry->data, data, len);
+		/* The entry before the index that announces it. */
+		smp_store_release(&ring->last, next);
+		ret = 0;
+	}
+	spin_unlock(&vcpu->vm->ring_lock);
+	return ret;
 }
 
 long fonda_vm_register_coalesced_mmio(struct fonda_vm *vm, void *arg, unsigned int cmd)
