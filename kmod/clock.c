@@ -67,6 +67,11 @@ void fonda_clock_init(struct fonda_vm *vm)
 
 /* -- the guest's TSC -------------------------------------------------------- */
 
+u64 fonda_guest_tsc(struct fonda_vcpu *vcpu)
+{
+	return rdtsc_ordered() + vcpu->clock.tsc_offset;
+}
+
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
 {
 	struct fonda_vcpu *vcpu = container_of(apic, struct fonda_vcpu, lapic);

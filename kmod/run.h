@@ -159,9 +159,10 @@ struct fonda_nested_fault {
 	u64 reason, info;	/* of the exit, for who reads about it */
 };
 typedef int fonda_exit_handler(struct fonda_vcpu *vcpu);
-fonda_exit_handler fonda_exit_resume, fonda_exit_invalid_opcode, fonda_exit_protection,
-		   fonda_exit_cpuid, fonda_exit_rdmsr, fonda_exit_wrmsr, fonda_exit_hlt, fonda_exit_skip,
-		   fonda_exit_pause, fonda_exit_monitor, fonda_exit_xsetbv, fonda_exit_machine_check;
+fonda_exit_handler fonda_exit_resume, fonda_exit_invalid_opcode, fonda_exit_protection;
+fonda_exit_handler fonda_exit_cpuid, fonda_exit_rdmsr, fonda_exit_wrmsr, fonda_exit_hlt;
+fonda_exit_handler fonda_exit_skip, fonda_exit_pause, fonda_exit_monitor, fonda_exit_xsetbv;
+fonda_exit_handler fonda_exit_machine_check;
 int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val);
 /*
  * MOV to or from debug register @reg while a debugger has those of the processor,
