@@ -24,12 +24,12 @@ enum fonda_reg {
 	FONDA_REG_CR8,		/* bits 3:0 of the task priority */
 	FONDA_REG_EFER,
 	FONDA_REG_PAT,
+	FONDA_REG_FS_BASE,
+	FONDA_REG_GS_BASE,
 	FONDA_REG_STAR,
 	FONDA_REG_LSTAR,
 	FONDA_REG_CSTAR,
 	FONDA_REG_SFMASK,
-	FONDA_REG_FS_BASE,
-	FONDA_REG_GS_BASE,
 	FONDA_REG_KERNEL_GS_BASE,
 	FONDA_REG_SYSENTER_CS,
 	FONDA_REG_SYSENTER_ESP,
@@ -49,7 +49,8 @@ struct fonda_backend {
 	 */
 	int (*hardware_setup)(void);
 	void (*hardware_unsetup)(void);
-	/* On the CPU concerned, interrupts off. -EBUSY: somebody else has it. */
+	/* On the CPU concerned, interrupts off: does somebody else have it? -EIO. */
+	bool (*cpu_in_use)(void);
 	int (*cpu_enable)(void);
 	void (*cpu_disable)(void);
 
@@ -97,6 +98,6 @@ struct fonda_backend {
 	int (*break_entry)(struct fonda_vcpu *vcpu, const struct fonda_entry_field *f);
 };
 
-extern const struct fonda_backend fonda_svm;
+extern const struct fonda_backend fonda_svm, fonda_vmx;
 
 #endif

@@ -13,6 +13,7 @@
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/syscore_ops.h>
@@ -36,6 +37,9 @@
 #include <asm/unaligned.h>
 #endif
 #include <asm/nospec-branch.h>
+#include <asm/perf_event.h>
+#include <asm/reboot.h>
+#include <asm/tlbflush.h>
 
 /*
  * Debian's kernels zero every variable on the stack. This one is filled before
@@ -124,6 +128,46 @@ struct syscore { struct syscore_ops *ops; };
 
 /* What the host itself keeps in SPEC_CTRL on this CPU. */
 #define fonda_host_spec_ctrl()	this_cpu_read(x86_spec_ctrl_current)
+
+/* With interrupts off, behind the kernel's back: to be undone before they are on. */
+static inline void fonda_write_cr4(unsigned long val)
+{
+	asm volatile("mov %0, %%cr4" : : "r"(val) : "memory");
+}
+
+/*
+ * VMX operation: until 7.0 a module may keep CR4.VMXE set, and the kernel calls it
+ * when it crashes (one module; KVM has that place when it is loaded). Newer ones
+ * see to themselves, and keep CR4 for themselves.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#define FONDA_VMX_WINDOWS	false
+#define fonda_pt_handle_vmx(on)	intel_pt_handle_vmx(on)
+static inline void fonda_set_vmxe(bool on)
+{
+	if (on)
+		cr4_set_bits(X86_CR4_VMXE);
+	else
+		cr4_clear_bits(X86_CR4_VMXE);
+}
+
+static inline bool fonda_emergency_register(cpu_emergency_virt_cb *callback)
+{
+	if (__symbol_get("kvm_rebooting")) {
+		__symbol_put("kvm_rebooting");
+		return false;
+	}
+	cpu_emergency_register_virt_callback(callback);
+	return true;
+}
+#define fonda_emergency_unregister(cb)	cpu_emergency_unregister_virt_callback(cb)
+#else
+#define FONDA_VMX_WINDOWS		true
+#define fonda_pt_handle_vmx(on)		do { } while (0)
+#define fonda_set_vmxe(on)		do { } while (0)
+#define fonda_emergency_register(cb)	((void)(cb), false)
+#define fonda_emergency_unregister(cb)	((void)(cb))
+#endif
 
 /* What the ageing callbacks return: int, later bool. */
 typedef typeof(((const struct mmu_notifier_ops *)NULL)->test_young(NULL, NULL, 0)) fonda_young_t;

@@ -113,6 +113,25 @@ int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val)
 	return FONDA_EXIT_USER;
 }
 
+void fonda_load_debug_registers(struct fonda_vcpu *vcpu)
+{
+	const u64 *db = vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ?
+			vcpu->debug.arch.debugreg : vcpu->db;
+
+	set_debugreg(db[0], 0);
+	set_debugreg(db[1], 1);
+	set_debugreg(db[2], 2);
+	set_debugreg(db[3], 3);
+}
+
+void fonda_save_debug_registers(struct fonda_vcpu *vcpu)
+{
+	get_debugreg(vcpu->db[0], 0);
+	get_debugreg(vcpu->db[1], 1);
+	get_debugreg(vcpu->db[2], 2);
+	get_debugreg(vcpu->db[3], 3);
+}
+
 int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int gpr, u64 dr7)
 {
 	u64 *dr, val = vcpu->regs[gpr];

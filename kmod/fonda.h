@@ -351,6 +351,10 @@ void fonda_queue(struct fonda_vcpu *vcpu, const struct fonda_exception *new);
 #define fonda_queue_exception_error(vcpu, nr, code)	\
 	fonda_queue(vcpu, &(struct fonda_exception){	\
 		.vector = (nr), .has_error = true, .error = (code) })
+/* #DB for @causes: bits of DR6, of which 11 and 16 are inverted. */
+#define fonda_queue_debug(vcpu, causes)		\
+	fonda_queue(vcpu, &(struct fonda_exception){	\
+		.vector = X86_TRAP_DB, .has_payload = true, .payload = (causes) })
 /*
  * The instruction that exited is done: move RIP past it, end the interrupt
  * shadow, raise the #DB of single stepping. FONDA_RESUME_GUEST,

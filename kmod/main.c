@@ -25,7 +25,7 @@ const struct fonda_backend *fonda_backend;
 LIST_HEAD(fonda_vms);
 static DEFINE_MUTEX(fonda_vms_lock);
 
-static const struct fonda_backend *const backends[] = { &fonda_svm };
+static const struct fonda_backend *const backends[] = { &fonda_svm, &fonda_vmx };
 
 /* While there are VMs. Under fonda_vms_lock. */
 static int hotplug_state;
@@ -42,7 +42,7 @@ static int enable_cpu(unsigned int cpu)
 	guard(irqsave)();
 	/* The kernel writes it when the CPU comes up. */
 	rdmsrq_safe(MSR_TSC_AUX, this_cpu_ptr(&fonda_host_tsc_aux));
-	ret = fonda_backend->cpu_enable();
+	ret = fonda_backend->cpu_in_use() ? -EBUSY : fonda_backend->cpu_enable();
 	if (!ret)
 		__this_cpu_write(fonda_cpu_enabled, true);
 	return ret;
@@ -135,6 +135,32 @@ static struct miscdevice misc = {
 	.mode	= 0660,
 };
 
+static void count_cpu_in_use(void *count)
+{
+	if (fonda_backend->cpu_in_use())
+		atomic_inc(count);
+}
+
+/* The backend is set up; is there anything else in the way? */
+static int __init check_machine(void)
+{
+	atomic_t in_use = ATOMIC_INIT(0);
+	int ret = -EOPNOTSUPP;
+
+	on_each_cpu(count_cpu_in_use, &in_use, 1);
+	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
+		pr_err("the processor's XSAVE is needed: enable it, or boot without noxsave\n");
+	} else if (atomic_read(&in_use)) {
+		pr_err("%s is in use on %d CPUs by another hypervisor: stop its VMs, or unload it (modprobe -r kvm_amd kvm_intel)\n",
+		       fonda_backend->name, atomic_read(&in_use));
+		ret = -EBUSY;
+	} else {
+		return 0;
+	}
+	fonda_backend->hardware_unsetup();
+	return ret;
+}
+
 static int __init choose_backend(void)
 {
 	int ret = -ENODEV, i;
@@ -143,7 +169,7 @@ static int __init choose_backend(void)
 		fonda_backend = backends[i];
 		ret = fonda_backend->hardware_setup();
 		if (ret != -ENODEV)
-			return ret;
+			return ret ?: check_machine();
 	}
 	pr_err("this processor offers neither AMD-V (svm) nor VT-x (vmx): see 'grep -wE \"svm|vmx\" /proc/cpuinfo'; in a virtual machine, enable nested virtualization\n");
 	return ret;

@@ -140,7 +140,7 @@ static int set_spec_ctrl(struct fonda_vcpu *vcpu, u64 val, bool host)
 	if (val & ~(u64)vcpu->cpuid.spec_ctrl)
 		return MSR_INVALID;
 	vcpu->msrs.spec_ctrl = val;
-	fonda_backend->update_controls(vcpu);
+	vcpu->backend_work = true;
 	return 0;
 }
 
@@ -213,7 +213,7 @@ static const struct msr_desc msrs[] = {
 	{ ONE(TSC_AUX), FIELD, CALL, FONDA_HAS_TSC_AUX, SAVED, M(tsc_aux), .set = set_tsc_aux },
 	/* Guests on AMD look at these unasked. */
 	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, VALUE, BITS, AMD, .ignored = ALL },
-	{ ONE(AMD64_SYSCFG), VALUE, READONLY, AMD },
+	{ ONE(AMD64_SYSCFG), VALUE, READONLY, ANY },
 	/* Firmware sets bits about caches, FERR and IGNNE: no meaning here. */
 	{ ONE(K7_HWCR), FIELD, BITS, AMD, SAVED, M(hwcr),
 	  HWCR_STATUS_WRITABLE | BIT(24), .ignored = BIT(3) | BIT(6) | BIT(8) },

@@ -170,5 +170,8 @@ int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val);
  */
 int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int gpr, u64 dr7);
 int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_fault *f);
+/* DR0-DR3 of the guest, or of its debugger, into the processor; and back, if its own. */
+void fonda_load_debug_registers(struct fonda_vcpu *vcpu);
+void fonda_save_debug_registers(struct fonda_vcpu *vcpu);
 
 #endif

@@ -156,8 +156,7 @@ int fonda_skip_insn_slowly(struct fonda_vcpu *vcpu, int len)
 	if (vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP)
 		return fonda_exit_debug(vcpu, X86_TRAP_DB, FONDA_DR6_INIT | DR_STEP, vcpu->dr7);
 	if (vcpu->rflags & X86_EFLAGS_TF)
-		fonda_queue(vcpu, &(struct fonda_exception){
-			.vector = X86_TRAP_DB, .has_payload = true, .payload = DR_STEP });
+		fonda_queue_debug(vcpu, DR_STEP);
 	return FONDA_RESUME_GUEST;
 }
 

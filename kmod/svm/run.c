@@ -190,6 +190,7 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 	vcpu->backend_work = false;
 	if (svm->is_broken)
 		swap_broken_field(svm);
+	svm_update_spec_ctrl(svm);
 	if (vcpu->event_pending)
 		inject_events(svm, blocked);
 	if ((READ_ONCE(vcpu->irq_pending) || vcpu->want_window) && !blocked)

@@ -55,18 +55,16 @@ static int msrpm_bit(u32 msr)
 
 /* -- switching it on -------------------------------------------------------- */
 
-static void count_cpu_in_use(void *count)
+static bool svm_cpu_in_use(void)
 {
 	u64 efer;
 
 	rdmsrq(MSR_EFER, efer);
-	if (efer & EFER_SVME)
-		atomic_inc(count);
+	return efer & EFER_SVME;
 }
 
 static int check_processor(void)
 {
-	atomic_t in_use = ATOMIC_INIT(0);
 	u64 vm_cr;
 
 	if (!boot_cpu_has(X86_FEATURE_SVM)) {
@@ -86,16 +84,6 @@ static int check_processor(void)
 	if (cpu_feature_enabled(X86_FEATURE_LA57)) {
 		pr_err("the kernel runs with 5-level page tables, which nested paging then needs too: boot with no5lvl\n");
 		return -EOPNOTSUPP;
-	}
-	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
-		pr_err("AMD-V is there but XSAVE is not: enable it, or boot without noxsave\n");
-		return -EOPNOTSUPP;
-	}
-	on_each_cpu(count_cpu_in_use, &in_use, 1);
-	if (atomic_read(&in_use)) {
-		pr_err("AMD-V is in use on %d CPUs by another hypervisor: stop its VMs, or unload it (modprobe -r kvm_amd)\n",
-		       atomic_read(&in_use));
-		return -EBUSY;
 	}
 	return 0;
 
@@ -181,8 +169,6 @@ static int svm_cpu_enable(void)
 	u64 efer;
 
 	rdmsrq(MSR_EFER, efer);
-	if (efer & EFER_SVME)
-		return -EBUSY;
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
 	wrmsrq(MSR_VM_HSAVE_PA, virt_to_phys((void *)sc->host_pages));
 	/* Every vCPU that comes here takes a new ASID. */
@@ -305,14 +291,10 @@ void svm_load_debug_registers(struct svm_vcpu *svm)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 	bool debugged = vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP;
-	const u64 *db = debugged ? vcpu->debug.arch.debugreg : vcpu->db;
 
 	if (svm->drs_loaded)
 		return;
-	set_debugreg(db[0], 0);
-	set_debugreg(db[1], 1);
-	set_debugreg(db[2], 2);
-	set_debugreg(db[3], 3);
+	fonda_load_debug_registers(vcpu);
 	svm->drs_loaded = true;
 	svm->vmcb->intercepts[SVM_EXIT_READ_DR0 / 32] = debugged ? ~0u : 0;
 	svm_dirty(svm, CLEAN_INTERCEPTS);
@@ -326,10 +308,7 @@ void svm_sync_debug_registers(struct svm_vcpu *svm)
 		return;
 	vcpu->dr6 = svm->vmcb->dr6;
 	vcpu->dr7 = svm->vmcb->dr7;
-	get_debugreg(vcpu->db[0], 0);
-	get_debugreg(vcpu->db[1], 1);
-	get_debugreg(vcpu->db[2], 2);
-	get_debugreg(vcpu->db[3], 3);
+	fonda_save_debug_registers(vcpu);
 }
 
 void svm_unload_debug_registers(struct svm_vcpu *svm)
@@ -545,7 +524,6 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 	struct vmcb *vmcb = svm->vmcb;
 
 	svm_update_debug_controls(svm);
-	svm_update_spec_ctrl(svm);
 	vmcb->tsc_offset = vcpu->clock.tsc_offset;
 	/* A filter may want any of them: the ports' map, all ones, serves as a map of MSRs. */
 	vmcb->msrpm_base_pa = virt_to_phys(iopm) +
@@ -591,6 +569,7 @@ const struct fonda_backend fonda_svm = {
 	.name			= "AMD-V (svm)",
 	.hardware_setup		= svm_hardware_setup,
 	.hardware_unsetup	= svm_hardware_unsetup,
+	.cpu_in_use		= svm_cpu_in_use,
 	.cpu_enable		= svm_cpu_enable,
 	.cpu_disable		= svm_cpu_disable,
 	.vcpu_alloc		= svm_vcpu_alloc,
