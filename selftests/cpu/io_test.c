@@ -374,6 +374,8 @@ TEST(user_mode_io_without_permission_is_gp)
 	struct tvm t;
 	int i;
 
+	if (tvm_in_bochs())
+		SKIP("emulator: in Bochs an I/O exit comes before the check of permission");
 	for (i = 0; i < 2; i++) {
 		tvm_init(&t, codes[i]);
 		EXPECT_EQ(tvm_go(&t), TVM_DONE);

@@ -18,19 +18,6 @@
 #define IOAPIC	0xfec00000ul
 #define PIN	18	/* not the PIC's */
 
-static uint64_t hypercall(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
-{
-	uint64_t ret;
-
-	if (cpuid(0, 0).ebx == 0x68747541)	/* "Auth": AMD */
-		__asm__ volatile("vmmcall" : "=a"(ret)
-				 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
-	else
-		__asm__ volatile("vmcall" : "=a"(ret)
-				 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
-	return ret;
-}
-
 static bool has_feature(uint32_t feature)
 {
 	return cpuid(KVM_CPUID_FEATURES, 0).eax >> feature & 1;

@@ -175,6 +175,8 @@ GUEST(guest_tsc_deadline)
 
 TEST(tsc_deadline_timer)
 {
+	if (tvm_in_bochs())
+		SKIP("emulator: an interrupt of the host does not end a run that began with the guest's off");
 	run_to_done(&guest_tsc_deadline, TVM_IRQCHIP);
 }
 

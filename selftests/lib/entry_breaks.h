@@ -16,7 +16,7 @@ struct entry_break {
 	uint64_t clear, set;	/* bits, in this order */
 	const char *name;	/* of the field that the explanation must name first, */
 	const char *rule;	/* and a part of the rule that it must name first */
-	bool unchecked;		/* by QEMU's emulation of VMRUN */
+	bool unchecked;		/* by the emulators: QEMU's VMRUN, VM entries of Bochs */
 };
 
 #define ALL		(~0ULL)
@@ -74,7 +74,7 @@ static const struct entry_break vmx_breaks[] = {
 	{ 0x4016, 4, ALL, 0x80000320, "ENTRY_INTR_INFO", "vector up to 31" },
 	{ 0x4016, 4, ALL, 0x8000030d, "ENTRY_INTR_INFO", "error code" },
 	{ 0x4016, 4, ALL, 0x80001306, "ENTRY_INTR_INFO", "reserved bits" },
-	{ 0x4016, 4, ALL, 0x80000480, "ENTRY_INSN_LEN", "instruction length" },
+	{ 0x4016, 4, ALL, 0x80000480, "ENTRY_INSN_LEN", "instruction length", true },
 	/* host */
 	{ 0x6c00, 8, 1, 0, "HOST_CR0", "VMX operation" },
 	{ 0x6c04, 8, 1 << 13, 0, "HOST_CR4", "VMX operation" },
@@ -126,7 +126,7 @@ static const struct entry_break vmx_breaks[] = {
 	{ 0x4810, 4, 0, 1 << 16, "GUEST_GDTR_LIMIT", "bits 31:16" },
 	{ 0x4812, 4, 0, 1 << 16, "GUEST_IDTR_LIMIT", "bits 31:16" },
 	/* guest: the rest */
-	{ 0x681e, 8, ALL, NOT_CANONICAL, "GUEST_RIP", "canonical" },
+	{ 0x681e, 8, ALL, BEYOND_PHYS, "GUEST_RIP", "identical", true },
 	{ 0x6820, 8, 1 << 1, 0, "GUEST_RFLAGS", "reserved bits" },
 	{ 0x6820, 8, 0, 1 << 15, "GUEST_RFLAGS", "reserved bits" },
 	{ 0x6820, 8, 0, 1 << 17, "GUEST_ES_BASE", "virtual-8086" },

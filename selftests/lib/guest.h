@@ -239,6 +239,20 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t index)
 	return r;
 }
 
+/* By the instruction that this processor has for it. */
+static inline uint64_t hypercall(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	uint64_t ret;
+
+	if (cpuid(0, 0).ebx == 0x68747541)	/* "Auth": AMD */
+		__asm__ volatile("vmmcall" : "=a"(ret)
+				 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
+	else
+		__asm__ volatile("vmcall" : "=a"(ret)
+				 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
+	return ret;
+}
+
 #define GUEST_REG(_name)						\
 	static inline uint64_t read_##_name(void)			\
 	{								\

@@ -369,6 +369,7 @@ void tvm_set_code(struct tvm *t, unsigned int i, const struct guest_code *code)
 {
 	struct kvm_regs regs = { .rflags = 2, .rip = GUEST_CODE };
 	struct kvm_sregs sregs = tvm_sregs(t, i);
+	struct kvm_lapic_state lapic;
 	size_t size;
 
 	if (code->bits == 64) {
@@ -386,6 +387,12 @@ void tvm_set_code(struct tvm *t, unsigned int i, const struct guest_code *code)
 		}
 	}
 
+	/*
+	 * In Bochs an interrupt of the host does not end the run of a guest that never
+	 * turns its own on. Without a local APIC none comes by itself.
+	 */
+	if (tvm_in_bochs() && code->fn && ioctl(t->vcpu[i].fd, KVM_GET_LAPIC, &lapic))
+		regs.rflags |= 0x200;
 	if (code->fn) {
 		/* Its return address ends the guest. */
 		regs.rsp -= 8;

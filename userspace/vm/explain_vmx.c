@@ -673,7 +673,9 @@ static void check_guest_rip(struct explain *x)
 	x->section = "Checks on Guest RIP, RFLAGS, and SSP";
 	RULE(x, wide || !(rip >> 32), "bits 63:32 of RIP must be 0 outside 64-bit mode",
 	     GUEST_RIP, ACCESS(CS));
-	RULE(x, !wide || canonical(rip, guest_linear_bits(x)), "RIP must be canonical", GUEST_RIP);
+	/* The highest bit of a linear address may differ from them. */
+	RULE(x, !wide || canonical(rip, guest_linear_bits(x) + 1),
+	     "bits of RIP above a linear address must be identical", GUEST_RIP);
 	RULE(x, !(rflags & RFLAGS_RESERVED) && (rflags & RFLAGS_FIXED),
 	     "reserved bits of RFLAGS must be 0, and bit 1 must be 1", GUEST_RFLAGS);
 	RULE(x, !(rflags & RFLAGS_VM) || (!ia32e && (get(x, GUEST_CR0) & CR0_PE)),
