@@ -341,15 +341,16 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, bool of_v
 		if (!buf)
 			return -ENOMEM;
 	}
+	/* Without the kernel's check that the buffer has room: it was chosen for that. */
 	ret = -EFAULT;
 	if (e->copy & FIO_IN) {
-		if (copy_from_user(buf, uarg, size))
+		if (_copy_from_user(buf, uarg, size))
 			goto out_free;
 	} else if (e->copy & FIO_ZERO) {
 		memset(buf, 0, size);
 	}
 	ret = call_handler(e, of_vm, object, buf);
-	if (ret >= 0 && e->copy & FIO_FILL && copy_to_user(uarg, buf, size))
+	if (ret >= 0 && e->copy & FIO_FILL && _copy_to_user(uarg, buf, size))
 		ret = -EFAULT;
 out_free:
 	if (buf != stack)

@@ -267,11 +267,10 @@ static __always_inline void svm_get_segment(struct fonda_vcpu *vcpu, enum fonda_
 		s->attr |= 2;
 }
 
-static __always_inline void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-					    const struct fonda_segment *s)
+static __always_inline void set_segment(struct vmcb *vmcb, enum fonda_seg seg,
+					const struct fonda_segment *s)
 {
-	struct svm_vcpu *svm = to_svm(vcpu);
-	struct vmcb_seg *v = vmcb_segment(svm->vmcb, seg);
+	struct vmcb_seg *v = vmcb_segment(vmcb, seg);
 
 	v->base = s->base;
 	v->limit = s->limit;
@@ -279,8 +278,14 @@ static __always_inline void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_
 	v->attr = s->attr & FONDA_SEG_P ? s->attr & 0xfff : 0;
 	if (seg == FONDA_SEG_SS)
 		/* "CPL": the processor takes it from here, not from CS. */
-		svm->vmcb->cpl = FONDA_SEG_DPL(s->attr);
-	svm_dirty(svm, CLEAN_SEG | CLEAN_DT);
+		vmcb->cpl = FONDA_SEG_DPL(s->attr);
+}
+
+static void svm_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    const struct fonda_segment *s)
+{
+	set_segment(to_svm(vcpu)->vmcb, seg, s);
+	svm_dirty(to_svm(vcpu), CLEAN_SEG | CLEAN_DT);
 }
 
 /*
@@ -462,7 +467,7 @@ static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 #pragma GCC unroll 8
 	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_TR; seg++) {
 		fonda_segment_from_kvm(&s, fonda_sregs_segment((void *)sregs, seg));
-		svm_set_segment(vcpu, seg, &s);
+		set_segment(vmcb, seg, &s);
 	}
 	vmcb->gdtr.base = sregs->gdt.base;
 	vmcb->gdtr.limit = sregs->gdt.limit;
