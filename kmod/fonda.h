@@ -276,6 +276,8 @@ DEFINE_FREE(fonda_kvfree, void *, kvfree(_T))
 
 /* main.c */
 extern const struct fonda_backend *fonda_backend;
+/* The processor switches SPEC_CTRL by itself; set by the backend. */
+extern bool fonda_spec_ctrl_by_processor;
 /* The extension is on, here. Written by the CPU itself. */
 DECLARE_PER_CPU(bool, fonda_cpu_enabled);
 extern struct list_head fonda_vms;	/* changes under a lock of main.c's */
@@ -283,6 +285,13 @@ extern struct list_head fonda_vms;	/* changes under a lock of main.c's */
 int fonda_hardware_get(struct fonda_vm *vm);
 void fonda_hardware_put(struct fonda_vm *vm);
 DECLARE_PER_CPU(u64, fonda_host_tsc_aux);	/* of a CPU with the extension on */
+
+/* After a change of the guest's, and on another CPU. */
+static inline void fonda_update_spec_ctrl(struct fonda_vcpu *vcpu)
+{
+	vcpu->switch_spec_ctrl = !fonda_spec_ctrl_by_processor &&
+				 vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl();
+}
 
 /* ioctl.c: the three tables; the file operations call these. */
 long fonda_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg);

@@ -22,6 +22,7 @@ module_param(devname, charp, 0444);
 MODULE_PARM_DESC(devname, "name of the device node in /dev; 'kvm' serves programs that know no other");
 
 const struct fonda_backend *fonda_backend;
+bool fonda_spec_ctrl_by_processor __ro_after_init;
 LIST_HEAD(fonda_vms);
 static DEFINE_MUTEX(fonda_vms_lock);
 

@@ -140,6 +140,7 @@ static int set_spec_ctrl(struct fonda_vcpu *vcpu, u64 val, bool host)
 	if (val & ~(u64)vcpu->cpuid.spec_ctrl)
 		return MSR_INVALID;
 	vcpu->msrs.spec_ctrl = val;
+	fonda_update_spec_ctrl(vcpu);
 	vcpu->backend_work = true;
 	return 0;
 }

@@ -356,6 +356,7 @@ static void section_begin(struct fonda_vcpu *vcpu)
 	vcpu->host_dr7 = hw_breakpoint_active() ? this_cpu_read(cpu_dr7) : 0;
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
 		get_debugreg(vcpu->host_db[i], i);
+	fonda_update_spec_ctrl(vcpu);
 	fonda_backend->section_begin(vcpu);
 }
 

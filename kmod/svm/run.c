@@ -190,7 +190,7 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 	vcpu->backend_work = false;
 	if (svm->is_broken)
 		swap_broken_field(svm);
-	svm_update_spec_ctrl(svm);
+	svm->vmcb->spec_ctrl = vcpu->msrs.spec_ctrl;
 	if (vcpu->event_pending)
 		inject_events(svm, blocked);
 	if ((READ_ONCE(vcpu->irq_pending) || vcpu->want_window) && !blocked)
@@ -227,7 +227,6 @@ void svm_section_begin(struct fonda_vcpu *vcpu)
 		vcpu->backend_work = true;
 	if (svm->vmcb->dr7 & DR_LOCAL_ENABLE_MASK || svm->vmcb->dr7 & DR_GLOBAL_ENABLE_MASK)
 		svm_load_debug_registers(svm);
-	svm_update_spec_ctrl(svm);
 }
 
 void svm_section_end(struct fonda_vcpu *vcpu)
@@ -236,17 +235,6 @@ void svm_section_end(struct fonda_vcpu *vcpu)
 
 	if (svm->drs_loaded)
 		svm_unload_debug_registers(svm);
-}
-
-/*
- * The guest's SPEC_CTRL: switched by the processor, or around an entry where it
- * differs from the host's.
- */
-void svm_update_spec_ctrl(struct svm_vcpu *svm)
-{
-	svm->vmcb->spec_ctrl = svm->vcpu.msrs.spec_ctrl;
-	svm->vcpu.switch_spec_ctrl = !svm_features.v_spec_ctrl &&
-				svm->vcpu.msrs.spec_ctrl != fonda_host_spec_ctrl();
 }
 
 /* One entry and exit. Interrupts are off. */

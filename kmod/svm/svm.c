@@ -139,7 +139,7 @@ static int svm_hardware_setup(void)
 	svm_features.flush_by_asid = edx & BIT(6);
 	svm_features.decode_assists = edx & BIT(7);
 	svm_features.pause_filter = edx & BIT(10);
-	svm_features.v_spec_ctrl = edx & BIT(20);
+	fonda_spec_ctrl_by_processor = edx & BIT(20);
 	svm_max_asid = cpuid_ebx(0x8000000a) - 1;
 	find_control_bits();
 

@@ -17,7 +17,6 @@ struct svm_features {
 	bool decode_assists;
 	bool flush_by_asid;
 	bool pause_filter;
-	bool v_spec_ctrl;
 };
 
 extern struct svm_features svm_features;
@@ -101,7 +100,6 @@ void svm_update_debug_controls(struct svm_vcpu *svm);
 void svm_section_begin(struct fonda_vcpu *vcpu);
 void svm_section_end(struct fonda_vcpu *vcpu);
 int svm_run(struct fonda_vcpu *vcpu);
-void svm_update_spec_ctrl(struct svm_vcpu *svm);
 /* An NMI's IRET is done: NMIs may come again. */
 void svm_nmi_unmask(struct svm_vcpu *svm);
 /* exit.c */

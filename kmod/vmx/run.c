@@ -134,7 +134,6 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 	vcpu->backend_work = false;
 	if (vmx->is_broken)
 		swap_broken_field(vmx);
-	vcpu->switch_spec_ctrl = vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl();
 	if (vcpu->event_pending)
 		inject_events(vmx, blocked);
 	if (!blocked)
@@ -350,7 +349,6 @@ void vmx_section_begin(struct fonda_vcpu *vcpu)
 	    vcpu->dr7 & (DR_LOCAL_ENABLE_MASK | DR_GLOBAL_ENABLE_MASK))
 		vmx_load_debug_registers(vmx);
 	vmx_close(vmx);
-	vcpu->backend_work = true;
 	if (boot_cpu_has_bug(X86_BUG_L1TF) && boot_cpu_has(X86_FEATURE_FLUSH_L1D) && flush_l1d)
 		wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
