@@ -107,7 +107,7 @@ void fonda_accept_apic_events(struct fonda_vcpu *vcpu)
 
 /* -- what a vCPU takes ------------------------------------------------------ */
 
-static bool extint_accepted(struct fonda_vcpu *vcpu)
+bool fonda_irq_accepts_extint(struct fonda_vcpu *vcpu)
 {
 	return !vcpu->in_kernel_apic || lapic_accepts_extint(&vcpu->lapic);
 }
@@ -119,7 +119,7 @@ static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
 	bool asked = chip->mode == FONDA_IRQCHIP_KERNEL ? READ_ONCE(chip->pic.output) :
 							  READ_ONCE(vcpu->ext_irq) >= 0;
 
-	return unlikely(asked) && extint_accepted(vcpu);
+	return unlikely(asked) && fonda_irq_accepts_extint(vcpu);
 }
 
 bool fonda_irq_waits(struct fonda_vcpu *vcpu)
@@ -240,7 +240,7 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
 bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
 {
 	return vcpu->ext_irq < 0 && vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
-	       extint_accepted(vcpu);
+	       fonda_irq_accepts_extint(vcpu);
 }
 
 /* -- hypercalls ------------------------------------------------------------- */

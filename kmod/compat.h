@@ -61,6 +61,11 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 }
 #endif
 
+/* What 6.1 and 6.12 know only since some of their later releases. */
+#ifndef X86_FEATURE_CLEAR_CPU_BUF_VM
+#define X86_FEATURE_CLEAR_CPU_BUF_VM	X86_FEATURE_CLEAR_CPU_BUF
+#endif
+
 /* Newer kernels flush the branch predictor between guests wherever it can be done. */
 #ifndef X86_FEATURE_USE_IBPB
 #define X86_FEATURE_USE_IBPB	X86_FEATURE_IBPB

@@ -7,6 +7,7 @@
 #include <linux/percpu.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
+#include <asm/mce.h>
 
 #include "run.h"
 
@@ -34,10 +35,13 @@ int fonda_exit_skip(struct fonda_vcpu *vcpu)
 	return fonda_skip_insn(vcpu, vcpu->insn_len);
 }
 
-/* The host's handler reads the banks; the vector is all it needs from us. */
+/* As if in user space, so that an error in the guest's memory ends its VMM only. */
 int fonda_exit_machine_check(struct fonda_vcpu *vcpu)
 {
-	asm volatile("int $18");
+	struct pt_regs regs = { .cs = 3, .flags = X86_EFLAGS_IF };
+
+	if (IS_ENABLED(CONFIG_X86_MCE))
+		do_machine_check(&regs);
 	return FONDA_RESUME_GUEST;
 }
 

@@ -28,10 +28,9 @@ static __always_inline void fonda_before_switch(struct fonda_vcpu *vcpu)
 {
 	trace_fonda_entry(vcpu);
 	context_tracking_guest_enter();
-#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
-	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
+	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF) ||
+	    cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
 		x86_clear_cpu_buffers();
-#endif
 	if (unlikely(vcpu->switch_spec_ctrl))
 		wrmsrq(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
 }
@@ -39,8 +38,11 @@ static __always_inline void fonda_before_switch(struct fonda_vcpu *vcpu)
 /* And right after it. */
 static __always_inline void fonda_after_switch(struct fonda_vcpu *vcpu)
 {
-	if (unlikely(vcpu->switch_spec_ctrl))
+	/* IBRS of old must be written after every exit. */
+	if (unlikely(vcpu->switch_spec_ctrl) || cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS)) {
 		wrmsrq(MSR_IA32_SPEC_CTRL, fonda_host_spec_ctrl());
+		barrier_nospec();
+	}
 	context_tracking_guest_exit();
 }
 

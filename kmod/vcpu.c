@@ -377,6 +377,10 @@ static void section_end(struct fonda_vcpu *vcpu)
 		wrmsrq(MSR_IA32_XSS, fonda_host_xss);
 	/* Not XSAVEOPT: the XRSTOR that it goes by may have been the guest's own. */
 	asm volatile("xsave64 %0" : "+m"(*(char *)vcpu->fpu.area) : XSTATE_MASK : "memory");
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
 	vcpu->atomic = false;
 	kernel_fpu_end();
 }
@@ -456,7 +460,7 @@ static int prepare(struct fonda_vcpu *vcpu)
 	}
 	vcpu->want_window = false;
 	if (vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
-	    READ_ONCE(vcpu->run->request_interrupt_window)) {
+	    READ_ONCE(vcpu->run->request_interrupt_window) && fonda_irq_accepts_extint(vcpu)) {
 		if (interrupt_window_open(vcpu))
 			return exit_with(vcpu, KVM_EXIT_IRQ_WINDOW_OPEN);
 		vcpu->want_window = true;

@@ -295,7 +295,8 @@ const struct fonda_exit svm_exits[SVM_NR_EXITS] = {
 		{ exit_breakpoint, 0, FONDA_STAT_EXCEPTION, .on_demand = true },
 	/* Delivered in an endless loop these two would never let go of the CPU. */
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check, 0, FONDA_STAT_EXCEPTION },
-	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] = { fonda_exit_machine_check, 0, FONDA_STAT_EXCEPTION },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =
+		{ fonda_exit_machine_check, 0, FONDA_STAT_EXCEPTION, true },
 	/* INTR, NMI, SMI, INIT */
 	[SVM_EXIT_INTR ... SVM_EXIT_INIT] = { fonda_exit_resume, 0, FONDA_STAT_INTERRUPT },
 	[SVM_EXIT_VINTR]	= { exit_window, 0, FONDA_STAT_INTERRUPT, .on_demand = true },

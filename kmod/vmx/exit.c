@@ -67,6 +67,9 @@ static int exit_exception(struct fonda_vcpu *vcpu)
 	case X86_TRAP_MC:
 		return fonda_exit_machine_check(vcpu);
 	case X86_TRAP_DB:
+		/* INT1 is a trap, and RIP is still at it. */
+		if ((info & FONDA_EVENT_TYPE) == EVENT_TYPE_INT1)
+			vcpu->rip += vcpu->insn_len;
 		return debug_exception(vmx);
 	case X86_TRAP_BP:
 		return fonda_exit_debug(vcpu, X86_TRAP_BP, 0, 0);
@@ -191,6 +194,13 @@ static int exit_ept_violation(struct fonda_vcpu *vcpu)
 	return fonda_exit_nested_fault(vcpu, &fault);
 }
 
+/* It has been drained. */
+static int exit_pml_full(struct fonda_vcpu *vcpu)
+{
+	mask_nmi_again(to_vmx(vcpu), to_vmx(vcpu)->qualification);
+	return FONDA_RESUME_GUEST;
+}
+
 /* An entry of fonda's own tables that the processor does not understand: a bug. */
 static int exit_ept_misconfiguration(struct fonda_vcpu *vcpu)
 {
@@ -238,8 +248,7 @@ const struct fonda_exit vmx_exits[VMX_NR_EXITS] = {
 	[EXIT_REASON_VMFUNC]		= UD,
 	[EXIT_REASON_ENCLS]		= UD,
 	[EXIT_REASON_RDSEED]		= UD,
-	/* It has been drained. */
-	[EXIT_REASON_PML_FULL]		= { fonda_exit_resume, 0, FONDA_STAT_OTHER, true },
+	[EXIT_REASON_PML_FULL]		= { exit_pml_full, 0, FONDA_STAT_OTHER, true },
 };
 
 /* The processor refused: for its host's state and controls at once, for the guest's later. */

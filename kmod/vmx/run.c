@@ -58,6 +58,15 @@ static void inject_events(struct vmx_vcpu *vmx, bool blocked)
 	}
 	vmx->event_injected = info;
 	vmwrite(VMCS_ENTRY_INTR_INFO, info);
+	if (info)
+		vmwrite(VMCS_GUEST_ACTIVITY, 0);
+}
+
+static void set_tpr_threshold(struct vmx_vcpu *vmx, u32 threshold)
+{
+	if (threshold != vmx->tpr_threshold)
+		vmwrite(VMCS_TPR_THRESHOLD, threshold);
+	vmx->tpr_threshold = threshold;
 }
 
 /* Offer an interrupt, or have the guest leave when it can take one. True: so wait. */
@@ -66,7 +75,6 @@ static bool offer_interrupt(struct vmx_vcpu *vmx)
 	struct fonda_vcpu *vcpu = &vmx->vcpu;
 	bool open = !vmx->event_injected && vcpu->rflags & X86_EFLAGS_IF && !vcpu->int_shadow;
 	bool tpr_blocked = false, wait = vcpu->want_window;
-	u32 threshold;
 
 	if (READ_ONCE(vcpu->irq_pending) && open) {
 		vmx->offered = fonda_irq_offer(vcpu, &tpr_blocked);
@@ -78,10 +86,8 @@ static bool offer_interrupt(struct vmx_vcpu *vmx)
 		vmwrite(VMCS_ENTRY_INTR_INFO,
 			vmx->offered | FONDA_EVENT_VALID | FONDA_EVENT_TYPE_INTR);
 	/* A lower task priority may let another one in. */
-	threshold = tpr_blocked && vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) : 0;
-	if (threshold != vmx->tpr_threshold)
-		vmwrite(VMCS_TPR_THRESHOLD, threshold);
-	vmx->tpr_threshold = threshold;
+	set_tpr_threshold(vmx, tpr_blocked && vcpu->in_kernel_apic ?
+			       lapic_get_tpr(&vcpu->lapic) : 0);
 	return wait;
 }
 
@@ -134,10 +140,15 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 	vcpu->backend_work = false;
 	if (vmx->is_broken)
 		swap_broken_field(vmx);
+	/* An event that did not get in would wait there. */
+	if (vmx->reason & EXIT_ENTRY_FAILED)
+		vmwrite(VMCS_ENTRY_INTR_INFO, 0);
 	if (vcpu->event_pending)
 		inject_events(vmx, blocked);
 	if (!blocked)
 		wait = offer_interrupt(vmx);
+	else
+		set_tpr_threshold(vmx, 0);
 	/* Processors differ in whether the shadow of an STI closes the window of NMIs. */
 	nmi = vcpu->nmi_pending && !blocked;
 	vmx_control(vmx, CPU_INTERRUPT_WINDOW, wait || (nmi && vcpu->int_shadow & BLOCKED_BY_STI));
@@ -146,6 +157,7 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 	if (vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP) {
 		vmx->own_tf = X86_EFLAGS_TF & ~vcpu->rflags;
 		vcpu->rflags |= X86_EFLAGS_TF;
+		vmwrite(VMCS_GUEST_ACTIVITY, 0);
 		vcpu->backend_work = true;
 	}
 	if (vmx->flush_ept)
@@ -201,6 +213,7 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	state = vcpu->int_shadow | (vmx->nmi_masked ? BLOCKED_BY_NMI : 0);
 	if (unlikely(state != vmx->interruptibility))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, state);
+	vmx->interruptibility = state;
 	if (unlikely(vcpu->int_shadow))
 		fix_pending_debug(vcpu);
 	if (unlikely(cr3 != vmx->host_cr3))
@@ -208,9 +221,9 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	vmx->host_cr3 = cr3;
 	if (unlikely(vmx->breaks))
 		swap_broken_field(vmx);
+	fonda_before_switch(vcpu);
 	if (native_read_cr2() != vmx->cr2)
 		native_write_cr2(vmx->cr2);
-	fonda_before_switch(vcpu);
 	failed = vmx_enter(vcpu->regs, vmx->launched);
 	vmx->cr2 = native_read_cr2();
 	fonda_after_switch(vcpu);
@@ -224,6 +237,7 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 		vmx->insn_error = failed ? vmread(VMCS_INSN_ERROR) : 0;
 		vmx->idt_info = 0;
 		settle(vmx, false);
+		vcpu->backend_work = true;
 		return vmx_find_exit(vmx->reason);
 	}
 	vmx->launched = true;
@@ -286,7 +300,6 @@ static void unload_debug_registers(struct vmx_vcpu *vmx)
 static void save_host_state(struct vmx_vcpu *vmx)
 {
 	int cpu = vmx->vcpu.cpu;
-	unsigned long cr4 = __read_cr4();
 	struct desc_ptr idt;
 	u64 val;
 
@@ -306,15 +319,12 @@ static void save_host_state(struct vmx_vcpu *vmx)
 	}
 	rdmsrq(MSR_FS_BASE, val);
 	vmwrite(VMCS_HOST_FS_BASE, val);
-	if (cr4 != vmx->host_cr4)
-		vmwrite(VMCS_HOST_CR4, cr4);
-	vmx->host_cr4 = cr4;
-	rdmsrq(MSR_IA32_DEBUGCTLMSR, vmx->host_debugctl);
 	/* An exit loads null selectors, but for CS, SS and TR. */
 	savesegment(ds, vmx->ds);
 	savesegment(es, vmx->es);
 	savesegment(fs, vmx->fs);
 	savesegment(gs, vmx->gs);
+	asm volatile("sldt %0" : "=m"(vmx->ldt));
 }
 
 /* The user space of a 64-bit kernel has selectors there that are rarely not null. */
@@ -322,6 +332,8 @@ static void restore_selectors(struct vmx_vcpu *vmx)
 {
 	u64 val;
 
+	if (unlikely(vmx->ldt))
+		asm volatile("lldt %0" : : "m"(vmx->ldt));
 	if (unlikely(vmx->ds | vmx->es)) {
 		loadsegment(ds, vmx->ds);
 		loadsegment(es, vmx->es);
@@ -349,8 +361,6 @@ void vmx_section_begin(struct fonda_vcpu *vcpu)
 	    vcpu->dr7 & (DR_LOCAL_ENABLE_MASK | DR_GLOBAL_ENABLE_MASK))
 		vmx_load_debug_registers(vmx);
 	vmx_close(vmx);
-	if (boot_cpu_has_bug(X86_BUG_L1TF) && boot_cpu_has(X86_FEATURE_FLUSH_L1D) && flush_l1d)
-		wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
 void vmx_section_end(struct fonda_vcpu *vcpu)
@@ -373,9 +383,26 @@ static __always_inline int dispatch(struct fonda_vcpu *vcpu, const struct fonda_
 	return e->handle(vcpu);
 }
 
+/* Interrupts of the host may have changed these, and used the cache, since they were off. */
 static void open_for_loop(struct fonda_vcpu *vcpu)
 {
-	vmx_open(to_vmx(vcpu));
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	unsigned long cr4;
+	u64 val;
+
+	vmx_open(vmx);
+	cr4 = __read_cr4();
+	if (cr4 != vmx->host_cr4)
+		vmwrite(VMCS_HOST_CR4, cr4);
+	vmx->host_cr4 = cr4;
+	rdmsrq(MSR_IA32_DEBUGCTLMSR, vmx->host_debugctl);
+	if (vmx_features.perf) {
+		rdmsrq(MSR_CORE_PERF_GLOBAL_CTRL, val);
+		vmwrite(VMCS_HOST_PERF, val);
+		vmwrite(VMCS_GUEST_PERF, 0);
+	}
+	if (boot_cpu_has_bug(X86_BUG_L1TF) && boot_cpu_has(X86_FEATURE_FLUSH_L1D) && flush_l1d)
+		wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
 static void close_for_loop(struct fonda_vcpu *vcpu)

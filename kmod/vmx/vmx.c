@@ -89,7 +89,8 @@ static void clear_vmcs(void *vmx)
 static void begin_window(struct vmx_cpu *vc)
 {
 	vc->theirs = NO_VMCS;
-	if (__read_cr4() & X86_CR4_VMXE) {
+	vc->borrowed = __read_cr4() & X86_CR4_VMXE;
+	if (vc->borrowed) {
 		vmx_insn("vmptrst %1", "m"(vc->theirs));
 		return;
 	}
@@ -100,8 +101,9 @@ static void begin_window(struct vmx_cpu *vc)
 static void end_window(struct vmx_cpu *vc)
 {
 	clear_loaded(vc);
-	if (vc->theirs != NO_VMCS) {
-		vmptrld(vc->theirs);
+	if (vc->borrowed) {
+		if (vc->theirs != NO_VMCS)
+			vmptrld(vc->theirs);
 		return;
 	}
 	vmxoff();
@@ -240,9 +242,17 @@ static int find_controls(void)
 		f->cpu |= CPU_CR8_LOAD | CPU_CR8_STORE;
 	f->exit = adjust(MSR_IA32_VMX_TRUE_EXIT_CTLS,
 			 EXIT_SAVE_DEBUG | EXIT_HOST_64BIT | EXIT_LOAD_PAT | EXIT_SAVE_EFER |
-			 EXIT_LOAD_EFER, 0, &missing[2]);
+			 EXIT_LOAD_EFER, EXIT_LOAD_PERF, &missing[2]);
 	f->entry = adjust(MSR_IA32_VMX_TRUE_ENTRY_CTLS,
-			  ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, 0, &missing[3]);
+			  ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, ENTRY_LOAD_PERF,
+			  &missing[3]);
+	/* The host's counters stop in the guest: their records would go to its memory. */
+	f->perf = f->exit & EXIT_LOAD_PERF && f->entry & ENTRY_LOAD_PERF &&
+		  boot_cpu_has(X86_FEATURE_ARCH_PERFMON) && (cpuid_eax(0xa) & 0xff) > 1;
+	if (!f->perf) {
+		f->exit &= ~(u32)EXIT_LOAD_PERF;
+		f->entry &= ~(u32)ENTRY_LOAD_PERF;
+	}
 	if (missing[1] & CPU_SECONDARY)
 		return refuse("secondary controls");
 	f->cpu2 = adjust(MSR_IA32_VMX_PROCBASED_CTLS2, CPU2_EPT | CPU2_VPID | CPU2_UNRESTRICTED,
@@ -261,6 +271,9 @@ static int find_controls(void)
 		return refuse("write-back EPT of 4 levels, INVEPT or INVVPID");
 	ept_format = fonda_ept_format;
 	ept_format.max_level = caps & BIT_ULL(17) ? 3 : caps & BIT_ULL(16) ? 2 : 1;
+	/* A guest that changes the size of a page that it executes must not halt the host. */
+	if (boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT))
+		ept_format.max_level = 1;
 	f->ept_ad = caps & BIT_ULL(21);
 	if (!f->ept_ad)
 		ept_format.accessed = ept_format.dirty = 0;
@@ -342,6 +355,16 @@ static void init_vmcs(struct vmx_vcpu *vmx)
 	struct vmx_features *f = &vmx_features;
 	u64 val;
 
+	static const u16 zero[] = {
+		VMCS_HOST_SELECTOR, VMCS_HOST_SELECTOR + 6, VMCS_HOST_SELECTOR + 8,
+		VMCS_HOST_SELECTOR + 10, VMCS_PF_ERROR_MASK, VMCS_PF_ERROR_MATCH,
+		VMCS_CR3_TARGET_COUNT, VMCS_EXIT_MSR_STORE_COUNT, VMCS_EXIT_MSR_LOAD_COUNT,
+		VMCS_ENTRY_MSR_LOAD_COUNT, VMCS_GUEST_INTERRUPTIBILITY, VMCS_TPR_THRESHOLD,
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(zero); i++)
+		vmwrite(zero[i], 0);
 	vmx->cpu_controls = f->cpu;
 	if (vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
 		vmx->cpu_controls &= ~(u32)CPU_HLT;
@@ -510,8 +533,6 @@ static void set_efer(struct vmx_vcpu *vmx, u64 val)
 
 	vmwrite(VMCS_GUEST_EFER, val);
 	vmwrite(VMCS_ENTRY_CONTROLS, val & EFER_LMA ? controls | ENTRY_IA32E : controls);
-	if (vmx->vcpu.atomic)
-		vmx_switch_msrs(vmx, true);
 }
 
 /* The four PDPTEs of PAE paging are state of their own, which MOV to CR3 loads. */
@@ -532,16 +553,13 @@ void vmx_load_pdptes(struct vmx_vcpu *vmx)
 	vmx->pdptes_stale = false;
 }
 
-/*
- * System-call MSRs and the other GS base: for a guest that has enabled SYSCALL
- * they are the guest's until the section ends.
- */
+/* System-call MSRs and the other GS base: the guest's until the section ends. */
 void vmx_switch_msrs(struct vmx_vcpu *vmx, bool guest)
 {
 	const u64 *msr = guest ? vmx->msr : host_msr;
 	int i;
 
-	if (guest == vmx->msrs_loaded || (guest && !(vmread(VMCS_GUEST_EFER) & EFER_SCE)))
+	if (guest == vmx->msrs_loaded)
 		return;
 	vmx->msrs_loaded = guest;
 	for (i = VMX_STAR; i <= VMX_SFMASK; i++)
@@ -703,6 +721,7 @@ static void vmx_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 	vmx_write_reg(vcpu, FONDA_REG_CR2, sregs->cr2);
 	vmx_write_reg(vcpu, FONDA_REG_CR3, sregs->cr3);
 	vmx_write_reg(vcpu, FONDA_REG_CR4, sregs->cr4);
+	vmwrite(VMCS_GUEST_ACTIVITY, 0);
 	vmx_close(to_vmx(vcpu));
 }
 
@@ -808,6 +827,7 @@ static void vmx_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	}
 	vmwrite(VMCS_GUEST_DEBUGCTL, 0);
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+	vmwrite(VMCS_GUEST_ACTIVITY, 0);
 	vmwrite(VMCS_ENTRY_INTR_INFO, 0);
 	vmx->virtual_apic[APIC_TASKPRI] = 0;
 	vmx->nmi_masked = false;

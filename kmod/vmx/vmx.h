@@ -17,6 +17,7 @@ struct vmx_features {
 	u32 cpu2_allowed;
 	u64 cr0_fixed, cr4_fixed;	/* bits that are 1 in VMX operation */
 	bool ept_ad;
+	bool perf;		/* PERF_GLOBAL_CTRL is switched */
 };
 
 extern struct vmx_features vmx_features;
@@ -24,7 +25,8 @@ extern struct vmx_features vmx_features;
 struct vmx_cpu {
 	u32 *vmxon;		/* region for VMXON; allocated for every possible CPU */
 	struct vmx_vcpu *loaded;	/* whose VMCS is active here, or NULL */
-	u64 theirs;		/* another hypervisor's VMCS, during a window */
+	bool borrowed;		/* another hypervisor's operation, during a window: */
+	u64 theirs;		/* its VMCS */
 };
 
 DECLARE_PER_CPU(struct vmx_cpu, vmx_cpus);
@@ -54,7 +56,7 @@ struct vmx_vcpu {
 	bool msrs_loaded;	/* the processor has them, and this is the host's: */
 	u64 host_kernel_gs_base;
 	u64 host_debugctl;
-	u16 ds, es, fs, gs;	/* selectors of the host's user space */
+	u16 ds, es, fs, gs, ldt;	/* selectors of the host's user space */
 	bool drs_loaded;	/* guest DR0-DR3 and DR6 are in the processor */
 	bool nmi_masked;
 	bool unsettled;		/* prepare_entry() has done something for this entry */

@@ -207,9 +207,11 @@ TEST(kvm_interrupt_goes_through_lint0)
 	EXPECT_ERRNO(ioctl(t.cpu, KVM_INTERRUPT, &irq), EEXIST);
 	EXPECT_EQ(tvm_go(&t), 2);
 
-	/* LINT0 is masked: it waits. */
+	/* LINT0 is masked: it waits, and waiting for the window does not stop the guest. */
 	EXPECT_OK(ioctl(t.cpu, KVM_INTERRUPT, &irq));
+	t.run->request_interrupt_window = 1;
 	EXPECT_EQ(tvm_go(&t), 3);
+	t.run->request_interrupt_window = 0;
 	EXPECT_EQ(t.run->ready_for_interrupt_injection, 0);
 	/* The reference would not look at LINT0 before something else happens. */
 	if (!tvm_is_stock())
