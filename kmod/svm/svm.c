@@ -562,6 +562,8 @@ static int svm_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_fie
 	if (f->size > 8 || !is_power_of_2(f->size) || f->field % f->size ||
 	    f->field > sizeof(struct vmcb) - f->size)
 		return -EINVAL;
+	if (svm->is_broken)
+		return -EBUSY;
 	svm->refused = svm->refused ?: kmalloc(sizeof(struct vmcb), GFP_KERNEL_ACCOUNT);
 	if (!svm->refused)
 		return -ENOMEM;

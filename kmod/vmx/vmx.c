@@ -185,7 +185,7 @@ static void emergency(void)
 /* KVM wants the kernel's only place for such a function when it is loaded. */
 static void watch_for_emergency(bool on)
 {
-	static DEFINE_MUTEX(lock);
+	static DEFINE_MUTEX(lock);	/* of what follows, and of registering itself */
 	static bool registered;
 	static int users;
 
@@ -406,7 +406,7 @@ static void init_vmcs(struct vmx_vcpu *vmx)
 static void vmx_vcpu_free(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
-	int cpu = vmx->cpu;
+	int cpu = smp_load_acquire(&vmx->cpu);
 
 	if (cpu >= 0)
 		smp_call_function_single(cpu, clear_vmcs, vmx, 1);
@@ -867,6 +867,8 @@ static int vmx_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_fie
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	u64 val;
 
+	if (vmx->is_broken)
+		return -EBUSY;
 	vmx_open(vmx);
 	vmx->breaks = f->size <= 8 && is_power_of_2(f->size ?: 1) && vmread_safe(f->field, &val);
 	vmx_close(vmx);

@@ -24,7 +24,7 @@ extern struct vmx_features vmx_features;
 
 struct vmx_cpu {
 	u32 *vmxon;		/* region for VMXON; allocated for every possible CPU */
-	struct vmx_vcpu *loaded;	/* whose VMCS is active here, or NULL */
+	struct vmx_vcpu *loaded;	/* whose VMCS is active here, or NULL; interrupts off */
 	bool borrowed;		/* another hypervisor's operation, during a window: */
 	u64 theirs;		/* its VMCS */
 };

@@ -134,6 +134,27 @@ TEST(without_the_parameter_no_field_can_be_broken)
 	tvm_fini(&t);
 }
 
+TEST(a_field_cannot_be_broken_while_another_one_is)
+{
+	struct fonda_entry_field field = { .field = 0x560, .size = 8, .value = 1ULL << 32 };
+	struct tvm t;
+
+	if (!may_break())
+		return;
+	tvm_init(&t, &halts);
+	/* DR7 of a VMCB; a VMCS has no such field, but a link pointer. */
+	if (ioctl(t.cpu, FONDA_BREAK_ENTRY, &field)) {
+		field = (struct fonda_entry_field){ .field = 0x2800, .value = 1 };
+		ASSERT_OK(ioctl(t.cpu, FONDA_BREAK_ENTRY, &field));
+	}
+	ASSERT_EQ(tvm_run(&t), KVM_EXIT_FAIL_ENTRY);
+	EXPECT_ERRNO(ioctl(t.cpu, FONDA_BREAK_ENTRY, &field), EBUSY);
+	/* Where it goes on depends: QEMU saves its host's state in a VMCB that it refuses. */
+	EXPECT_NE(tvm_run(&t), KVM_EXIT_FAIL_ENTRY);
+	EXPECT_OK(ioctl(t.cpu, FONDA_BREAK_ENTRY, &field));
+	tvm_fini(&t);
+}
+
 TEST_TIMEOUT(each_broken_field_is_named, 300)
 {
 	static struct fonda_failed_entry good;

@@ -344,7 +344,8 @@ struct kvm_userspace_memory_region2 {
  *   FONDA_BREAK_ENTRY <	For tests, and only when the module was loaded
  *				with break_entry=1: the field gets the value right
  *				before the vCPU's next entry, once. -EPERM: it was
- *				not. -EINVAL: there is no such field.
+ *				not. -EINVAL: there is no such field. -EBUSY: the
+ *				field before is still broken until the next KVM_RUN.
  */
 #define FONDA_ENTRY_SVM		1
 #define FONDA_ENTRY_VMX		2
