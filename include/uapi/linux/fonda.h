@@ -350,7 +350,7 @@ struct kvm_userspace_memory_region2 {
 #define FONDA_ENTRY_SVM		1
 #define FONDA_ENTRY_VMX		2
 #define FONDA_ENTRY_CAPS	18
-#define FONDA_ENTRY_FIELDS	256
+#define FONDA_ENTRY_FIELDS	512
 
 struct fonda_entry_field {
 	__u32 field;		/* VMX: its encoding; SVM: its offset in the VMCB */
