@@ -4,10 +4,6 @@
  * asks of the vCPU, and what the vCPU asks before an entry: which interrupt is
  * next, of the local APIC, the PIC or user space?
  */
-#include <linux/bitops.h>
-#include <linux/kvm_para.h>
-#include <asm/msr-index.h>
-
 #include "backend.h"
 
 static struct fonda_vcpu *vcpu_of(struct fonda_lapic *apic)

@@ -9,8 +9,6 @@
  * and for all: then no two of them can ever disagree, and the guest is told so.
  */
 #include <linux/clocksource.h>
-#include <linux/math64.h>
-#include <asm/cpufeature.h>
 #include <asm/pvclock.h>
 #include <asm/tsc.h>
 

@@ -11,11 +11,8 @@
 #include <linux/context_tracking.h>
 #include <linux/eventfd.h>
 #include <linux/hrtimer.h>
-#include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
-#include <linux/rcupdate.h>
-#include <linux/sched.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
 #include <linux/vtime.h>

@@ -6,8 +6,6 @@
  * guest asks. Which features the rest of fonda may rely on is worked out once,
  * in fonda_cpuid_update().
  */
-#include <asm/cpufeature.h>
-
 #include "backend.h"
 
 /* Leaves of which no more is offered: the last of each range. */

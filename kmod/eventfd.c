@@ -8,12 +8,8 @@
  * level-triggered line high until the guest acknowledges it, and then asks by a
  * second eventfd whether there is more.
  */
-#include <linux/eventfd.h>
-#include <linux/file.h>
 #include <linux/poll.h>
 #include <linux/rculist.h>
-#include <linux/slab.h>
-#include <linux/wait.h>
 
 #include "backend.h"
 

@@ -4,9 +4,6 @@
  * here, with the length of the instruction in vcpu->insn_len. Its privilege was
  * checked unless said otherwise. And what both do about events at an entry.
  */
-#include <linux/percpu.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
 #include <asm/mce.h>
 
 #include "run.h"

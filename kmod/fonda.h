@@ -25,22 +25,19 @@
 #ifndef FONDA_H
 #define FONDA_H
 
-#include <linux/atomic.h>
-#include <linux/cleanup.h>
 #include <linux/cpumask.h>
-#include <linux/kvm.h>
-#include <linux/mm.h>
-#include <linux/mutex.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/rcuwait.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
 #include <linux/srcu.h>
-#include <linux/types.h>
 #include <linux/uaccess.h>
-#include <asm/processor-flags.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
 #include <asm/trapnr.h>
+#include <uapi/linux/fonda.h>
 
-#include "types.h"
 #include "compat.h"
 #include "mmu.h"
 #include "emulate.h"

@@ -8,8 +8,6 @@
  * Direction is written out because the bits inside KVM's numbers mislead, and
  * the whole number is matched because low bytes repeat.
  */
-#include <uapi/linux/fonda.h>
-
 #include "backend.h"
 
 /* What becomes of the argument: bits. */

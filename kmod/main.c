@@ -7,11 +7,8 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/cpu.h>
-#include <linux/fs.h>
 #include <linux/miscdevice.h>
-#include <linux/module.h>
 #include <linux/reboot.h>
-#include <uapi/linux/fonda.h>
 
 #define CREATE_TRACE_POINTS
 #include "backend.h"

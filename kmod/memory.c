@@ -4,8 +4,6 @@
  * sees where, and the kernel's own reads and writes of guest memory, which go
  * through the VMM's mapping of it.
  */
-#include <linux/nospec.h>
-
 #include "fonda.h"
 
 /* A page that comes and goes under memory pressure is tried so often. */

@@ -6,8 +6,6 @@
  * done at once, with preemption off; the rest is left for when the handler is
  * called again where it may sleep.
  */
-#include <linux/sched/signal.h>
-
 #include "backend.h"
 #include "walk.h"
 

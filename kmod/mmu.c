@@ -11,9 +11,7 @@
  * covers it is under way.
  */
 #include <linux/mem_encrypt.h>
-#include <linux/moduleparam.h>
 #include <linux/pgtable.h>
-#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 
 #include "fonda.h"

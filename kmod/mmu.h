@@ -9,10 +9,7 @@
 #ifndef FONDA_MMU_H
 #define FONDA_MMU_H
 
-#include <linux/atomic.h>
-#include <linux/bits.h>
 #include <linux/spinlock.h>
-#include <linux/types.h>
 
 #include "types.h"
 

@@ -7,8 +7,6 @@
 #ifndef FONDA_RUN_H
 #define FONDA_RUN_H
 
-#include <asm/cpufeature.h>
-#include <asm/nospec-branch.h>
 
 #include "backend.h"
 #include "stats.h"

@@ -8,7 +8,6 @@
 #define FONDA_STATE_H
 
 #include <linux/kvm_para.h>
-#include <asm/cpufeatures.h>
 
 /* Writes of an MSR, by the guest or by @host. */
 typedef int fonda_msr_setter(struct fonda_vcpu *vcpu, u64 val, bool host);

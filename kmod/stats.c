@@ -6,9 +6,6 @@
  * the number of its file there.
  */
 #include <linux/debugfs.h>
-#include <linux/file.h>
-#include <linux/fs.h>
-#include <linux/module.h>
 #include <linux/seq_file.h>
 #include <asm/tsc.h>
 

@@ -8,7 +8,6 @@
 #define FONDA_STATS_H
 
 #include <linux/jump_label.h>
-#include <asm/msr.h>
 
 #include "fonda.h"
 

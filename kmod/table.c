@@ -8,8 +8,6 @@
  * Entries change by atomic operations only, because the processor sets bits in
  * them, and because faults of several vCPUs map at once.
  */
-#include <linux/atomic.h>
-#include <linux/bitops.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 

@@ -7,14 +7,8 @@
  * need not sleep. The outer one is here: it does what requests ask for, sleeps
  * while the guest is halted, and repeats handlers that had to sleep.
  */
-#include <linux/file.h>
-#include <linux/fs.h>
-#include <linux/module.h>
-#include <linux/sched/signal.h>
-#include <asm/debugreg.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/xcr.h>
-#include <uapi/linux/fonda.h>
 
 #include "backend.h"
 #include "stats.h"

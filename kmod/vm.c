@@ -6,10 +6,7 @@
  */
 #include <linux/anon_inodes.h>
 #include <linux/debugfs.h>
-#include <linux/file.h>
-#include <linux/fs.h>
 #include <linux/sched/mm.h>
-#include <linux/smp.h>
 
 #include "backend.h"
 

@@ -4,8 +4,6 @@
  * and Protection"; Intel SDM volume 3, "Paging". Which of the four formats is
  * in use is in the control registers; one loop serves them all.
  */
-#include <linux/kernel.h>
-
 #include "mmu.h"
 #include "walk.h"
 

@@ -7,9 +7,6 @@
 #ifndef FONDA_WALK_H
 #define FONDA_WALK_H
 
-#include <linux/bits.h>
-#include <linux/errno.h>
-#include <asm/processor-flags.h>
 
 #include "types.h"
 

@@ -20,16 +20,13 @@
 #ifndef FONDA_IRQ_H
 #define FONDA_IRQ_H
 
-#include <linux/bitops.h>
 #include <linux/cleanup.h>
-#include <linux/errno.h>
 #include <linux/hrtimer.h>
 #include <linux/kvm.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
-#include <linux/types.h>
 #include <asm/apicdef.h>
 
 #include "../types.h"

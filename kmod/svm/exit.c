@@ -8,11 +8,6 @@
  * The length of the instruction comes from NRIP save where the processor has
  * it, else it is read from the guest's memory and decoded.
  */
-#include <linux/kvm_para.h>
-#include <asm/debugreg.h>
-#include <asm/trapnr.h>
-#include <uapi/asm/svm.h>
-
 #include "svm.h"
 #include "../walk.h"
 

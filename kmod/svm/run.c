@@ -14,12 +14,6 @@
  * around the entry (switch_worlds); VERW before entry where the kernel asks for
  * it (switch_worlds). Permission maps are never writable by anyone but us.
  */
-#include <linux/percpu.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
-#include <asm/nospec-branch.h>
-#include <asm/trapnr.h>
-
 #include "svm.h"
 
 /* -- events ----------------------------------------------------------------- */

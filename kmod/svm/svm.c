@@ -8,14 +8,7 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/io.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
 #include <linux/vmalloc.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
-#include <asm/nospec-branch.h>
-#include <asm/trapnr.h>
-#include <uapi/asm/svm.h>
 
 #include "svm.h"
 

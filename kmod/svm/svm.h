@@ -6,7 +6,6 @@
 #define FONDA_SVM_H
 
 #include <uapi/asm/svm.h>
-#include <uapi/linux/fonda.h>
 
 #include "../run.h"
 #include "vmcb.h"

@@ -7,8 +7,6 @@
 #ifndef FONDA_SVM_VMCB_H
 #define FONDA_SVM_VMCB_H
 
-#include <linux/build_bug.h>
-#include <linux/types.h>
 #include "../types.h"
 
 /* int_ctl */

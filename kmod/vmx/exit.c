@@ -5,10 +5,6 @@
  * sleep answers FONDA_RETRY_SLEEPING before it changes anything and is called
  * again outside.
  */
-#include <linux/kvm_para.h>
-#include <asm/debugreg.h>
-#include <asm/trapnr.h>
-
 #include "vmx.h"
 
 /* "Exit Qualification for Control-Register Accesses", and "for MOV DR" */

@@ -9,14 +9,9 @@
  * entry of a section where L1TF needs it. Permission maps are never writable by
  * anyone but us.
  */
-#include <linux/moduleparam.h>
-#include <linux/percpu.h>
 #include <asm/cpu_entry_area.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
 #include <asm/desc.h>
 #include <asm/segment.h>
-#include <asm/trapnr.h>
 
 #include "vmx.h"
 

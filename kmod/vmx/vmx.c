@@ -13,19 +13,9 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/idr.h>
-#include <linux/moduleparam.h>
-#include <linux/mutex.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
-#include <linux/smp.h>
 #include <asm/cpu_entry_area.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
 #include <asm/desc.h>
-#include <asm/perf_event.h>
 #include <asm/special_insns.h>
-#include <asm/tlbflush.h>
-#include <asm/trapnr.h>
 
 #include "vmx.h"
 #include "../walk.h"

@@ -6,7 +6,6 @@
 #define FONDA_VMX_H
 
 #include <uapi/asm/vmx.h>
-#include <uapi/linux/fonda.h>
 
 #include "../run.h"
 #include "vmcs.h"
