@@ -108,7 +108,7 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	bool resample = assign && args->flags & KVM_IRQFD_FLAG_RESAMPLE;
 	int ret, mode = smp_load_acquire(&vm->irqchip.mode);
 	struct irqfd *irqfd, *other;
-	struct file *file;
+	struct file *file __free(fput) = NULL;
 
 	/* A level cannot be followed to an IOAPIC in user space. */
 	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) ||
@@ -127,7 +127,7 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		irqfd->resample = eventfd_ctx_fdget(args->resamplefd);
 	ret = PTR_ERR_OR_ZERO(irqfd->ctx) ?: PTR_ERR_OR_ZERO(irqfd->resample);
 
-	mutex_lock(&vm->eventfds.lock);
+	guard(mutex)(&vm->eventfds.lock);
 	list_for_each_entry(other, &vm->eventfds.irqfds, link) {
 		if (ret || READ_ONCE(other->dead) || other->ctx != irqfd->ctx)
 			continue;
@@ -145,9 +145,6 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		if (vfs_poll(file, &irqfd->poll) & EPOLLIN)
 			irqfd_raise(irqfd);
 	}
-	mutex_unlock(&vm->eventfds.lock);
-	if (file)
-		fput(file);
 	return ret;
 }
 
@@ -157,11 +154,10 @@ void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
 
 	/* Down first: a device with more to say raises it again. */
 	fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, FONDA_LINE_LOW);
-	rcu_read_lock();
+	guard(rcu)();
 	list_for_each_entry_rcu(irqfd, &vm->eventfds.irqfds, link)
 		if (irqfd->resample && irqfd->gsi == gsi)
 			eventfd_signal(irqfd->resample);
-	rcu_read_unlock();
 }
 
 /* -- ioeventfd -------------------------------------------------------------- */

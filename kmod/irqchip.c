@@ -52,7 +52,6 @@ void fonda_pic_output(struct fonda_irqchip *chip)
 
 void fonda_pins_acked(struct fonda_irqchip *chip, u64 pins)
 {
-	unsigned long flags;
 	int gsi;
 
 	for (; pins; pins &= pins - 1) {
@@ -60,9 +59,8 @@ void fonda_pins_acked(struct fonda_irqchip *chip, u64 pins)
 		if (gsi >= 0)
 			fonda_irqfd_acked(vm_of(chip), gsi);
 		if (gsi == 0 && smp_load_acquire(&chip->pit.exists)) {
-			raw_spin_lock_irqsave(&chip->lock, flags);
+			guard(raw_spinlock_irqsave)(&chip->lock);
 			pit_acked(&chip->pit);
-			raw_spin_unlock_irqrestore(&chip->lock, flags);
 		}
 	}
 }
@@ -215,7 +213,7 @@ long fonda_vm_irqchip_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		return -ENXIO;
 	if (id > KVM_IRQCHIP_IOAPIC)
 		return -EINVAL;
-	raw_spin_lock_irq(&chip->lock);
+	guard(raw_spinlock_irq)(&chip->lock);
 	if (set && ioapic)
 		ioapic_set_state(chip, &state->chip.ioapic);
 	else if (set)
@@ -229,7 +227,6 @@ long fonda_vm_irqchip_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		ioapic_get_state(chip, &state->chip.ioapic);
 	else
 		state->chip.pic = chip->pic.chip[id];
-	raw_spin_unlock_irq(&chip->lock);
 	return 0;
 }
 
@@ -240,7 +237,7 @@ long fonda_vm_pit_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 
 	if (!smp_load_acquire(&chip->pit.exists))
 		return -ENXIO;
-	raw_spin_lock_irq(&chip->lock);
+	guard(raw_spinlock_irq)(&chip->lock);
 	if (cmd == KVM_GET_PIT2) {
 		*(struct kvm_pit_state2 *)arg = chip->pit.state;
 	} else if (cmd == KVM_SET_PIT2) {
@@ -249,7 +246,6 @@ long fonda_vm_pit_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		chip->pit.reinject = ((struct kvm_reinject_control *)arg)->pit_reinject;
 		pit_restart_reinject(&chip->pit);
 	}
-	raw_spin_unlock_irq(&chip->lock);
 	return 0;
 }
 

@@ -61,6 +61,15 @@ static int disable_cpu(unsigned int cpu)
  * vCPU can meet a CPU that is off. Failing keeps it out, which is better than VMs
  * that die on it.
  */
+static int enable_all(void)
+{
+	hotplug_state = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
+					  enable_cpu, disable_cpu);
+	if (hotplug_state == -EBUSY)
+		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
+	return min(hotplug_state, 0);
+}
+
 int fonda_hardware_get(struct fonda_vm *vm)
 {
 	int ret = 0;
@@ -69,13 +78,10 @@ int fonda_hardware_get(struct fonda_vm *vm)
 	if (rebooting)
 		ret = -EBUSY;
 	else if (list_empty(&fonda_vms))
-		ret = hotplug_state = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
-							enable_cpu, disable_cpu);
-	if (ret >= 0)
+		ret = enable_all();
+	if (!ret)
 		list_add_tail(&vm->list, &fonda_vms);
-	if (ret == -EBUSY)
-		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
-	return min(ret, 0);
+	return ret;
 }
 
 void fonda_hardware_put(struct fonda_vm *vm)
@@ -133,43 +139,16 @@ static struct miscdevice misc = {
 	.mode	= 0660,
 };
 
-static void count_cpu_in_use(void *count)
-{
-	if (fonda_backend->cpu_in_use())
-		atomic_inc(count);
-}
-
-/* The backend is set up; is there anything else in the way? */
-static int __init check_machine(void)
-{
-	atomic_t in_use = ATOMIC_INIT(0);
-	int ret = -EOPNOTSUPP;
-
-	on_each_cpu(count_cpu_in_use, &in_use, 1);
-	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
-		pr_err("the processor's XSAVE is needed: enable it, or boot without noxsave\n");
-	} else if (atomic_read(&in_use)) {
-		pr_err("%s is in use on %d CPUs by another hypervisor: stop its VMs, or unload it (modprobe -r kvm_amd kvm_intel)\n",
-		       fonda_backend->name, atomic_read(&in_use));
-		ret = -EBUSY;
-	} else {
-		return 0;
-	}
-	fonda_backend->hardware_unsetup();
-	return ret;
-}
-
 static int __init choose_backend(void)
 {
 	int ret = -ENODEV, i;
 
-	for (i = 0; i < ARRAY_SIZE(backends); i++) {
+	for (i = 0; i < ARRAY_SIZE(backends) && ret == -ENODEV; i++) {
 		fonda_backend = backends[i];
 		ret = fonda_backend->hardware_setup();
-		if (ret != -ENODEV)
-			return ret ?: check_machine();
 	}
-	pr_err("this processor offers neither AMD-V (svm) nor VT-x (vmx): see 'grep -wE \"svm|vmx\" /proc/cpuinfo'; in a virtual machine, enable nested virtualization\n");
+	if (ret == -ENODEV)
+		pr_err("this processor offers neither AMD-V (svm) nor VT-x (vmx): see 'grep -wE \"svm|vmx\" /proc/cpuinfo'; in a virtual machine, enable nested virtualization\n");
 	return ret;
 }
 
@@ -188,6 +167,10 @@ static int __init fonda_init(void)
 {
 	int ret;
 
+	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
+		pr_err("the processor's XSAVE is needed: enable it, or boot without noxsave\n");
+		return -EOPNOTSUPP;
+	}
 	ret = choose_backend();
 	if (ret)
 		return ret;
@@ -196,16 +179,24 @@ static int __init fonda_init(void)
 	register_syscore(&sleep);
 	register_reboot_notifier(&reboot_notifier);
 
+	/* Is another hypervisor in the way? The first VM will ask again. */
+	ret = enable_all();
+	if (ret)
+		goto out_cleanup;
+	cpuhp_remove_state(hotplug_state);
 	misc.name = devname;
 	ret = misc_register(&misc);
 	if (ret) {
 		pr_err("cannot create /dev/%s (error %d): is the name taken? choose another with devname=\n",
 		       devname, ret);
-		cleanup();
-		return ret;
+		goto out_cleanup;
 	}
 	pr_info("ready: /dev/%s, %s\n", devname, fonda_backend->name);
 	return 0;
+
+out_cleanup:
+	cleanup();
+	return ret;
 }
 
 static void __exit fonda_exit(void)

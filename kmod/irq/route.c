@@ -24,16 +24,14 @@ void fonda_apic_map_update(struct fonda_lapic *apic)
 {
 	struct fonda_lapic **by_id = apic->chip->by_id;
 	int id = apic->published && apic->enabled ? lapic_id(apic) : -1;
-	unsigned long flags;
 
-	raw_spin_lock_irqsave(&apic->chip->lock, flags);
+	guard(raw_spinlock_irqsave)(&apic->chip->lock);
 	if (apic->map_id >= 0 && by_id[apic->map_id] == apic)
 		WRITE_ONCE(by_id[apic->map_id], NULL);
 	/* Once shared, an id stays so: a search is slower, never wrong. */
 	if (id >= 0)
 		WRITE_ONCE(by_id[id], by_id[id] ? FONDA_APIC_SHARED : apic);
 	apic->map_id = id;
-	raw_spin_unlock_irqrestore(&apic->chip->lock, flags);
 }
 
 /*
@@ -282,8 +280,6 @@ int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum f
 int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
 {
 	struct kvm_irq_routing_entry *e;
-	unsigned long flags;
-	int ret;
 
 	guard(preempt)();
 	e = first_route(chip, gsi);
@@ -292,8 +288,6 @@ int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_li
 		return drive(chip, source, e, line);
 	if (!is_change(chip, source, e, line))
 		return line == FONDA_LINE_LOW;
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	ret = drive(chip, source, e, line);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	return ret;
+	guard(raw_spinlock_irqsave)(&chip->lock);
+	return drive(chip, source, e, line);
 }
