@@ -9,9 +9,6 @@
 
 #include "fonda.h"
 
-struct fonda_failed_entry;
-struct fonda_entry_field;
-
 /*
  * Registers that the vendor's control block holds, for read_reg and write_reg.
  * General registers, RIP and RFLAGS are in struct fonda_vcpu.
@@ -88,7 +85,7 @@ struct fonda_backend {
 	void (*update_controls)(struct fonda_vcpu *vcpu);
 	/*
 	 * Where the guest executes, for whoever reads its code: the linear address
-	 * and what its translation depends on (walk.h). Returns the size of the
+	 * and what its translation depends on (mmu.h). Returns the size of the
 	 * code segment: 16, 32 or 64.
 	 */
 	int (*get_code)(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);

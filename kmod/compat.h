@@ -49,13 +49,8 @@
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
-static inline void hrtimer_setup(struct hrtimer *timer,
-				 enum hrtimer_restart (*fn)(struct hrtimer *),
-				 clockid_t clock, enum hrtimer_mode mode)
-{
-	hrtimer_init(timer, clock, mode);
-	timer->function = fn;
-}
+#define hrtimer_setup(timer, fn, clock, mode)	\
+	(hrtimer_init(timer, clock, mode), (timer)->function = (fn))
 #endif
 
 /* What 6.1 and 6.12 know only since some of their later releases. */
@@ -145,13 +140,7 @@ static inline void fonda_write_cr4(unsigned long val)
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
 #define FONDA_VMX_WINDOWS	false
 #define fonda_pt_handle_vmx(on)	intel_pt_handle_vmx(on)
-static inline void fonda_set_vmxe(bool on)
-{
-	if (on)
-		cr4_set_bits(X86_CR4_VMXE);
-	else
-		cr4_clear_bits(X86_CR4_VMXE);
-}
+#define fonda_set_vmxe(on)	((on) ? cr4_set_bits(X86_CR4_VMXE) : cr4_clear_bits(X86_CR4_VMXE))
 
 static inline bool fonda_emergency_register(cpu_emergency_virt_cb *callback)
 {

@@ -127,6 +127,10 @@ enum fonda_stat {
 	FONDA_NR_STATS = FONDA_STAT_CYCLES + FONDA_NR_STAT_EXITS
 };
 
+/*
+ * Written by the vCPU's thread alone, read by anyone; a reader may see one in the
+ * middle of an exit, never a torn number.
+ */
 struct fonda_vcpu_stats {
 	u64 count[FONDA_NR_STATS + 1];	/* enum fonda_stat; the last is void */
 	u64 since;		/* TSC of the last exit */
@@ -264,7 +268,7 @@ struct fonda_vcpu {
 	/* Of the host, during a section: its breakpoints, if DR7 is not 0. */
 	u64 host_dr7, host_db[4];	/* (m) */
 
-	struct fonda_vcpu_stats stats;	/* stats.h */
+	struct fonda_vcpu_stats stats;
 	u64 halt_poll_ns;
 };
 
@@ -431,7 +435,6 @@ static inline u64 fonda_code_root(u64 cr3, u64 cr4)
  * The bytes of code at linear address @rip: how many of FONDA_INSN_MAX there
  * are, -EAGAIN (answer FONDA_RETRY_SLEEPING), -ENOENT: not mapped any more.
  */
-struct fonda_paging;
 int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code);
 /* Finish what user space was asked to do, before anything else in KVM_RUN:
  * FONDA_RESUME_GUEST, FONDA_EXIT_USER (more to ask), or an errno. */
@@ -452,10 +455,38 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu);
 			 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 /* stats.c */
+extern struct dentry *fonda_debugfs;	/* main.c's */
 void fonda_stats_vm_init(struct fonda_vm *vm, int fd);
 fonda_vm_handler fonda_vm_get_stats_fd;
 fonda_vcpu_handler fonda_vcpu_get_stats_fd;
-void fonda_stats_init(void);
-void fonda_stats_fini(void);
+
+static inline void fonda_stats_exit(struct fonda_vcpu *vcpu, enum fonda_stat class)
+{
+	vcpu->stats.count[class]++;
+	vcpu->stats.last = class;
+	vcpu->stats.since = rdtsc();
+}
+
+/* A nested fault turned out to be an access to a device. */
+static inline void fonda_stats_reclassify(struct fonda_vcpu *vcpu, enum fonda_stat class)
+{
+	struct fonda_vcpu_stats *stats = &vcpu->stats;
+
+	/* Not the second time, after its handler had to sleep. */
+	if (stats->last == class)
+		return;
+	stats->count[FONDA_STAT_PAGE_FAULT]--;
+	stats->count[class]++;
+	stats->last = class;
+}
+
+/* Before an entry, before user space, before a halted vCPU sleeps. */
+static inline void fonda_stats_close(struct fonda_vcpu *vcpu)
+{
+	struct fonda_vcpu_stats *stats = &vcpu->stats;
+
+	stats->count[FONDA_STAT_CYCLES + stats->last] += rdtsc() - stats->since;
+	stats->last = FONDA_NR_STAT_EXITS;
+}
 
 #endif

@@ -7,6 +7,7 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/cpu.h>
+#include <linux/debugfs.h>
 #include <linux/miscdevice.h>
 #include <linux/reboot.h>
 
@@ -20,6 +21,7 @@ MODULE_PARM_DESC(devname, "name of the device node in /dev; 'kvm' serves program
 
 const struct fonda_backend *fonda_backend;
 bool fonda_spec_ctrl_by_processor __ro_after_init;
+struct dentry *fonda_debugfs;
 LIST_HEAD(fonda_vms);
 static DEFINE_MUTEX(fonda_vms_lock);
 
@@ -157,7 +159,7 @@ static void cleanup(void)
 {
 	unregister_reboot_notifier(&reboot_notifier);
 	unregister_syscore(&sleep);
-	fonda_stats_fini();
+	debugfs_remove_recursive(fonda_debugfs);
 	fonda_backend->hardware_unsetup();
 	/* RCU callbacks of routes, buses and slots run our code. */
 	rcu_barrier();
@@ -175,7 +177,7 @@ static int __init fonda_init(void)
 	if (ret)
 		return ret;
 	fonda_state_init();
-	fonda_stats_init();
+	fonda_debugfs = debugfs_create_dir("fonda", NULL);
 	register_syscore(&sleep);
 	register_reboot_notifier(&reboot_notifier);
 

@@ -7,7 +7,6 @@
  * called again where it may sleep.
  */
 #include "backend.h"
-#include "walk.h"
 
 /* Repetitions in a row before the guest gets its chance for interrupts. */
 #define MAX_REPETITIONS	128

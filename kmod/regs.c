@@ -5,7 +5,6 @@
  * checked here; the backend takes what it is given.
  */
 #include "backend.h"
-#include "walk.h"
 
 /* -- general registers ------------------------------------------------------ */
 

@@ -9,7 +9,6 @@
 
 
 #include "backend.h"
-#include "stats.h"
 #include "trace.h"
 
 /* An entry of a backend's table of exits. */

@@ -9,15 +9,7 @@
 #include <linux/seq_file.h>
 #include <asm/tsc.h>
 
-#include "stats.h"
-
-DEFINE_STATIC_KEY_TRUE(fonda_stats_time);
-
-static bool exit_time = true;
-module_param(exit_time, bool, 0444);
-MODULE_PARM_DESC(exit_time, "measure how long exits take, by reason (two RDTSC an exit)");
-
-static struct dentry *root;
+#include "backend.h"
 
 /* In the order of enum fonda_stat. */
 static const char *const names[FONDA_STAT_CYCLES] = {
@@ -158,24 +150,12 @@ void fonda_stats_vm_init(struct fonda_vm *vm, int fd)
 
 	snprintf(vm->name, sizeof(vm->name), "%d-%d", task_tgid_vnr(current), fd);
 	/* The file was closed while a vCPU lives on, or another PID namespace. */
-	other = debugfs_lookup(vm->name, root);
+	other = debugfs_lookup(vm->name, fonda_debugfs);
 	if (other) {
 		dput(other);
 		snprintf(vm->name, sizeof(vm->name), "%d-%d.%u", task_tgid_vnr(current), fd,
 			 (u16)atomic_inc_return(&again));
 	}
-	vm->debugfs = debugfs_create_dir(vm->name, root);
+	vm->debugfs = debugfs_create_dir(vm->name, fonda_debugfs);
 	debugfs_create_file("stats", 0400, vm->debugfs, vm, &stats_fops);
-}
-
-void fonda_stats_init(void)
-{
-	if (!exit_time)
-		static_branch_disable(&fonda_stats_time);
-	root = debugfs_create_dir("fonda", NULL);
-}
-
-void fonda_stats_fini(void)
-{
-	debugfs_remove_recursive(root);
 }

@@ -60,7 +60,6 @@ struct fonda_segment {
 #define FONDA_SEG_S		(1 << 4)
 #define FONDA_SEG_DPL(attr)	(((attr) >> 5) & 3)
 #define FONDA_SEG_P		(1 << 7)
-#define FONDA_SEG_AVL		(1 << 8)
 #define FONDA_SEG_L		(1 << 9)
 #define FONDA_SEG_DB		(1 << 10)
 #define FONDA_SEG_G		(1 << 11)

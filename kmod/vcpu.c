@@ -11,8 +11,6 @@
 #include <asm/fpu/xcr.h>
 
 #include "backend.h"
-#include "stats.h"
-#include "walk.h"
 
 static uint halt_poll_us = 50;
 module_param(halt_poll_us, uint, 0644);

@@ -5,7 +5,6 @@
  * in use is in the control registers; one loop serves them all.
  */
 #include "mmu.h"
-#include "walk.h"
 
 #define PTE_P	BIT_ULL(0)
 #define PTE_W	BIT_ULL(1)

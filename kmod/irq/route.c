@@ -280,6 +280,8 @@ int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum f
 int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
 {
 	struct kvm_irq_routing_entry *e;
+	unsigned long flags;
+	int ret;
 
 	guard(preempt)();
 	e = first_route(chip, gsi);
@@ -288,6 +290,8 @@ int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_li
 		return drive(chip, source, e, line);
 	if (!is_change(chip, source, e, line))
 		return line == FONDA_LINE_LOW;
-	guard(raw_spinlock_irqsave)(&chip->lock);
-	return drive(chip, source, e, line);
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	ret = drive(chip, source, e, line);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return ret;
 }

@@ -9,7 +9,6 @@
  * it, else it is read from the guest's memory and decoded.
  */
 #include "svm.h"
-#include "../walk.h"
 
 static bool in_64bit_code(const struct vmcb *vmcb)
 {

@@ -18,7 +18,6 @@
 #include <asm/special_insns.h>
 
 #include "vmx.h"
-#include "../walk.h"
 
 struct vmx_features vmx_features __ro_after_init;
 DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
