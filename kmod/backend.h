@@ -54,7 +54,8 @@ struct fonda_backend {
 	/* NULL or ERR_PTR; generic fields are zero and the caller's to fill. */
 	struct fonda_vcpu *(*vcpu_alloc)(struct fonda_vm *vm);
 	void (*vcpu_free)(struct fonda_vcpu *vcpu);
-	void (*vcpu_reset)(struct fonda_vcpu *vcpu, bool init);
+	/* What else there is, after all registers were set. */
+	void (*vcpu_reset)(struct fonda_vcpu *vcpu);
 
 	/*
 	 * Inside a section (preemption off, guest FPU loaded): enter the guest

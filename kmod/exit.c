@@ -169,21 +169,18 @@ int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_f
 
 	fonda_stats_reclassify(vcpu, FONDA_STAT_MMIO);
 	/* Delivering an event, or walking tables, by way of MMIO or ROM. */
-	if (unlikely(f->event)) {
-		u64 data[] = { f->event, f->reason, f->info, f->gpa };
-
-		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV,
-						 data, ARRAY_SIZE(data));
-	}
+	if (unlikely(f->event))
+		return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, f->event,
+					    f->reason, f->info, f->gpa);
 	/* Found on the way through the guest's tables it is not the operand's. */
 	return fonda_emulate_insn(vcpu, f->table_walk ? FONDA_INVALID_GPA : f->gpa, access, 0);
 }
 
 /* -- events ----------------------------------------------------------------- */
 
-enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
+u32 fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
 {
-	enum fonda_event event = FONDA_EVENT_NONE;
+	u32 info = 0;
 
 	/* Before the sources are read: a new NMI sets it again. */
 	WRITE_ONCE(vcpu->event_pending, false);
@@ -197,18 +194,18 @@ enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
 			vcpu->rflags |= X86_EFLAGS_RF;
 		vcpu->exception.pending = false;
 		vcpu->exception.injected = true;
-		event = FONDA_EVENT_EXCEPTION;
+		info = vcpu->exception.vector | FONDA_EVENT_TYPE_EXCEPTION | FONDA_EVENT_VALID |
+		       (vcpu->exception.has_error ? FONDA_EVENT_ERROR : 0);
 	} else if (vcpu->nmi_injected || (vcpu->nmi_pending && nmi_open)) {
 		vcpu->nmi_pending -= !vcpu->nmi_injected;
 		vcpu->nmi_injected = true;
-		event = FONDA_EVENT_NMI;
+		info = X86_TRAP_NMI | FONDA_EVENT_TYPE_NMI | FONDA_EVENT_VALID;
 	}
 	if (vcpu->nmi_pending)
 		vcpu->event_pending = true;
-	if (event != FONDA_EVENT_NONE)
-		trace_fonda_inject(vcpu, event == FONDA_EVENT_NMI ? X86_TRAP_NMI :
-				   vcpu->exception.vector, vcpu->exception.error);
-	return event;
+	if (info)
+		trace_fonda_inject(vcpu, (u8)info, vcpu->exception.error);
+	return info;
 }
 
 /* Both vendors number the parts of such a word alike. */

@@ -352,6 +352,10 @@ bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu);
 int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
 int fonda_exit_fail_entry(struct fonda_vcpu *vcpu, u64 reason);
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata);
+/* The same with the words of data for the last arguments. */
+#define fonda_internal_error(vcpu, suberror, ...)				\
+	fonda_exit_internal_error(vcpu, suberror, (const u64[]){ __VA_ARGS__ },	\
+				  sizeof((const u64[]){ __VA_ARGS__ }) / sizeof(u64))
 
 /* Exceptions: queued here, merged by the manual's rules, injected by the
  * backend on the next entry. Never for an event already being delivered. */

@@ -131,6 +131,33 @@ long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 	return 0;
 }
 
+/* WB, WT, UC-, UC and again */
+#define PAT_RESET	0x0007040600070406ull
+
+/* "Processor State After Reset", "Processor Initialization State" */
+void fonda_sregs_reset(struct fonda_vcpu *vcpu, bool init)
+{
+	const struct kvm_segment data = { .limit = 0xffff, .type = 3, .present = 1, .s = 1 };
+	/* Those of the caches stay as they are in an INIT. */
+	u64 cr0 = init ? fonda_backend->read_reg(vcpu, FONDA_REG_CR0) : ~0ull;
+	const struct kvm_sregs2 sregs = {
+		.cs = { .selector = 0xf000, .base = 0xffff0000, .limit = 0xffff, .type = 11,
+			.present = 1, .s = 1 },
+		.ds = data, .es = data, .fs = data, .gs = data, .ss = data,
+		.tr = { .limit = 0xffff, .type = 11, .present = 1 },
+		.ldt = { .limit = 0xffff, .type = 2, .present = 1 },
+		.gdt = { .limit = 0xffff }, .idt = { .limit = 0xffff },
+		.cr0 = X86_CR0_ET | (cr0 & (X86_CR0_CD | X86_CR0_NW)),
+	};
+	enum fonda_reg reg;
+
+	fonda_backend->set_sregs(vcpu, &sregs);
+	fonda_backend->write_reg(vcpu, FONDA_REG_CR8, 0);
+	/* And so do the MSRs. */
+	for (reg = init ? FONDA_REG_DEBUGCTL : FONDA_REG_PAT; reg < FONDA_REG_CPL; reg++)
+		fonda_backend->write_reg(vcpu, reg, reg == FONDA_REG_PAT ? PAT_RESET : 0);
+}
+
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val)
 {
 	u64 changed = val ^ fonda_backend->read_reg(vcpu, FONDA_REG_CR0);

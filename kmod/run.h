@@ -131,13 +131,6 @@ static __always_inline int fonda_inner_loop(struct fonda_vcpu *vcpu, const struc
 	return ret;
 }
 
-/*
- * What is injected next, in the order of both vendors' priorities: exceptions,
- * then NMIs where they are @nmi_open. Something may remain: vcpu->nmi_pending.
- */
-enum fonda_event { FONDA_EVENT_NONE, FONDA_EVENT_EXCEPTION, FONDA_EVENT_NMI };
-enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open);
-
 /* An event for the processor, or one whose delivery it cut short; both vendors' form. */
 #define FONDA_EVENT_TYPE		(7u << 8)
 #define FONDA_EVENT_TYPE_INTR		(0u << 8)
@@ -146,6 +139,12 @@ enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open);
 #define FONDA_EVENT_ERROR		(1u << 11)
 #define FONDA_EVENT_VALID		(1u << 31)
 
+/*
+ * What is injected next, in the order of both vendors' priorities: exceptions,
+ * whose error code is vcpu->exception.error, then NMIs where they are @nmi_open; 0:
+ * nothing. Something may remain: vcpu->nmi_pending.
+ */
+u32 fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open);
 /* After the exit: @info says which exception or NMI was not delivered, if any. */
 void fonda_requeue_event(struct fonda_vcpu *vcpu, u32 info, u32 error);
 

@@ -67,6 +67,11 @@ struct fonda_cpuid {
 
 /* What the CPUID instruction answers. Any context in the vCPU's thread. */
 const struct kvm_cpuid_entry2 *fonda_cpuid(struct fonda_vcpu *vcpu, u32 leaf, u32 subleaf);
+/*
+ * The bits of CR4 and EFER that this processor has, whatever the kernel makes of
+ * them. It may have more where CPUID describes features newer than these.
+ */
+extern u64 fonda_machine_cr4, fonda_machine_efer;
 /* Does this machine have a feature that fonda offers? */
 bool fonda_supported(u32 feature);
 /* All that follows from the entries; without any, as if they had all on offer. */
@@ -83,6 +88,9 @@ fonda_vcpu_handler fonda_dev_get_cpuid, fonda_vcpu_set_cpuid, fonda_vcpu_get_cpu
  */
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val);
 int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val);
+
+/* All that the backend has, to power-up (@init false) or INIT state. */
+void fonda_sregs_reset(struct fonda_vcpu *vcpu, bool init);
 
 /* Bits of DR6 that are 1 when nothing has happened, RTM (16) inverted. */
 #define FONDA_DR6_INIT		0xffff0ff0ULL

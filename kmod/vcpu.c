@@ -572,7 +572,8 @@ void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	/* Nobody waits for what user space was asked any more. */
 	vcpu->io.pending = FONDA_IO_NONE;
 	fonda_lapic_reset(vcpu, init);
-	fonda_backend->vcpu_reset(vcpu, init);
+	fonda_sregs_reset(vcpu, init);
+	fonda_backend->vcpu_reset(vcpu);
 	fonda_backend->update_controls(vcpu);
 }
 

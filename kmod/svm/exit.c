@@ -322,13 +322,13 @@ const struct fonda_exit svm_exits[SVM_NR_EXITS] = {
 /* VMRUN found the VMCB's state illegal, or the exit is one we never asked for. */
 static int exit_unexpected(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { to_svm(vcpu)->vmcb->exit_code, vcpu->cpu };
+	u64 code = to_svm(vcpu)->vmcb->exit_code;
 
 	/* -1; QEMU's emulation stores its lower half. */
-	if ((u32)data[0] == (u32)SVM_EXIT_ERR)
-		return fonda_exit_fail_entry(vcpu, data[0]);
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-					 data, ARRAY_SIZE(data));
+	if ((u32)code == (u32)SVM_EXIT_ERR)
+		return fonda_exit_fail_entry(vcpu, code);
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, code,
+				    vcpu->cpu);
 }
 
 const struct fonda_exit svm_exit_npf = { exit_nested_fault, 0, FONDA_STAT_PAGE_FAULT };

@@ -29,23 +29,15 @@ void svm_nmi_unmask(struct svm_vcpu *svm)
 static void inject_events(struct svm_vcpu *svm, bool blocked)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
-	const struct fonda_exception *ex = &vcpu->exception;
-	struct vmcb *vmcb = svm->vmcb;
+	u32 info;
 
 	svm_sync_debug_registers(svm);
-	switch (fonda_next_event(vcpu, !blocked && !svm->nmi_masked && !vcpu->int_shadow)) {
-	case FONDA_EVENT_EXCEPTION:
-		vmcb->event_inj = ex->vector | FONDA_EVENT_TYPE_EXCEPTION | FONDA_EVENT_VALID |
-				  (ex->has_error ? FONDA_EVENT_ERROR : 0);
-		vmcb->event_inj_error = ex->error;
-		break;
-	case FONDA_EVENT_NMI:
-		vmcb->event_inj = FONDA_EVENT_TYPE_NMI | FONDA_EVENT_VALID;
+	info = fonda_next_event(vcpu, !blocked && !svm->nmi_masked && !vcpu->int_shadow);
+	svm->vmcb->event_inj = info;
+	svm->vmcb->event_inj_error = vcpu->exception.error;
+	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI) {
 		svm->nmi_masked = true;
 		svm_intercept(svm, SVM_EXIT_IRET, true);
-		break;
-	default:
-		break;
 	}
 	/*
 	 * One waits for the shadow of an STI or MOV SS, which single stepping ends,

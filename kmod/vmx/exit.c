@@ -50,7 +50,6 @@ static int exit_exception(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	u32 info = vmread(VMCS_EXIT_INTR_INFO);
-	u64 data[] = { vmx->reason, info };
 
 	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI) {
 		/* The host's own; its handler ends with the IRET that lets NMIs in again. */
@@ -73,8 +72,8 @@ static int exit_exception(struct fonda_vcpu *vcpu)
 		fonda_queue_exception_error(vcpu, X86_TRAP_AC, vmread(VMCS_EXIT_INTR_ERROR));
 		return FONDA_RESUME_GUEST;
 	default:
-		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-						 data, ARRAY_SIZE(data));
+		return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+					    vmx->reason, info);
 	}
 }
 
@@ -158,10 +157,8 @@ static int exit_io(struct fonda_vcpu *vcpu)
 /* A switch by hardware tasks, which 32-bit systems of old used. */
 static int exit_task_switch(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { EXIT_REASON_TASK_SWITCH, to_vmx(vcpu)->qualification };
-
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION, data,
-					 ARRAY_SIZE(data));
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION,
+				    EXIT_REASON_TASK_SWITCH, to_vmx(vcpu)->qualification);
 }
 
 /* The gpa in a retry outside the section is still in the VMCS. */
@@ -200,11 +197,9 @@ static int exit_pml_full(struct fonda_vcpu *vcpu)
 /* An entry of fonda's own tables that the processor does not understand: a bug. */
 static int exit_ept_misconfiguration(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { to_vmx(vcpu)->reason, faulting_gpa(to_vmx(vcpu)) };
-
 	WRITE_ONCE(vcpu->vm->bugged, true);
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-					 data, ARRAY_SIZE(data));
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+				    to_vmx(vcpu)->reason, faulting_gpa(to_vmx(vcpu)));
 }
 
 #define UD	{ fonda_exit_invalid_opcode, .stat = FONDA_STAT_OTHER }
@@ -259,10 +254,8 @@ static int exit_failed(struct fonda_vcpu *vcpu)
 
 static int exit_unexpected(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { to_vmx(vcpu)->reason, to_vmx(vcpu)->qualification };
-
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-					 data, ARRAY_SIZE(data));
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+				    to_vmx(vcpu)->reason, to_vmx(vcpu)->qualification);
 }
 
 const struct fonda_exit vmx_exit_failed = { exit_failed, 0, FONDA_STAT_OTHER };

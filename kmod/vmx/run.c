@@ -24,33 +24,22 @@ MODULE_PARM_DESC(flush_l1d, "on processors with L1TF, flush the L1 data cache be
 static void inject_events(struct vmx_vcpu *vmx, bool blocked)
 {
 	struct fonda_vcpu *vcpu = &vmx->vcpu;
-	const struct fonda_exception *ex = &vcpu->exception;
-	bool nmi_open = !blocked && !vmx->nmi_masked && !vcpu->int_shadow;
-	u32 info = 0;
+	u32 info;
 
 	if (vmx->drs_loaded)
 		get_debugreg(vcpu->dr6, 6);
-	switch (fonda_next_event(vcpu, nmi_open)) {
-	case FONDA_EVENT_EXCEPTION:
-		info = ex->vector | FONDA_EVENT_VALID | FONDA_EVENT_TYPE_EXCEPTION;
-		/* INT3 and INTO, of which the handler expects to find RIP behind them. */
-		if (ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF) {
-			info ^= FONDA_EVENT_TYPE_EXCEPTION ^ EVENT_TYPE_SOFT_EXCEPTION;
-			vmwrite(VMCS_ENTRY_INSN_LEN, 1);
-		}
-		/* "Checks on VM-Entry Control Fields": none in real mode. */
-		if (ex->has_error && vmread(VMCS_GUEST_CR0) & X86_CR0_PE) {
-			info |= FONDA_EVENT_ERROR;
-			vmwrite(VMCS_ENTRY_EXCEPTION_ERROR, ex->error);
-		}
-		break;
-	case FONDA_EVENT_NMI:
-		info = X86_TRAP_NMI | FONDA_EVENT_VALID | FONDA_EVENT_TYPE_NMI;
+	info = fonda_next_event(vcpu, !blocked && !vmx->nmi_masked && !vcpu->int_shadow);
+	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI)
 		vmx->nmi_masked = false;
-		break;
-	default:
-		break;
+	/* INT3 and INTO, of which the handler expects to find RIP behind them. */
+	if ((u8)info == X86_TRAP_BP || (u8)info == X86_TRAP_OF) {
+		info ^= FONDA_EVENT_TYPE_EXCEPTION ^ EVENT_TYPE_SOFT_EXCEPTION;
+		vmwrite(VMCS_ENTRY_INSN_LEN, 1);
 	}
+	/* "Checks on VM-Entry Control Fields": none in real mode. */
+	if (!(vmread(VMCS_GUEST_CR0) & X86_CR0_PE))
+		info &= ~FONDA_EVENT_ERROR;
+	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR, vcpu->exception.error);
 	vmx->event_injected = info;
 	vmwrite(VMCS_ENTRY_INTR_INFO, info);
 	if (info)

@@ -654,8 +654,6 @@ static void vmx_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	case FONDA_REG_NMI_MASK:
 		vmx->nmi_masked = val;
 		break;
-	case FONDA_REG_CPL:
-		break;
 	default:
 		vmwrite(field_of[reg], val);
 	}
@@ -781,47 +779,12 @@ static void vmx_update_controls(struct fonda_vcpu *vcpu)
 	vmx_close(vmx);
 }
 
-/* "Processor State After Reset"; INIT keeps what it says. */
-static void vmx_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
+static void vmx_vcpu_reset(struct fonda_vcpu *vcpu)
 {
-	const struct fonda_segment data = { .limit = 0xffff, .attr = 0x93 };
-	struct vmx_vcpu *vmx = to_vmx(vcpu);
-	u64 cache_bits = X86_CR0_CD | X86_CR0_NW;
-	int seg;
-
-	vmx_open(vmx);
-	if (init)
-		cache_bits &= read_cr(0);
-	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_IDTR; seg++)
-		vmx_set_segment(vcpu, seg, &data);
-	vmx_set_segment(vcpu, FONDA_SEG_CS, &(struct fonda_segment){
-		.selector = 0xf000, .base = 0xffff0000, .limit = 0xffff, .attr = 0x9b });
-	vmx_set_segment(vcpu, FONDA_SEG_LDTR,
-			&(struct fonda_segment){ .limit = 0xffff, .attr = 0x82 });
-	vmx_set_segment(vcpu, FONDA_SEG_TR,
-			&(struct fonda_segment){ .limit = 0xffff, .attr = 0x8b });
-	set_efer(vmx, 0);
-	set_cr0(vmx, X86_CR0_ET | cache_bits);
-	vmwrite(VMCS_GUEST_CR3, 0);
-	set_cr4(vmx, 0);
-	vmx->cr2 = 0;
-	vmx->flush_vpid = true;
-	vmx->pdptes_stale = false;
-	if (!init) {
-		vmwrite(VMCS_GUEST_PAT, 0x0007040600070406ull);
-		vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
-		vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
-		vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
-		memset(vmx->msr, 0, sizeof(vmx->msr));
-	}
-	vmwrite(VMCS_GUEST_DEBUGCTL, 0);
+	vmx_open(to_vmx(vcpu));
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
-	vmwrite(VMCS_GUEST_ACTIVITY, 0);
 	vmwrite(VMCS_ENTRY_INTR_INFO, 0);
-	vmx->virtual_apic[APIC_TASKPRI] = 0;
-	vmx->nmi_masked = false;
-	vcpu->int_shadow = 0;
-	vmx_close(vmx);
+	vmx_close(to_vmx(vcpu));
 }
 
 /* -- entries that fail ------------------------------------------------------ */
