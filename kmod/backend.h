@@ -46,14 +46,15 @@ struct fonda_backend {
 	 */
 	int (*hardware_setup)(void);
 	void (*hardware_unsetup)(void);
-	/* On the CPU concerned, interrupts off: does somebody else have it? -EIO. */
-	bool (*cpu_in_use)(void);
+	/* On the CPU concerned, interrupts off. -EBUSY: somebody else has it; -EIO. */
 	int (*cpu_enable)(void);
 	void (*cpu_disable)(void);
 
-	/* NULL or ERR_PTR; generic fields are zero and the caller's to fill. */
-	struct fonda_vcpu *(*vcpu_alloc)(struct fonda_vm *vm);
-	void (*vcpu_free)(struct fonda_vcpu *vcpu);
+	/* Of the vendor's structure, which begins with struct fonda_vcpu. */
+	size_t vcpu_size;
+	/* All is zero but vcpu->vm. vcpu_fini also after an init that failed. */
+	int (*vcpu_init)(struct fonda_vcpu *vcpu);
+	void (*vcpu_fini)(struct fonda_vcpu *vcpu);
 	/* What else there is, after all registers were set. */
 	void (*vcpu_reset)(struct fonda_vcpu *vcpu);
 
@@ -61,15 +62,12 @@ struct fonda_backend {
 	 * Inside a section (preemption off, guest FPU loaded): enter the guest
 	 * and handle its exits until one needs the generic loop. Returns what
 	 * handle_exit returns, or FONDA_RESUME_GUEST when there is work that the
-	 * generic loop must do first (a request, a signal, a reschedule).
+	 * generic loop must do first (a request, a signal, a reschedule). The host
+	 * gets back what the processor does not keep for it.
 	 */
 	int (*run)(struct fonda_vcpu *vcpu);
 	/* The last exit again, where it may sleep. */
 	int (*handle_exit)(struct fonda_vcpu *vcpu);
-	/* Put into the control block what was loaded on another CPU, and what
-	 * the host must get back: called at the borders of a section. */
-	void (*section_begin)(struct fonda_vcpu *vcpu);
-	void (*section_end)(struct fonda_vcpu *vcpu);
 
 	/* Architectural state; write_reg takes values that were validated. */
 	u64 (*read_reg)(struct fonda_vcpu *vcpu, enum fonda_reg reg);

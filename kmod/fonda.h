@@ -26,6 +26,7 @@
 #define FONDA_H
 
 #include <linux/cpumask.h>
+#include <linux/debugfs.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/rcuwait.h>

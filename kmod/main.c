@@ -7,7 +7,6 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/cpu.h>
-#include <linux/debugfs.h>
 #include <linux/miscdevice.h>
 #include <linux/reboot.h>
 
@@ -42,7 +41,7 @@ static int enable_cpu(unsigned int cpu)
 	guard(irqsave)();
 	/* The kernel writes it when the CPU comes up. */
 	rdmsrq_safe(MSR_TSC_AUX, this_cpu_ptr(&fonda_host_tsc_aux));
-	ret = fonda_backend->cpu_in_use() ? -EBUSY : fonda_backend->cpu_enable();
+	ret = fonda_backend->cpu_enable();
 	if (!ret)
 		__this_cpu_write(fonda_cpu_enabled, true);
 	return ret;

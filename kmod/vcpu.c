@@ -349,14 +349,12 @@ static void section_begin(struct fonda_vcpu *vcpu)
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
 		get_debugreg(vcpu->host_db[i], i);
 	fonda_update_spec_ctrl(vcpu);
-	fonda_backend->section_begin(vcpu);
 }
 
 static void section_end(struct fonda_vcpu *vcpu)
 {
 	int i;
 
-	fonda_backend->section_end(vcpu);
 	switch_tsc_aux(vcpu, vcpu->msrs.tsc_aux, this_cpu_read(fonda_host_tsc_aux));
 	/* An exit leaves DR7 disabled. */
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
@@ -641,18 +639,19 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	fonda_table_drain(&vcpu->mmu_cache);
 	if (vcpu->run)
 		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);
-	fonda_backend->vcpu_free(vcpu);
+	fonda_backend->vcpu_fini(vcpu);
+	kvfree(vcpu);
 }
 
 /* All of a vCPU but its place in the VM. Under vm->lock. */
 static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 {
-	struct fonda_vcpu *vcpu;
-	int ret = -ENOMEM;
+	struct fonda_vcpu *vcpu = kvzalloc(fonda_backend->vcpu_size, GFP_KERNEL_ACCOUNT);
+	int ret;
 
-	vcpu = fonda_backend->vcpu_alloc(vm);
-	if (IS_ERR(vcpu))
-		return vcpu;
+	if (!vcpu)
+		return ERR_PTR(-ENOMEM);
+	vcpu->vm = vm;
 	vcpu->id = id;
 	vcpu->index = vm->nr_vcpus;
 	vcpu->cpu = -1;
@@ -661,11 +660,10 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	vcpu->stats.last = FONDA_NR_STAT_EXITS;
 	/* And the port data: the pages before the ring's. */
 	vcpu->run = alloc_pages_exact(FONDA_RING_PAGE * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!vcpu->run)
-		goto out;
 	vcpu->pio_data = (u8 *)vcpu->run + FONDA_PIO_PAGE * PAGE_SIZE;
-	ret = fonda_state_vcpu_init(vcpu) ?: fonda_dirty_ring_init(vcpu);
-	if (ret)
+	ret = fonda_backend->vcpu_init(vcpu) ?: fonda_state_vcpu_init(vcpu) ?:
+	      fonda_dirty_ring_init(vcpu);
+	if (ret || !vcpu->run)
 		goto out;
 	fonda_lapic_create(vcpu);
 	fonda_vcpu_reset(vcpu, false);
@@ -675,7 +673,7 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 
 out:
 	fonda_vcpu_destroy(vcpu);
-	return ERR_PTR(ret);
+	return ERR_PTR(ret ?: -ENOMEM);
 }
 
 long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg, unsigned int cmd)

@@ -417,7 +417,7 @@ struct fonda_eventfds {
 	struct list_head ioeventfds;	/* under vm->slots_lock */
 };
 
-/* Ends every irqfd and ioeventfd; may sleep, may be called again. */
+/* Ends every irqfd and ioeventfd; may sleep. */
 void fonda_eventfds_release(struct fonda_vm *vm);
 /* An interrupt of @gsi has been acknowledged. Any context. */
 void fonda_irqfd_acked(struct fonda_vm *vm, int gsi);

@@ -196,7 +196,8 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 		swap_broken_field(svm);
 }
 
-void svm_section_begin(struct fonda_vcpu *vcpu)
+/* Into the control block what was loaded on another CPU. */
+static void section_begin(struct fonda_vcpu *vcpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	struct svm_vcpu *svm = to_svm(vcpu);
@@ -213,14 +214,6 @@ void svm_section_begin(struct fonda_vcpu *vcpu)
 		vcpu->backend_work = true;
 	if (svm->vmcb->dr7 & DR_LOCAL_ENABLE_MASK || svm->vmcb->dr7 & DR_GLOBAL_ENABLE_MASK)
 		svm_load_debug_registers(svm);
-}
-
-void svm_section_end(struct fonda_vcpu *vcpu)
-{
-	struct svm_vcpu *svm = to_svm(vcpu);
-
-	if (svm->drs_loaded)
-		svm_unload_debug_registers(svm);
 }
 
 /* One entry and exit. Interrupts are off. */
@@ -262,7 +255,13 @@ static __always_inline void nothing(struct fonda_vcpu *vcpu)
 
 int svm_run(struct fonda_vcpu *vcpu)
 {
-	return fonda_inner_loop(vcpu, (struct fonda_loop){
+	int ret;
+
+	section_begin(vcpu);
+	ret = fonda_inner_loop(vcpu, (struct fonda_loop){
 		.open = nothing, .close = nothing, .flush = svm_flush, .prepare = prepare_entry,
 		.enter = enter, .dispatch = svm_dispatch });
+	if (to_svm(vcpu)->drs_loaded)
+		svm_unload_debug_registers(to_svm(vcpu));
+	return ret;
 }

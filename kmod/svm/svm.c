@@ -48,14 +48,6 @@ static int msrpm_bit(u32 msr)
 
 /* -- switching it on -------------------------------------------------------- */
 
-static bool svm_cpu_in_use(void)
-{
-	u64 efer;
-
-	rdmsrq(MSR_EFER, efer);
-	return efer & EFER_SVME;
-}
-
 static int check_processor(void)
 {
 	u64 vm_cr;
@@ -140,6 +132,8 @@ static int svm_cpu_enable(void)
 	u64 efer;
 
 	rdmsrq(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		return -EBUSY;
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
 	wrmsrq(MSR_VM_HSAVE_PA, virt_to_phys((void *)sc->host_pages));
 	/* Every vCPU that comes here takes a new ASID. */
@@ -179,32 +173,25 @@ static void init_vmcb(struct svm_vcpu *svm)
 	vmcb->nested_cr3 = fonda_mmu_root_hpa(svm->vcpu.vm);
 }
 
-static struct fonda_vcpu *svm_vcpu_alloc(struct fonda_vm *vm)
+static int svm_vcpu_init(struct fonda_vcpu *vcpu)
 {
-	struct svm_vcpu *svm;
+	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm = kvzalloc(sizeof(*svm), GFP_KERNEL_ACCOUNT);
-	if (!svm)
-		return ERR_PTR(-ENOMEM);
 	svm->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!svm->vmcb) {
-		kvfree(svm);
-		return ERR_PTR(-ENOMEM);
-	}
+	if (!svm->vmcb)
+		return -ENOMEM;
 	svm->vmcb_pa = virt_to_phys(svm->vmcb);
-	svm->vcpu.vm = vm;
 	svm->vmcb_cpu = -1;
 	init_vmcb(svm);
-	return &svm->vcpu;
+	return 0;
 }
 
-static void svm_vcpu_free(struct fonda_vcpu *vcpu)
+static void svm_vcpu_fini(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
 	free_page((unsigned long)svm->vmcb);
 	kfree(svm->refused);
-	kvfree(svm);
 }
 
 /* -- registers -------------------------------------------------------------- */
@@ -514,14 +501,12 @@ const struct fonda_backend fonda_svm = {
 	.name			= "AMD-V (svm)",
 	.hardware_setup		= svm_hardware_setup,
 	.hardware_unsetup	= svm_hardware_unsetup,
-	.cpu_in_use		= svm_cpu_in_use,
 	.cpu_enable		= svm_cpu_enable,
 	.cpu_disable		= svm_cpu_disable,
-	.vcpu_alloc		= svm_vcpu_alloc,
-	.vcpu_free		= svm_vcpu_free,
+	.vcpu_size		= sizeof(struct svm_vcpu),
+	.vcpu_init		= svm_vcpu_init,
+	.vcpu_fini		= svm_vcpu_fini,
 	.vcpu_reset		= svm_vcpu_reset,
-	.section_begin		= svm_section_begin,
-	.section_end		= svm_section_end,
 	.run			= svm_run,
 	.handle_exit		= svm_handle_exit,
 	.read_reg		= svm_read_reg,

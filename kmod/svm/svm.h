@@ -96,8 +96,6 @@ void svm_sync_debug_registers(struct svm_vcpu *svm);
 /* DR6 and DR7 into the VMCB. */
 void svm_update_debug_controls(struct svm_vcpu *svm);
 /* run.c */
-void svm_section_begin(struct fonda_vcpu *vcpu);
-void svm_section_end(struct fonda_vcpu *vcpu);
 int svm_run(struct fonda_vcpu *vcpu);
 /* An NMI's IRET is done: NMIs may come again. */
 void svm_nmi_unmask(struct svm_vcpu *svm);

@@ -334,7 +334,7 @@ static void restore_selectors(struct vmx_vcpu *vmx)
 	}
 }
 
-void vmx_section_begin(struct fonda_vcpu *vcpu)
+static void section_begin(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
@@ -347,7 +347,7 @@ void vmx_section_begin(struct fonda_vcpu *vcpu)
 	vmx_close(vmx);
 }
 
-void vmx_section_end(struct fonda_vcpu *vcpu)
+static void section_end(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
@@ -396,7 +396,12 @@ static void close_for_loop(struct fonda_vcpu *vcpu)
 
 int vmx_run(struct fonda_vcpu *vcpu)
 {
-	return fonda_inner_loop(vcpu, (struct fonda_loop){
+	int ret;
+
+	section_begin(vcpu);
+	ret = fonda_inner_loop(vcpu, (struct fonda_loop){
 		.open = open_for_loop, .close = close_for_loop, .flush = flush,
 		.prepare = prepare_entry, .enter = enter, .dispatch = dispatch });
+	section_end(vcpu);
+	return ret;
 }

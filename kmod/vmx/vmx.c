@@ -137,6 +137,8 @@ static int vmx_cpu_enable(void)
 {
 	struct vmx_cpu *vc = this_cpu_ptr(&vmx_cpus);
 
+	if (__read_cr4() & X86_CR4_VMXE)
+		return -EBUSY;
 	if (windows)
 		return 0;
 	fonda_pt_handle_vmx(1);
@@ -184,11 +186,6 @@ static void watch_for_emergency(bool on)
 	else if (!on && !--users && registered)
 		fonda_emergency_unregister(emergency);
 	mutex_unlock(&lock);
-}
-
-static bool vmx_cpu_in_use(void)
-{
-	return __read_cr4() & X86_CR4_VMXE;
 }
 
 /* "Reserved Controls and Default Settings": what is required is missing in *@missing. */
@@ -392,7 +389,7 @@ static void init_vmcs(struct vmx_vcpu *vmx)
 	vmwrite(VMCS_HOST_SYSENTER_EIP, val);
 }
 
-static void vmx_vcpu_free(struct fonda_vcpu *vcpu)
+static void vmx_vcpu_fini(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	int cpu = smp_load_acquire(&vmx->cpu);
@@ -403,30 +400,24 @@ static void vmx_vcpu_free(struct fonda_vcpu *vcpu)
 		ida_free(&vpids, vmx->vpid);
 	if (vmx->vmcs)
 		free_pages_exact(vmx->vmcs, 3 * PAGE_SIZE);
-	kvfree(vmx);
 	watch_for_emergency(false);
 }
 
-static struct fonda_vcpu *vmx_vcpu_alloc(struct fonda_vm *vm)
+static int vmx_vcpu_init(struct fonda_vcpu *vcpu)
 {
-	struct vmx_vcpu *vmx;
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	struct fonda_vm *vm = vcpu->vm;
 	int vpid;
 
-	vmx = kvzalloc(sizeof(*vmx), GFP_KERNEL_ACCOUNT);
-	if (!vmx)
-		return ERR_PTR(-ENOMEM);
 	watch_for_emergency(true);
-	vmx->vcpu.vm = vm;
 	vmx->cpu = -1;
 	vmx->host_cpu = -1;
 	vmx->offered = -1;
 	vmx->vmcs = alloc_pages_exact(3 * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	vpid = ida_alloc_range(&vpids, 1, U16_MAX, GFP_KERNEL);
 	vmx->vpid = max(vpid, 0);
-	if (!vmx->vmcs || !vmx->vpid) {
-		vmx_vcpu_free(&vmx->vcpu);
-		return ERR_PTR(vpid < 0 ? vpid : -ENOMEM);
-	}
+	if (!vmx->vmcs || !vmx->vpid)
+		return min(vpid, 0) ?: -ENOMEM;
 	*vmx->vmcs = revision;
 	vmx->virtual_apic = (void *)vmx->vmcs + PAGE_SIZE;
 	if (vm->dirty_ring_entries && vm->mmu.format.lists_writes)
@@ -439,7 +430,7 @@ static struct fonda_vcpu *vmx_vcpu_alloc(struct fonda_vm *vm)
 	vmptrld(__pa(vmx->vmcs));
 	init_vmcs(vmx);
 	vmx_close(vmx);
-	return &vmx->vcpu;
+	return 0;
 }
 
 /* -- registers -------------------------------------------------------------- */
@@ -833,14 +824,12 @@ const struct fonda_backend fonda_vmx = {
 	.name			= "VT-x (vmx)",
 	.hardware_setup		= vmx_hardware_setup,
 	.hardware_unsetup	= vmx_hardware_unsetup,
-	.cpu_in_use		= vmx_cpu_in_use,
 	.cpu_enable		= vmx_cpu_enable,
 	.cpu_disable		= vmx_cpu_disable,
-	.vcpu_alloc		= vmx_vcpu_alloc,
-	.vcpu_free		= vmx_vcpu_free,
+	.vcpu_size		= sizeof(struct vmx_vcpu),
+	.vcpu_init		= vmx_vcpu_init,
+	.vcpu_fini		= vmx_vcpu_fini,
 	.vcpu_reset		= vmx_vcpu_reset,
-	.section_begin		= vmx_section_begin,
-	.section_end		= vmx_section_end,
 	.run			= vmx_run,
 	.handle_exit		= vmx_handle_exit,
 	.read_reg		= vmx_read_reg,

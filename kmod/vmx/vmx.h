@@ -107,8 +107,6 @@ void vmx_load_pdptes(struct vmx_vcpu *vmx);
 void vmx_switch_msrs(struct vmx_vcpu *vmx, bool guest);
 int vmx_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);
 /* run.c */
-void vmx_section_begin(struct fonda_vcpu *vcpu);
-void vmx_section_end(struct fonda_vcpu *vcpu);
 void vmx_load_debug_registers(struct vmx_vcpu *vmx);
 int vmx_run(struct fonda_vcpu *vcpu);
 /* exit.c */
