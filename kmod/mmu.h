@@ -17,7 +17,6 @@
 
 struct kvm_dirty_gfn;
 struct page;
-struct seq_file;
 
 #define FONDA_MEM_SLOTS		32764
 /* One slot's limit, so that its page numbers fit the dirty log's interface. */
@@ -239,7 +238,6 @@ void fonda_mmu_replace_slots(struct fonda_vm *vm, struct fonda_memslots *slots,
 int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write);
 /* For nCR3 or EPTP: constant for the life of the VM. */
 #define fonda_mmu_root_hpa(vm)	__pa((vm)->mmu.table.root)
-void fonda_mmu_show_stats(struct fonda_vm *vm, struct seq_file *m);
 
 /*
  * The guest touched @gpa (FONDA_ACCESS_WRITE and _FETCH count) and the

@@ -5,7 +5,6 @@
  * a line a counter. The directory carries the process that made the VM and
  * the number of its file there.
  */
-#include <linux/debugfs.h>
 #include <linux/seq_file.h>
 #include <asm/tsc.h>
 
@@ -33,6 +32,7 @@ static u64 read_stat(struct fonda_vm *vm, struct fonda_vcpu *only, int nr)
 
 static int stats_show(struct seq_file *m, void *unused)
 {
+	static const char *const leaves[] = { "mapped_4k", "mapped_2m", "mapped_1g" };
 	struct fonda_vm *vm = m->private;
 	u64 cycles;
 	int i;
@@ -47,7 +47,10 @@ static int stats_show(struct seq_file *m, void *unused)
 		seq_putc(m, '\n');
 	}
 	seq_printf(m, "%-24s %12d\n", "vcpus", vm->nr_vcpus);
-	fonda_mmu_show_stats(vm, m);
+	for (i = 0; i < ARRAY_SIZE(leaves); i++)
+		seq_printf(m, "%-24s %12ld\n", leaves[i],
+			   atomic_long_read(&vm->mmu.table.leaves[i + 1]));
+	seq_printf(m, "%-24s %12ld\n", "table_pages", atomic_long_read(&vm->mmu.table.tables));
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
