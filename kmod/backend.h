@@ -18,7 +18,6 @@ enum fonda_reg {
 	FONDA_REG_CR2,
 	FONDA_REG_CR3,
 	FONDA_REG_CR4,
-	FONDA_REG_CR8,		/* bits 3:0 of the task priority */
 	FONDA_REG_EFER,
 	FONDA_REG_PAT,
 	FONDA_REG_FS_BASE,
@@ -32,13 +31,13 @@ enum fonda_reg {
 	FONDA_REG_SYSENTER_ESP,
 	FONDA_REG_SYSENTER_EIP,
 	FONDA_REG_DEBUGCTL,
-	FONDA_REG_INT_SHADOW,	/* 0, or KVM_X86_SHADOW_INT_{MOV_SS,STI} */
-	FONDA_REG_NMI_MASK,	/* 1 from an NMI to its IRET */
 	FONDA_REG_CPL,		/* read only */
 };
 
 struct fonda_backend {
 	const char *name;
+	/* Bits of vcpu->int_shadow; the same one where the processor does not tell. */
+	u8 shadow_of_sti, shadow_of_mov_ss;
 
 	/*
 	 * Can this machine be used? Logs what is missing and what to do; fills

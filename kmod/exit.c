@@ -95,19 +95,14 @@ int fonda_exit_xsetbv(struct fonda_vcpu *vcpu)
 
 int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val)
 {
-	u64 old;
+	u64 old = lapic_get_tpr(&vcpu->lapic);
 	int ret;
 
 	if (val & ~0xfull)
 		return fonda_exit_protection(vcpu);
-	if (vcpu->in_kernel_apic) {
-		lapic_set_tpr(&vcpu->lapic, val);
-		return fonda_exit_skip(vcpu);
-	}
-	old = fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
-	fonda_backend->write_reg(vcpu, FONDA_REG_CR8, val);
+	lapic_set_tpr(&vcpu->lapic, val);
 	ret = fonda_exit_skip(vcpu);
-	if (ret != FONDA_RESUME_GUEST || val >= old)
+	if (vcpu->in_kernel_apic || ret != FONDA_RESUME_GUEST || val >= old)
 		return ret;
 	/* User space's local APIC may have something for the lower priority. */
 	vcpu->run->exit_reason = KVM_EXIT_SET_TPR;

@@ -242,6 +242,7 @@ struct fonda_vcpu {
 	atomic_t nmi_queued;		/* (a) 0..2, moved to nmi_pending on entry */
 	u8 nmi_pending;			/* (m) 0..2 */
 	bool nmi_injected;		/* (m) delivery was cut short */
+	bool nmi_masked;		/* (m) from an NMI to its IRET */
 	int mp_state;			/* (m) KVM_MP_STATE_* */
 	bool pv_unhalted;		/* (a) KVM_HC_KICK_CPU: ends the next HLT */
 	int ext_irq;			/* (m) vector from KVM_INTERRUPT, or -1 */

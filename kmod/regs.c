@@ -63,8 +63,7 @@ long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 			bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
 	}
 	fonda_backend->get_sregs(vcpu, sregs);
-	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
-		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	sregs->cr8 = lapic_get_tpr(&vcpu->lapic);
 	sregs->apic_base = vcpu->lapic.base;
 	return 0;
 }
@@ -122,10 +121,7 @@ long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 		return -EINVAL;
 
 	fonda_backend->set_sregs(vcpu, sregs);
-	if (vcpu->in_kernel_apic)
-		lapic_set_tpr(&vcpu->lapic, sregs->cr8);
-	else
-		fonda_backend->write_reg(vcpu, FONDA_REG_CR8, sregs->cr8);
+	lapic_set_tpr(&vcpu->lapic, sregs->cr8);
 	if (cmd == KVM_SET_SREGS && unlikely(bits[0] | bits[1] | bits[2] | bits[3]))
 		set_ext_irq(vcpu, find_first_bit((const unsigned long *)bits, 256));
 	return 0;
@@ -152,7 +148,9 @@ void fonda_sregs_reset(struct fonda_vcpu *vcpu, bool init)
 	enum fonda_reg reg;
 
 	fonda_backend->set_sregs(vcpu, &sregs);
-	fonda_backend->write_reg(vcpu, FONDA_REG_CR8, 0);
+	lapic_set_tpr(&vcpu->lapic, 0);
+	vcpu->int_shadow = 0;
+	vcpu->nmi_masked = false;
 	/* And so do the MSRs. */
 	for (reg = init ? FONDA_REG_DEBUGCTL : FONDA_REG_PAT; reg < FONDA_REG_CPL; reg++)
 		fonda_backend->write_reg(vcpu, reg, reg == FONDA_REG_PAT ? PAT_RESET : 0);
@@ -260,11 +258,14 @@ long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 
 	events->interrupt.injected = vcpu->ext_irq >= 0;
 	events->interrupt.nr = max(vcpu->ext_irq, 0);
-	events->interrupt.shadow = fonda_backend->read_reg(vcpu, FONDA_REG_INT_SHADOW);
+	events->interrupt.shadow =
+		(vcpu->int_shadow & fonda_backend->shadow_of_sti ? KVM_X86_SHADOW_INT_STI : 0) |
+		(vcpu->int_shadow & fonda_backend->shadow_of_mov_ss ?
+		 KVM_X86_SHADOW_INT_MOV_SS : 0);
 
 	events->nmi.injected = vcpu->nmi_injected;
 	events->nmi.pending = min(vcpu->nmi_pending + atomic_read(&vcpu->nmi_queued), 2);
-	events->nmi.masked = fonda_backend->read_reg(vcpu, FONDA_REG_NMI_MASK);
+	events->nmi.masked = vcpu->nmi_masked;
 
 	events->triple_fault.pending = vcpu->vm->triple_fault_event &&
 				       test_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests);
@@ -305,14 +306,19 @@ long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 	};
 	set_ext_irq(vcpu, events->interrupt.injected ? events->interrupt.nr : -1);
 	if (events->flags & KVM_VCPUEVENT_VALID_SHADOW)
-		fonda_backend->write_reg(vcpu, FONDA_REG_INT_SHADOW, events->interrupt.shadow);
+		/* "Interruptibility State": never both. */
+		vcpu->int_shadow =
+			events->interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ?
+			fonda_backend->shadow_of_mov_ss :
+			events->interrupt.shadow & KVM_X86_SHADOW_INT_STI ?
+			fonda_backend->shadow_of_sti : 0;
 
 	vcpu->nmi_injected = events->nmi.injected;
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
 		vcpu->nmi_pending = min_t(u8, events->nmi.pending, 2);
 		atomic_set(&vcpu->nmi_queued, 0);
 	}
-	fonda_backend->write_reg(vcpu, FONDA_REG_NMI_MASK, !!events->nmi.masked);
+	vcpu->nmi_masked = events->nmi.masked;
 	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR)
 		vcpu->lapic.sipi_vector = events->sipi_vector;
 	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)

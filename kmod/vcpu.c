@@ -503,7 +503,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 
 		if (cr8 & ~0xfull)
 			return -EINVAL;
-		fonda_backend->write_reg(vcpu, FONDA_REG_CR8, cr8);
+		lapic_set_tpr(&vcpu->lapic, cr8);
 	}
 
 	fonda_slots_enter(vcpu);
@@ -520,8 +520,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	vcpu->stats.count[FONDA_STAT_USER_EXITS]++;
 	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
 	run->flags = 0;
-	run->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
-		   fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	run->cr8 = lapic_get_tpr(&vcpu->lapic);
 	run->apic_base = vcpu->lapic.base;
 	run->ready_for_interrupt_injection =
 		vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL || interrupt_window_open(vcpu);

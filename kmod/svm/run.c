@@ -20,9 +20,8 @@
 
 void svm_nmi_unmask(struct svm_vcpu *svm)
 {
-	svm->nmi_masked = false;
+	svm->vcpu.nmi_masked = false;
 	svm->iret_rip = 0;
-	svm_intercept(svm, SVM_EXIT_IRET, false);
 }
 
 /* "Simultaneous Interrupts" */
@@ -32,18 +31,16 @@ static void inject_events(struct svm_vcpu *svm, bool blocked)
 	u32 info;
 
 	svm_sync_debug_registers(svm);
-	info = fonda_next_event(vcpu, !blocked && !svm->nmi_masked && !vcpu->int_shadow);
+	info = fonda_next_event(vcpu, !blocked && !vcpu->nmi_masked && !vcpu->int_shadow);
 	svm->vmcb->event_inj = info;
 	svm->vmcb->event_inj_error = vcpu->exception.error;
-	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI) {
-		svm->nmi_masked = true;
-		svm_intercept(svm, SVM_EXIT_IRET, true);
-	}
+	vcpu->nmi_masked |= (info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI;
+	svm_intercept(svm, SVM_EXIT_IRET, vcpu->nmi_masked && !svm->iret_rip);
 	/*
 	 * One waits for the shadow of an STI or MOV SS, which single stepping ends,
 	 * or for the IRET of the NMI before it: exit_iret() finds that.
 	 */
-	if (vcpu->nmi_pending && !blocked && (!svm->nmi_masked || svm->iret_rip))
+	if (vcpu->nmi_pending && !blocked && (!vcpu->nmi_masked || svm->iret_rip))
 		svm->nmi_singlestep = true;
 }
 
@@ -221,10 +218,9 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
-	u8 tpr = vmcb->v_tpr;
+	u8 tpr = lapic_get_tpr(&vcpu->lapic);
 
-	if (likely(vcpu->in_kernel_apic))
-		vmcb->v_tpr = tpr = lapic_get_tpr(&vcpu->lapic);
+	vmcb->v_tpr = tpr;
 	vmcb->rip = vcpu->rip;
 	vmcb->rsp = vcpu->regs[FONDA_RSP];
 	vmcb->rax = vcpu->regs[FONDA_RAX];
@@ -242,7 +238,7 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	vmcb->clean = svm_clean_after_exit;
 	if (unlikely(svm->unsettled || vmcb->exit_int_info & FONDA_EVENT_VALID))
 		settle(svm);
-	if (vcpu->in_kernel_apic && unlikely(vmcb->v_tpr != tpr))
+	if (unlikely(vmcb->v_tpr != tpr))
 		lapic_set_tpr(&vcpu->lapic, vmcb->v_tpr);
 	if (trace_fonda_exit_enabled())
 		trace_fonda_exit(vcpu, vmcb->exit_code, vmcb->exit_info_1);

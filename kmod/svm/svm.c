@@ -328,15 +328,8 @@ static __always_inline u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg 
 	switch (reg) {
 	case FONDA_REG_CR0:
 		return vmcb->cr0 | svm->cr0_cache_bits;
-	case FONDA_REG_CR8:
-		return vmcb->int_ctl & V_TPR_MASK;
 	case FONDA_REG_EFER:
 		return vmcb->efer & ~(u64)EFER_SVME;
-	case FONDA_REG_INT_SHADOW:
-		/* The processor does not say which of the two it is. */
-		return vcpu->int_shadow ? KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI : 0;
-	case FONDA_REG_NMI_MASK:
-		return svm->nmi_masked;
 	case FONDA_REG_CPL:
 		return vmcb->cpl;
 	default:
@@ -370,20 +363,10 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		set_guest_cr0(svm, val);
 		svm_flush(&svm->vcpu);
 		break;
-	case FONDA_REG_CR8:
-		vmcb->int_ctl = (vmcb->int_ctl & ~V_TPR_MASK) | (val & V_TPR_MASK);
-		break;
 	case FONDA_REG_EFER:
 		/* VMRUN demands SVME in the guest's EFER. */
 		vmcb->efer = val | EFER_SVME;
 		svm_flush(&svm->vcpu);
-		break;
-	case FONDA_REG_INT_SHADOW:
-		vcpu->int_shadow = !!val;
-		break;
-	case FONDA_REG_NMI_MASK:
-		svm->nmi_masked = val;
-		svm_intercept(svm, SVM_EXIT_IRET, val);
 		break;
 	default:
 		*vmcb_register(vmcb, reg) = val;
@@ -445,6 +428,7 @@ static void svm_vcpu_reset(struct fonda_vcpu *vcpu)
 	svm->vmcb->event_inj = 0;
 	svm->vmcb->int_ctl &= ~V_IRQ;
 	svm->nmi_singlestep = false;
+	svm_intercept(svm, SVM_EXIT_IRET, false);
 	svm_dirty(svm, CLEAN_ALL);
 }
 
@@ -499,6 +483,8 @@ static int svm_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_fie
 
 const struct fonda_backend fonda_svm = {
 	.name			= "AMD-V (svm)",
+	.shadow_of_sti		= INT_SHADOW,
+	.shadow_of_mov_ss	= INT_SHADOW,
 	.hardware_setup		= svm_hardware_setup,
 	.hardware_unsetup	= svm_hardware_unsetup,
 	.cpu_enable		= svm_cpu_enable,

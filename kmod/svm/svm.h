@@ -40,7 +40,6 @@ struct svm_vcpu {
 	u64 asid_generation;
 	int vmcb_cpu;		/* where the VMCB ran last */
 	bool drs_loaded;	/* guest DR0-DR3 are in the processor */
-	bool nmi_masked;	/* an NMI was delivered, its IRET not seen yet */
 	bool nmi_singlestep;	/* step over that IRET */
 	bool flush;		/* forget this guest's translations */
 	bool unsettled;		/* prepare_entry() has done something for this entry */

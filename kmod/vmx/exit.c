@@ -28,7 +28,7 @@
 static void mask_nmi_again(struct vmx_vcpu *vmx, u64 info)
 {
 	if (info & NMI_UNBLOCKED && !(vmx->idt_info & FONDA_EVENT_VALID))
-		vmx->nmi_masked = true;
+		vmx->vcpu.nmi_masked = true;
 }
 
 static int debug_exception(struct vmx_vcpu *vmx)
@@ -126,8 +126,7 @@ static int exit_cr_access(struct fonda_vcpu *vcpu)
 		return write_split(vmx, ACCESS_REG(q), val);
 	if (CR_ACCESS_TYPE(q) != CR_FROM)
 		return fonda_exit_write_cr8(vcpu, val);
-	*gpr = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
-	       fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	*gpr = lapic_get_tpr(&vcpu->lapic);
 	return fonda_exit_skip(vcpu);
 }
 

@@ -28,9 +28,9 @@ static void inject_events(struct vmx_vcpu *vmx, bool blocked)
 
 	if (vmx->drs_loaded)
 		get_debugreg(vcpu->dr6, 6);
-	info = fonda_next_event(vcpu, !blocked && !vmx->nmi_masked && !vcpu->int_shadow);
+	info = fonda_next_event(vcpu, !blocked && !vcpu->nmi_masked && !vcpu->int_shadow);
 	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI)
-		vmx->nmi_masked = false;
+		vcpu->nmi_masked = false;
 	/* INT3 and INTO, of which the handler expects to find RIP behind them. */
 	if ((u8)info == X86_TRAP_BP || (u8)info == X86_TRAP_OF) {
 		info ^= FONDA_EVENT_TYPE_EXCEPTION ^ EVENT_TYPE_SOFT_EXCEPTION;
@@ -96,7 +96,7 @@ static noinline void settle(struct vmx_vcpu *vmx, bool entered)
 			    cut ? vmread(VMCS_IDT_VECTORING_ERROR) : 0);
 	/* Injected again, an NMI must not find itself masked. */
 	if (vcpu->nmi_injected)
-		vmx->nmi_masked = false;
+		vcpu->nmi_masked = false;
 }
 
 /* -- entry ------------------------------------------------------------------ */
@@ -184,17 +184,16 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	unsigned long cr3 = __read_cr3();
-	u8 *vtpr = &vmx->virtual_apic[APIC_TASKPRI], tpr = *vtpr;
+	u8 *vtpr = &vmx->virtual_apic[APIC_TASKPRI], tpr = lapic_get_tpr(&vcpu->lapic) << 4;
 	bool failed;
 	u32 state;
 	u16 index;
 
-	if (likely(vcpu->in_kernel_apic))
-		*vtpr = tpr = lapic_get_tpr(&vcpu->lapic) << 4;
+	*vtpr = tpr;
 	vmwrite(VMCS_GUEST_RIP, vcpu->rip);
 	vmwrite(VMCS_GUEST_RSP, vcpu->regs[FONDA_RSP]);
 	vmwrite(VMCS_GUEST_RFLAGS, vcpu->rflags);
-	state = vcpu->int_shadow | (vmx->nmi_masked ? BLOCKED_BY_NMI : 0);
+	state = vcpu->int_shadow | (vcpu->nmi_masked ? BLOCKED_BY_NMI : 0);
 	if (unlikely(state != vmx->interruptibility))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, state);
 	vmx->interruptibility = state;
@@ -232,10 +231,10 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	state = vmread(VMCS_GUEST_INTERRUPTIBILITY);
 	vmx->interruptibility = state;
 	vcpu->int_shadow = state & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS);
-	vmx->nmi_masked = state & BLOCKED_BY_NMI;
+	vcpu->nmi_masked = state & BLOCKED_BY_NMI;
 	if (unlikely(vmx->unsettled || vmx->idt_info & FONDA_EVENT_VALID))
 		settle(vmx, true);
-	if (vcpu->in_kernel_apic && unlikely(*vtpr != tpr))
+	if (unlikely(*vtpr != tpr))
 		lapic_set_tpr(&vcpu->lapic, *vtpr >> 4);
 	if (unlikely(vmx->pml)) {
 		index = vmread(VMCS_GUEST_PML_INDEX);

@@ -583,20 +583,10 @@ static u64 vmx_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 	case FONDA_REG_CR4:
 		val = read_cr(4);
 		break;
-	case FONDA_REG_CR8:
-		val = vmx->virtual_apic[APIC_TASKPRI] >> 4;
-		break;
 	case FONDA_REG_STAR ... FONDA_REG_KERNEL_GS_BASE:
 		val = vmx->msr[reg - FONDA_REG_STAR];
 		if (reg == FONDA_REG_KERNEL_GS_BASE && vmx->msrs_loaded)
 			rdmsrq(MSR_KERNEL_GS_BASE, val);
-		break;
-	case FONDA_REG_INT_SHADOW:
-		val = (vcpu->int_shadow & BLOCKED_BY_STI ? KVM_X86_SHADOW_INT_STI : 0) |
-		      (vcpu->int_shadow & BLOCKED_BY_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0);
-		break;
-	case FONDA_REG_NMI_MASK:
-		val = vmx->nmi_masked;
 		break;
 	case FONDA_REG_CPL:
 		val = vmread(VMCS_GUEST_ACCESS + 2 * FONDA_SEG_SS) >> 5 & 3;
@@ -623,9 +613,6 @@ static void vmx_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	case FONDA_REG_CR4:
 		set_cr4(vmx, val);
 		break;
-	case FONDA_REG_CR8:
-		vmx->virtual_apic[APIC_TASKPRI] = val << 4;
-		break;
 	case FONDA_REG_EFER:
 		set_efer(vmx, val);
 		break;
@@ -637,19 +624,11 @@ static void vmx_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		if (vcpu->atomic)
 			vmx_switch_msrs(vmx, true);
 		break;
-	case FONDA_REG_INT_SHADOW:
-		/* "Interruptibility State": never both. */
-		vcpu->int_shadow = val & KVM_X86_SHADOW_INT_MOV_SS ? BLOCKED_BY_MOV_SS :
-				   val & KVM_X86_SHADOW_INT_STI ? BLOCKED_BY_STI : 0;
-		break;
-	case FONDA_REG_NMI_MASK:
-		vmx->nmi_masked = val;
-		break;
 	default:
 		vmwrite(field_of[reg], val);
 	}
 	vcpu->backend_work = true;
-	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2 && reg != FONDA_REG_CR8) {
+	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2) {
 		vmx->flush_vpid = true;
 		vmx->pdptes_stale = true;
 		fonda_request(vcpu, FONDA_REQ_CONTROLS);
@@ -822,6 +801,8 @@ static int vmx_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_fie
 
 const struct fonda_backend fonda_vmx = {
 	.name			= "VT-x (vmx)",
+	.shadow_of_sti		= BLOCKED_BY_STI,
+	.shadow_of_mov_ss	= BLOCKED_BY_MOV_SS,
 	.hardware_setup		= vmx_hardware_setup,
 	.hardware_unsetup	= vmx_hardware_unsetup,
 	.cpu_enable		= vmx_cpu_enable,

@@ -57,7 +57,6 @@ struct vmx_vcpu {
 	u64 host_debugctl;
 	u16 ds, es, fs, gs, ldt;	/* selectors of the host's user space */
 	bool drs_loaded;	/* guest DR0-DR3 and DR6 are in the processor */
-	bool nmi_masked;
 	bool unsettled;		/* prepare_entry() has done something for this entry */
 	bool event_injected;	/* in this entry */
 	s16 offered;		/* interrupt of this entry, or -1 */
