@@ -120,10 +120,8 @@ static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
 
 bool fonda_irq_waits(struct fonda_vcpu *vcpu)
 {
-	bool tpr_blocked;
-
 	return extint_waits(vcpu) ||
-	       (likely(vcpu->in_kernel_apic) && lapic_peek(&vcpu->lapic, &tpr_blocked) >= 0);
+	       (likely(vcpu->in_kernel_apic) && lapic_peek(&vcpu->lapic) >= 0);
 }
 
 static noinline int offer_extint(struct fonda_vcpu *vcpu)
@@ -179,7 +177,7 @@ void fonda_settle_pv_eoi(struct fonda_vcpu *vcpu)
  * have to wait for an EOI: lapic_eoi() has irq_pending set again. The task
  * priority may change without that.
  */
-int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
+int fonda_irq_offer(struct fonda_vcpu *vcpu)
 {
 	struct fonda_lapic *apic = &vcpu->lapic;
 	int vector = -1;
@@ -193,13 +191,13 @@ int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked)
 	if (unlikely(apic->offered_ext))
 		return offer_extint(vcpu);
 	if (likely(vcpu->in_kernel_apic))
-		vector = lapic_peek(apic, tpr_blocked);
-	if (unlikely(*tpr_blocked))
-		WRITE_ONCE(vcpu->irq_pending, true);
+		vector = lapic_peek(apic);
 	if (vector >= 0) {
 		clear_bit(vector, apic->irr);
 		if (apic->pv_eoi & KVM_MSR_ENABLED)
 			offer_pv_eoi(vcpu, vector);
+	} else if (vector == LAPIC_TPR_BLOCKED) {
+		WRITE_ONCE(vcpu->irq_pending, true);
 	}
 	return vector;
 }

@@ -176,11 +176,11 @@ struct fonda_code_page {
 	u64 root;		/* CR3 and the mode */
 	gva_t page;
 	hva_t code;
-	int nr;
-	struct {
+	u64 pad;		/* 128 bytes in all: quicker to find */
+	struct fonda_code_level {
 		hva_t where;
 		u64 entry;
-	} level[5];
+	} *end, level[5];
 };
 
 #define FONDA_CODE_PAGES	8

@@ -24,7 +24,7 @@ static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, u64 root, gva_t 
 				       u64 *first, u64 *last)
 {
 	const struct fonda_code_page *page = code_page(vcpu, rip);
-	const typeof(page->level[0]) *level = page->level, *end = level + page->nr;
+	const struct fonda_code_level *level = page->level, *end = page->end;
 	hva_t hva = page->code + offset_in_page(rip);
 	bool holds = false;
 	u64 entry;
@@ -120,7 +120,7 @@ static int fetch_piece(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gv
 		page->level[i].entry = w.entry[i];
 		kept = kept && page->level[i].where;
 	}
-	page->nr = w.nr;
+	page->end = page->level + w.nr;
 	page->code = hva_of(vcpu, w.gpa & PAGE_MASK);
 	page->page = rip & PAGE_MASK;
 	page->root = fonda_code_root(p->cr3, p->cr4);

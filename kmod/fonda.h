@@ -208,6 +208,8 @@ struct fonda_vm {
 	struct list_head list;		/* fonda_vms: main.c's */
 };
 
+#define FONDA_WORK_IRQ	1
+
 struct fonda_vcpu {
 	/* Touched on every entry and exit. */
 	unsigned long regs[FONDA_NR_GPRS];	/* (m) valid outside the guest */
@@ -222,7 +224,7 @@ struct fonda_vcpu {
 			bool want_window;	/* (m) leave when an interrupt could be taken */
 			bool backend_work;	/* (m) something of the backend's own */
 		};
-		u32 entry_work;
+		u32 entry_work;		/* FONDA_WORK_IRQ: the first and none of the others */
 	};
 	int mode;			/* (a) enum fonda_vcpu_mode */
 	int cpu;			/* the CPU of the section, else the last one */

@@ -271,7 +271,8 @@ static bool types_valid(u64 types, bool pat)
 }
 
 /* Can the guest, or user space, write @val there? */
-static bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i, u64 val, bool host)
+static __always_inline bool is_valid(struct fonda_vcpu *vcpu, const struct msr_desc *d, u32 i,
+				     u64 val, bool host)
 {
 	u64 address;
 	int bits;
@@ -319,7 +320,7 @@ static __always_inline bool available(struct fonda_vcpu *vcpu, const struct msr_
 /* Where the last search for such a number ended: guests use few, and those often. */
 static u8 hints[64];
 
-/* The last description that does not begin behind @msr. */
+/* The description of @msr, or NULL. */
 static noinline const struct msr_desc *search(u32 msr, u8 *hint)
 {
 	u32 nr = ARRAY_SIZE(msrs), half, i = 0;
@@ -330,7 +331,7 @@ static noinline const struct msr_desc *search(u32 msr, u8 *hint)
 			i += half;
 	}
 	WRITE_ONCE(*hint, i);
-	return &msrs[i];
+	return msr >= msrs[i].first && msr <= msrs[i].last ? &msrs[i] : NULL;
 }
 
 /* An MSR and its number @i in the description; NULL where it is unknown. */
@@ -340,9 +341,12 @@ static __always_inline const struct msr_desc *find(struct fonda_vcpu *vcpu, u32 
 	u8 *hint = &hints[(msr ^ msr >> 6) % ARRAY_SIZE(hints)];
 	const struct msr_desc *d = &msrs[READ_ONCE(*hint)];
 
-	if (unlikely(msr < d->first || msr > d->last))
+	if (unlikely(msr < d->first || msr > d->last)) {
 		d = search(msr, hint);
-	if (unlikely(msr < d->first || msr > d->last || !available(vcpu, d, host)))
+		if (!d)
+			return NULL;
+	}
+	if (unlikely(!available(vcpu, d, host)))
 		return NULL;
 	/* The processor may speculate past that; this must not lead it astray. */
 	*i = array_index_nospec(msr - d->first, d->last - d->first + 1);
@@ -604,18 +608,29 @@ int fonda_exit_rdmsr(struct fonda_vcpu *vcpu)
 	return unlikely(ret) ? refuse(vcpu, ret, false, 0) : finish_read(vcpu, val);
 }
 
-int fonda_exit_wrmsr(struct fonda_vcpu *vcpu)
+static __always_inline int finish_write(struct fonda_vcpu *vcpu, int ret, u64 val)
 {
-	u64 val = (u32)vcpu->regs[FONDA_RAX] | (u64)vcpu->regs[FONDA_RDX] << 32;
-	u32 msr = vcpu->regs[FONDA_RCX];
-	int ret = MSR_FILTERED;
-
-	if (msr - MSR_X2APIC_BASE < MSR_X2APIC_COUNT)
-		ret = lapic_write_x2(&vcpu->lapic, msr, val);
-	else if (filter_allows(vcpu, msr, KVM_MSR_FILTER_WRITE))
-		ret = set_msr(vcpu, msr, val, false);
 	return unlikely(ret) ? refuse(vcpu, ret, true, val) :
 			       fonda_skip_insn(vcpu, vcpu->insn_len);
+}
+
+static noinline int write_other(struct fonda_vcpu *vcpu, u32 msr)
+{
+	u64 val = (u32)vcpu->regs[FONDA_RAX] | (u64)vcpu->regs[FONDA_RDX] << 32;
+
+	return finish_write(vcpu, filter_allows(vcpu, msr, KVM_MSR_FILTER_WRITE) ?
+				  set_msr(vcpu, msr, val, false) : MSR_FILTERED, val);
+}
+
+int fonda_exit_wrmsr(struct fonda_vcpu *vcpu)
+{
+	u32 msr = vcpu->regs[FONDA_RCX];
+	u64 val;
+
+	if (msr - MSR_X2APIC_BASE >= MSR_X2APIC_COUNT)
+		return write_other(vcpu, msr);
+	val = (u32)vcpu->regs[FONDA_RAX] | (u64)vcpu->regs[FONDA_RDX] << 32;
+	return finish_write(vcpu, lapic_write_x2(&vcpu->lapic, msr, val), val);
 }
 
 /* -- ioctls ----------------------------------------------------------------- */

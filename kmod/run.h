@@ -62,6 +62,15 @@ static __always_inline void fonda_go_out(struct fonda_vcpu *vcpu)
 	vtime_account_guest_exit();
 }
 
+/* What became of fonda_irq_offer()'s vector. */
+static __always_inline void fonda_settle_offer(struct fonda_vcpu *vcpu, int vector, bool taken)
+{
+	if (unlikely(vcpu->lapic.offered_ext || vcpu->lapic.pv_eoi_offered))
+		fonda_irq_settle(vcpu, vector, taken);
+	else
+		lapic_settle(&vcpu->lapic, vector, taken);
+}
+
 /* What a backend adds: see fonda_inner_loop(). */
 struct fonda_loop {
 	/* Interrupts are off; before the first entry after that, and after the last. */

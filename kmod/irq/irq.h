@@ -173,11 +173,37 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 /* Any context. 1 accepted, 0 merged with one that waits, -1 refused. */
 int lapic_accept(struct fonda_lapic *apic, u32 icr);
 bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical);
+/* Highest of 256 bits that is set, or -1. Others only set bits meanwhile. */
+static __always_inline int lapic_highest(const unsigned long *bits)
+{
+	/* Not a loop: every entry may ask. */
+	if (READ_ONCE(bits[3]))
+		return 192 + __fls(READ_ONCE(bits[3]));
+	if (READ_ONCE(bits[2]))
+		return 128 + __fls(READ_ONCE(bits[2]));
+	if (READ_ONCE(bits[1]))
+		return 64 + __fls(READ_ONCE(bits[1]));
+	return READ_ONCE(bits[0]) ? __fls(READ_ONCE(bits[0])) : -1;
+}
+
 /*
- * The highest vector that waits in IRR and that priorities let through, or -1.
- * *tpr_blocked is set when only the task priority holds it back.
+ * The highest vector that waits in IRR and that priorities let through; or -1; or
+ * LAPIC_TPR_BLOCKED, when only the task priority holds it back.
  */
-int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked);
+#define LAPIC_TPR_BLOCKED	-2
+static __always_inline int lapic_peek(const struct fonda_lapic *apic)
+{
+	int vector;
+
+	if (unlikely(!apic->enabled))
+		return -1;
+	vector = lapic_highest(apic->irr);
+	/* A whole class is held back; -1, nothing in service, stays -1. */
+	if (vector <= (apic->isr_top | 0xf))
+		return -1;
+	return vector > (int)(apic->regs[APIC_TASKPRI / 16] | 0xf) ? vector : LAPIC_TPR_BLOCKED;
+}
+
 void lapic_recheck(struct fonda_lapic *apic);	/* own thread: something may pass now */
 /*
  * One that was taken out of IRR is settled: into ISR, or back. In between the
@@ -364,14 +390,14 @@ void fonda_lapic_create(struct fonda_vcpu *vcpu);
 void fonda_lapic_reset(struct fonda_vcpu *vcpu, bool init);
 
 /*
- * Only when vcpu->irq_pending: the vector to offer to the guest now, or -1.
- * *tpr_blocked is set when something waits that only the task priority holds
- * back. Clears irq_pending unless it is worth asking again before something
- * else happens. vcpu->lapic.offered_ext says that the vector is an ExtINT, to
+ * Only when vcpu->irq_pending: the vector to offer to the guest now, -1 or
+ * LAPIC_TPR_BLOCKED. Clears irq_pending unless it is worth asking again before
+ * something else happens. vcpu->lapic.offered_ext says that the vector is an ExtINT, to
  * which priorities do not apply. Each offer is settled before the next
  * question: did the guest take it, or not?
  */
-int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked);
+int fonda_irq_offer(struct fonda_vcpu *vcpu);
+/* By way of fonda_settle_offer(). */
 void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
 /* Would fonda_irq_offer() have one? */
 bool fonda_irq_waits(struct fonda_vcpu *vcpu);

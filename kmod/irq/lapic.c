@@ -46,50 +46,20 @@ static __always_inline bool any_vector(const unsigned long *bits)
 	return READ_ONCE(bits[0]) | READ_ONCE(bits[1]) | READ_ONCE(bits[2]) | READ_ONCE(bits[3]);
 }
 
-/* Highest of 256 bits that is set, or -1. Others only set bits meanwhile. */
-static __always_inline int highest_vector(const unsigned long *bits)
-{
-	/* Not a loop: every entry may ask. */
-	if (READ_ONCE(bits[3]))
-		return 192 + __fls(READ_ONCE(bits[3]));
-	if (READ_ONCE(bits[2]))
-		return 128 + __fls(READ_ONCE(bits[2]));
-	if (READ_ONCE(bits[1]))
-		return 64 + __fls(READ_ONCE(bits[1]));
-	return READ_ONCE(bits[0]) ? __fls(READ_ONCE(bits[0])) : -1;
-}
-
-int lapic_peek(struct fonda_lapic *apic, bool *tpr_blocked)
-{
-	int vector;
-
-	if (unlikely(!apic->enabled))
-		return -1;
-	vector = highest_vector(apic->irr);
-	/* A whole class is held back; -1, nothing in service, stays -1. */
-	if (vector <= (apic->isr_top | 0xf))
-		return -1;
-	if (vector <= (int)(get_reg(apic, APIC_TASKPRI) | 0xf)) {
-		*tpr_blocked = true;
-		return -1;
-	}
-	return vector;
-}
-
 bool lapic_eoi_is_private(const struct fonda_lapic *apic, u8 vector)
 {
 	return apic->isr_top < 0 && !any_vector(apic->irr) &&
 	       !test_bit(vector, apic->tmr) && !test_bit(vector, apic->chip->eoi_vectors);
 }
 
-void lapic_eoi(struct fonda_lapic *apic)
+static __always_inline void end_interrupt(struct fonda_lapic *apic)
 {
 	int vector = apic->isr_top;
 
 	if (unlikely(vector < 0))
 		return;
 	__clear_bit(vector, apic->isr);
-	apic->isr_top = likely(!any_vector(apic->isr)) ? -1 : highest_vector(apic->isr);
+	apic->isr_top = likely(!any_vector(apic->isr)) ? -1 : lapic_highest(apic->isr);
 
 	/* "Signaling Interrupt Servicing Completion"; then what this one held back. */
 	if (unlikely(test_bit(vector, apic->chip->eoi_vectors)) ||
@@ -100,6 +70,11 @@ void lapic_eoi(struct fonda_lapic *apic)
 	} else if (any_vector(apic->irr)) {
 		lapic_recheck(apic);
 	}
+}
+
+void lapic_eoi(struct fonda_lapic *apic)
+{
+	end_interrupt(apic);
 }
 
 /* -- messages that arrive --------------------------------------------------- */
@@ -140,7 +115,8 @@ static noinline int accept_other(struct fonda_lapic *apic, u32 icr)
 	return 1;
 }
 
-int lapic_accept(struct fonda_lapic *apic, u32 icr)
+/* @own: it comes from the vCPU itself, which need not be called for. */
+static __always_inline int accept(struct fonda_lapic *apic, u32 icr, bool own)
 {
 	u8 vector = icr;
 
@@ -157,8 +133,16 @@ int lapic_accept(struct fonda_lapic *apic, u32 icr)
 		assign_bit(vector, apic->tmr, icr & APIC_INT_LEVELTRIG);
 	if (test_and_set_bit(vector, apic->irr))
 		return 0;
-	lapic_raise(apic);
+	if (own)
+		lapic_recheck(apic);
+	else
+		lapic_raise(apic);
 	return 1;
+}
+
+int lapic_accept(struct fonda_lapic *apic, u32 icr)
+{
+	return accept(apic, icr, false);
 }
 
 bool lapic_matches(struct fonda_lapic *apic, u32 dest, bool logical)
@@ -193,7 +177,7 @@ bool lapic_accepts_extint(struct fonda_lapic *apic)
 /* -- messages that are sent ------------------------------------------------- */
 
 /* "Interrupt Command Register (ICR)" */
-static void send_ipi(struct fonda_lapic *apic, u32 icr, u32 dest)
+static __always_inline void send_ipi(struct fonda_lapic *apic, u32 icr, u32 dest)
 {
 	u32 mode = icr & APIC_DM_FIXED_MASK, shorthand = icr & SHORTHAND_MASK;
 	struct fonda_lapic *target;
@@ -209,7 +193,7 @@ static void send_ipi(struct fonda_lapic *apic, u32 icr, u32 dest)
 	/* All others are edges whatever they say. */
 	icr &= ~APIC_INT_LEVELTRIG;
 	if (shorthand == APIC_DEST_SELF) {
-		lapic_accept(apic, icr);
+		accept(apic, icr, true);
 	} else if (likely(!shorthand)) {
 		fonda_irq_deliver(apic->chip, dest, icr);
 	} else {
@@ -551,23 +535,25 @@ static noinline int write_x2(struct fonda_lapic *apic, u32 reg, u64 val)
 	return 0;
 }
 
+static noinline int write_icr(struct fonda_lapic *apic, u64 val)
+{
+	if (val & ICR_RESERVED)
+		return 1;
+	set_reg(apic, APIC_ICR, val & ~(u64)APIC_ICR_BUSY);
+	set_reg(apic, APIC_ICR2, val >> 32);
+	send_ipi(apic, val, val >> 32);
+	return 0;
+}
+
 int lapic_write_x2(struct fonda_lapic *apic, u32 msr, u64 val)
 {
 	u32 reg = (msr - MSR_X2_BASE) * 16;
 
 	if (unlikely(!apic->x2apic))
 		return 1;
-	if (reg == APIC_EOI && !val) {
-		lapic_eoi(apic);
-		return 0;
-	}
-	if (reg != APIC_ICR)
-		return write_x2(apic, reg, val);
-	if (val & ICR_RESERVED)
-		return 1;
-	set_reg(apic, APIC_ICR, val & ~(u64)APIC_ICR_BUSY);
-	set_reg(apic, APIC_ICR2, val >> 32);
-	send_ipi(apic, val, val >> 32);
+	if (reg != APIC_EOI || val)
+		return reg == APIC_ICR ? write_icr(apic, val) : write_x2(apic, reg, val);
+	end_interrupt(apic);
 	return 0;
 }
 
@@ -684,7 +670,7 @@ int lapic_set_state(struct fonda_lapic *apic, const struct kvm_lapic_state *stat
 	else
 		set_reg(apic, APIC_ID, id & 0xff000000);
 	WRITE_ONCE(apic->sw_enabled, get_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
-	apic->isr_top = highest_vector(apic->isr);
+	apic->isr_top = lapic_highest(apic->isr);
 	fonda_apic_map_update(apic);
 
 	if (in_timer_mode(apic, APIC_LVT_TIMER_TSCDEADLINE))

@@ -67,13 +67,11 @@ static int exit_window(struct fonda_vcpu *vcpu)
 static int exit_msr(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
-	bool write = svm->vmcb->exit_info_1;
-	int len = svm_insn_length(svm, write ? FONDA_OP_WRMSR : FONDA_OP_RDMSR);
 
-	if (unlikely(len < 0))
-		return -len;
-	vcpu->insn_len = len;
-	return write ? fonda_exit_wrmsr(vcpu) : fonda_exit_rdmsr(vcpu);
+	/* Apart, so that each looks for bytes known here. */
+	return svm->vmcb->exit_info_1 ?
+	       svm_handle_insn(vcpu, FONDA_OP_WRMSR, fonda_exit_wrmsr) :
+	       svm_handle_insn(vcpu, FONDA_OP_RDMSR, fonda_exit_rdmsr);
 }
 
 static int exit_io(struct fonda_vcpu *vcpu)

@@ -45,28 +45,26 @@ static void inject_events(struct svm_vcpu *svm, bool blocked)
 }
 
 /* Offer an interrupt; see the top of the file. */
-static void offer_interrupt(struct svm_vcpu *svm)
+static __always_inline void offer_interrupt(struct svm_vcpu *svm, bool pending)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
 	struct vmcb *vmcb = svm->vmcb;
-	bool tpr_blocked = false;
-	int vector = -1;
+	int vector = pending ? fonda_irq_offer(vcpu) : -1;
 
-	if (READ_ONCE(vcpu->irq_pending))
-		vector = fonda_irq_offer(vcpu, &tpr_blocked);
-	if (vector >= 0 || vcpu->want_window) {
-		/* Its priority was compared with the TPR already. */
+	/* Its priority was compared with the TPR already. */
+	if (vector >= 0) {
 		vmcb->int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_PRIO_MASK;
-		vmcb->int_vector = max(vector, 0);
+		vmcb->int_vector = vector;
+	} else if (vcpu->want_window) {
 		/* User space's PIC waits for its turn; the exit is all there is to it. */
-		if (vector < 0)
-			svm_intercept(svm, SVM_EXIT_VINTR, true);
+		vmcb->int_ctl |= V_IRQ | V_IGN_TPR | V_INTR_PRIO_MASK;
+		svm_intercept(svm, SVM_EXIT_VINTR, true);
 	}
 	/*
 	 * A lower task priority may let another interrupt in; and QEMU's
 	 * emulation dies of a CR8 write while V_IRQ is set.
 	 */
-	svm_watch_cr8(svm, vmcb->int_ctl & V_IRQ || tpr_blocked);
+	svm_watch_cr8(svm, vector != -1 || vcpu->want_window);
 }
 
 /*
@@ -82,7 +80,7 @@ static bool is_cut_interrupt(u32 info)
 }
 
 /* After the exit: was the offered interrupt taken? */
-static void settle_interrupt(struct svm_vcpu *svm)
+static __always_inline void settle_interrupt(struct svm_vcpu *svm)
 {
 	struct vmcb *vmcb = svm->vmcb;
 
@@ -98,22 +96,26 @@ static void settle_interrupt(struct svm_vcpu *svm)
 
 		if (taken)
 			trace_fonda_inject(&svm->vcpu, vmcb->int_vector, 0);
-		fonda_irq_settle(&svm->vcpu, vmcb->int_vector, taken);
+		fonda_settle_offer(&svm->vcpu, vmcb->int_vector, taken);
 	}
 	vmcb->int_ctl &= ~(V_IRQ | V_IGN_TPR);
+	svm_watch_cr8(svm, false);
 }
 
 /* After the exit: what became of all that prepare_entry() did. */
 static noinline void settle(struct svm_vcpu *svm)
 {
 	struct vmcb *vmcb = svm->vmcb;
+	u8 all = svm->unsettled & UNSETTLED_ALL;
 
-	svm->unsettled = false;
+	svm->unsettled = 0;
+	if (vmcb->int_ctl & V_IGN_TPR)
+		settle_interrupt(svm);
+	if (likely(!all && !(vmcb->exit_int_info & FONDA_EVENT_VALID)))
+		return;
 	vmcb->tlb_control = VMCB_TLB_KEEP;
 	vmcb->event_inj = 0;
 	svm->vcpu.rflags &= ~svm->own_tf;
-	if (vmcb->int_ctl & V_IGN_TPR)
-		settle_interrupt(svm);
 	/* An external interrupt is offered anew. */
 	fonda_requeue_event(&svm->vcpu, is_cut_interrupt(vmcb->exit_int_info) ? 0 :
 			    vmcb->exit_int_info, vmcb->exit_int_info_error);
@@ -162,35 +164,45 @@ static noinline void swap_broken_field(struct svm_vcpu *svm)
 	svm_dirty(svm, CLEAN_ALL);
 }
 
-/* What most entries have nothing of: events, interrupts, stale translations. */
-static noinline void prepare_entry(struct fonda_vcpu *vcpu)
+/* Events, stale translations, and what else the flags of entry_work stand for. */
+static noinline void prepare_all(struct svm_vcpu *svm)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
-	struct svm_vcpu *svm = to_svm(vcpu);
+	struct fonda_vcpu *vcpu = &svm->vcpu;
 	bool blocked = vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ, step;
 
-	svm->unsettled = true;
-	vcpu->backend_work = false;
+	svm->unsettled = UNSETTLED_ALL;
 	if (svm->is_broken)
 		swap_broken_field(svm);
 	svm->vmcb->spec_ctrl = vcpu->msrs.spec_ctrl;
 	if (vcpu->event_pending)
 		inject_events(svm, blocked);
-	if ((READ_ONCE(vcpu->irq_pending) || vcpu->want_window) && !blocked)
-		offer_interrupt(svm);
-	else
-		svm_watch_cr8(svm, false);
+	if (!blocked)
+		offer_interrupt(svm, READ_ONCE(vcpu->irq_pending));
 	step = svm->nmi_singlestep || vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP;
 	svm->own_tf = step ? X86_EFLAGS_TF & ~vcpu->rflags : 0;
 	vcpu->rflags |= svm->own_tf;
 	/* Until that is over. */
-	vcpu->backend_work |= step || svm->iret_rip;
+	vcpu->backend_work = step || blocked || svm->iret_rip;
 	if (svm->flush)
 		flush_guest_tlb(svm, sc);
 	if (svm->asid_generation != sc->asid_generation)
 		new_asid(svm, sc);
 	if (unlikely(svm->broken.size))
 		swap_broken_field(svm);
+}
+
+/* What most entries have nothing of, and the others most often an interrupt. */
+static noinline void prepare_entry(struct fonda_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	if (unlikely(READ_ONCE(vcpu->entry_work) != FONDA_WORK_IRQ)) {
+		prepare_all(svm);
+	} else {
+		svm->unsettled = UNSETTLED_OFFER;
+		offer_interrupt(svm, true);
+	}
 }
 
 /* Into the control block what was loaded on another CPU. */

@@ -42,7 +42,9 @@ struct svm_vcpu {
 	bool drs_loaded;	/* guest DR0-DR3 are in the processor */
 	bool nmi_singlestep;	/* step over that IRET */
 	bool flush;		/* forget this guest's translations */
-	bool unsettled;		/* prepare_entry() has done something for this entry */
+	u8 unsettled;		/* what prepare_entry() has done for this entry: */
+#define UNSETTLED_OFFER	1	/* an interrupt was offered, or would have been */
+#define UNSETTLED_ALL	2
 	u64 own_tf;		/* RFLAGS.TF when it is ours, not the guest's */
 	u64 iret_rip;
 	struct fonda_entry_field broken;	/* FONDA_BREAK_ENTRY; size 0: none */
@@ -73,11 +75,13 @@ static inline void svm_intercept(struct svm_vcpu *svm, u32 code, bool on)
 		svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
-/* Writes of CR8; each entry decides anew while they exit. */
-static inline void svm_watch_cr8(struct svm_vcpu *svm, bool on)
+/* Writes of CR8 exit; nearly always that is a change. */
+static __always_inline void svm_watch_cr8(struct svm_vcpu *svm, bool on)
 {
-	svm->vcpu.backend_work |= on;
-	svm_intercept(svm, SVM_EXIT_WRITE_CR8, on);
+	u32 *word = &svm->vmcb->intercepts[SVM_EXIT_WRITE_CR8 / 32];
+
+	*word = on ? *word | BIT(SVM_EXIT_WRITE_CR8 % 32) : *word & ~BIT(SVM_EXIT_WRITE_CR8 % 32);
+	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
 static inline void svm_flush(struct fonda_vcpu *vcpu)
@@ -118,7 +122,7 @@ int svm_insn_length_slowly(struct fonda_vcpu *vcpu, u32 op);
 static __always_inline int svm_insn_length(struct svm_vcpu *svm, u32 op)
 {
 	const struct vmcb *vmcb = svm->vmcb;
-	int len = (__fls(op) >> 3) + 1;
+	int len = 1 + (op > 0xff) + (op > 0xffff);
 
 	if (svm_features.nrip_save)
 		return vmcb->next_rip - vmcb->rip;
@@ -130,16 +134,21 @@ static __always_inline int svm_insn_length(struct svm_vcpu *svm, u32 op)
 	return svm_insn_length_slowly(&svm->vcpu, op);
 }
 
+/* Calls @handle once the length of the instruction, which is @op, is known. */
+static __always_inline int svm_handle_insn(struct fonda_vcpu *vcpu, u32 op,
+					   int (*handle)(struct fonda_vcpu *vcpu))
+{
+	int len = svm_insn_length(to_svm(vcpu), op);
+
+	if (unlikely(len < 0))
+		return -len;
+	vcpu->insn_len = len;
+	return handle(vcpu);
+}
+
 static __always_inline int svm_dispatch(struct fonda_vcpu *vcpu, const struct fonda_exit *e)
 {
-	if (e->op) {
-		int len = svm_insn_length(to_svm(vcpu), e->op);
-
-		if (unlikely(len < 0))
-			return -len;
-		vcpu->insn_len = len;
-	}
-	return e->handle(vcpu);
+	return e->op ? svm_handle_insn(vcpu, e->op, e->handle) : e->handle(vcpu);
 }
 
 int svm_handle_exit(struct fonda_vcpu *vcpu);

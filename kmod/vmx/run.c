@@ -61,7 +61,8 @@ static bool offer_interrupt(struct vmx_vcpu *vmx)
 	bool tpr_blocked = false, wait = vcpu->want_window;
 
 	if (READ_ONCE(vcpu->irq_pending) && open) {
-		vmx->offered = fonda_irq_offer(vcpu, &tpr_blocked);
+		vmx->offered = fonda_irq_offer(vcpu);
+		tpr_blocked = vmx->offered == LAPIC_TPR_BLOCKED;
 	} else if (READ_ONCE(vcpu->irq_pending)) {
 		tpr_blocked = !fonda_irq_waits(vcpu);
 		wait |= !tpr_blocked;
@@ -90,7 +91,7 @@ static noinline void settle(struct vmx_vcpu *vmx, bool entered)
 		if (entered && !cut)
 			trace_fonda_inject(vcpu, vector, 0);
 		/* An exit in the middle of the delivery: it is offered anew. */
-		fonda_irq_settle(vcpu, vector, entered && !(cut && interrupt));
+		fonda_settle_offer(vcpu, vector, entered && !(cut && interrupt));
 	}
 	fonda_requeue_event(vcpu, cut && !interrupt ? vmx->idt_info : 0,
 			    cut ? vmread(VMCS_IDT_VECTORING_ERROR) : 0);

@@ -183,11 +183,11 @@ void apic_enable(int nr)
 
 int apic_offer(int nr)
 {
-	bool tpr_blocked;
-	int vector = lapic_peek(&world.apic[nr], &tpr_blocked);
+	int vector = lapic_peek(&world.apic[nr]);
 
-	if (vector >= 0)
-		clear_bit(vector, world.apic[nr].irr);
+	if (vector < 0)
+		return -1;
+	clear_bit(vector, world.apic[nr].irr);
 	return vector;
 }
 
