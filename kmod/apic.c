@@ -231,12 +231,6 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
 		fonda_settle_pv_eoi(vcpu);
 }
 
-bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
-{
-	return vcpu->ext_irq < 0 && vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
-	       fonda_irq_accepts_extint(vcpu);
-}
-
 /* -- hypercalls ------------------------------------------------------------- */
 
 /* An IPI to each bit of RBX and RCX, counted from the APIC id in RDX; ICR in RSI. */

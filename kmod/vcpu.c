@@ -420,9 +420,10 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 /* Can user space's interrupt controller inject now? (No PIC in the kernel.) */
 static bool interrupt_window_open(struct fonda_vcpu *vcpu)
 {
-	return (vcpu->rflags & X86_EFLAGS_IF) && !vcpu->int_shadow &&
+	return vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL && vcpu->ext_irq < 0 &&
+	       (vcpu->rflags & X86_EFLAGS_IF) && !vcpu->int_shadow &&
 	       !vcpu->exception.pending && !vcpu->exception.injected &&
-	       fonda_irq_wants_extint(vcpu);
+	       fonda_irq_accepts_extint(vcpu);
 }
 
 /* Work before the next section; the code to leave with, or FONDA_RESUME_GUEST. */

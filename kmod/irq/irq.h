@@ -403,8 +403,6 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
 bool fonda_irq_waits(struct fonda_vcpu *vcpu);
 /* Would the guest take an ExtINT, were one asked for? */
 bool fonda_irq_accepts_extint(struct fonda_vcpu *vcpu);
-/* Would KVM_INTERRUPT be of use: for ready_for_interrupt_injection. */
-bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu);
 /* The vCPU obeys the INIT and SIPI that have arrived. In its thread. */
 void fonda_accept_apic_events(struct fonda_vcpu *vcpu);
 /*
