@@ -75,7 +75,6 @@ enum fonda_request {
 	FONDA_REQ_TLB_FLUSH,	/* forget cached second-stage translations */
 	FONDA_REQ_APIC_EVENT,	/* INIT or SIPI arrived at the local APIC */
 	FONDA_REQ_CLOCK,	/* rewrite the guest's kvmclock page */
-	FONDA_REQ_STEAL_TIME,	/* account stolen time in the guest's page */
 	FONDA_REQ_TRIPLE_FAULT,	/* leave with KVM_EXIT_SHUTDOWN */
 	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
 	FONDA_REQ_PV_EOI,	/* has the guest left out an EOI? */
@@ -234,6 +233,7 @@ struct fonda_vcpu {
 	struct task_struct *thread;	/* (a) of who is inside vm->srcu, or NULL */
 	bool in_kernel_apic;		/* (c) */
 	bool switch_spec_ctrl;		/* (m) around entries: the host's differs */
+	bool flush;			/* (m) forget cached translations before the next entry */
 	u8 insn_len;			/* (m) bytes of the instruction that exited */
 	struct fonda_vm *vm;		/* (c) holds a reference */
 	struct kvm_run *run;		/* (c) shared with user space: hostile */
@@ -296,6 +296,12 @@ static inline void fonda_update_spec_ctrl(struct fonda_vcpu *vcpu)
 {
 	vcpu->switch_spec_ctrl = !fonda_spec_ctrl_by_processor &&
 				 vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl();
+}
+
+static inline void fonda_flush(struct fonda_vcpu *vcpu)
+{
+	vcpu->flush = true;
+	vcpu->backend_work = true;
 }
 
 /* ioctl.c: the three tables; the file operations call these. */

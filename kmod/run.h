@@ -76,8 +76,6 @@ struct fonda_loop {
 	/* Interrupts are off; before the first entry after that, and after the last. */
 	void (*open)(struct fonda_vcpu *vcpu);
 	void (*close)(struct fonda_vcpu *vcpu);
-	/* FONDA_REQ_TLB_FLUSH. */
-	void (*flush)(struct fonda_vcpu *vcpu);
 	/* What most entries have nothing of: vcpu->entry_work. */
 	void (*prepare)(struct fonda_vcpu *vcpu);
 	/* Into the guest and out of it: why it left. */
@@ -91,7 +89,7 @@ static __always_inline bool fonda_ready(struct fonda_vcpu *vcpu, const struct fo
 {
 	if (unlikely(READ_ONCE(vcpu->requests))) {
 		if (test_and_clear_bit(FONDA_REQ_TLB_FLUSH, &vcpu->requests))
-			loop->flush(vcpu);
+			fonda_flush(vcpu);
 		if (READ_ONCE(vcpu->requests))
 			return false;
 	}

@@ -292,18 +292,16 @@ void fonda_clock_resume(void);
 u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
 
 /*
- * FONDA_REQ_CLOCK and FONDA_REQ_STEAL_TIME: rewrite the guest's page. In the
- * vCPU's thread, slots held, not atomic. A page that is not there is the
- * guest's problem.
+ * FONDA_REQ_CLOCK: rewrite the guest's page. In the vCPU's thread, slots held,
+ * not atomic. A page that is not there is the guest's problem.
  */
 void fonda_clock_update(struct fonda_vcpu *vcpu);
-void fonda_steal_time_update(struct fonda_vcpu *vcpu);
 /*
  * The vCPU stops running for a while: other vCPUs of the guest may leave it a
  * note to flush its TLB then, rather than wait until it runs again to do that.
  */
 void fonda_steal_time_preempted(struct fonda_vcpu *vcpu);
-/* Before every section, ahead of the requests: raises those that are due. */
+/* Before every section, ahead of the requests: accounts stolen time, asks for an update. */
 void fonda_clock_check(struct fonda_vcpu *vcpu);
 
 fonda_vm_handler fonda_vm_get_clock, fonda_vm_set_clock;

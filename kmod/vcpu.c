@@ -410,8 +410,6 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 	}
 	if (take_request(vcpu, FONDA_REQ_CLOCK))
 		fonda_clock_update(vcpu);
-	if (take_request(vcpu, FONDA_REQ_STEAL_TIME))
-		fonda_steal_time_update(vcpu);
 	if (take_request(vcpu, FONDA_REQ_DIRTY_FULL) && fonda_dirty_ring_full(vcpu))
 		return exit_with(vcpu, KVM_EXIT_DIRTY_RING_FULL);
 	return FONDA_RESUME_GUEST;

@@ -150,7 +150,7 @@ static int exit_cr4_write(struct fonda_vcpu *vcpu)
 		return fonda_exit_protection(vcpu);
 	svm->vmcb->cr4 = val;
 	svm_dirty(svm, CLEAN_CR);
-	svm_flush(vcpu);
+	fonda_flush(vcpu);
 	return fonda_skip_insn(vcpu, insn.len);
 }
 

@@ -139,7 +139,7 @@ static void new_asid(struct svm_vcpu *svm, struct svm_cpu *sc)
 
 static void flush_guest_tlb(struct svm_vcpu *svm, struct svm_cpu *sc)
 {
-	svm->flush = false;
+	svm->vcpu.flush = false;
 	if (svm_features.flush_by_asid && svm->asid_generation == sc->asid_generation)
 		svm->vmcb->tlb_control = VMCB_TLB_FLUSH_ASID;
 	else
@@ -184,7 +184,7 @@ static noinline void prepare_all(struct svm_vcpu *svm)
 	vcpu->rflags |= svm->own_tf;
 	/* Until that is over. */
 	vcpu->backend_work = step || blocked || svm->iret_rip;
-	if (svm->flush)
+	if (vcpu->flush)
 		flush_guest_tlb(svm, sc);
 	if (svm->asid_generation != sc->asid_generation)
 		new_asid(svm, sc);
@@ -267,7 +267,7 @@ int svm_run(struct fonda_vcpu *vcpu)
 
 	section_begin(vcpu);
 	ret = fonda_inner_loop(vcpu, (struct fonda_loop){
-		.open = nothing, .close = nothing, .flush = svm_flush, .prepare = prepare_entry,
+		.open = nothing, .close = nothing, .prepare = prepare_entry,
 		.enter = enter, .dispatch = svm_dispatch });
 	if (to_svm(vcpu)->drs_loaded)
 		svm_unload_debug_registers(to_svm(vcpu));

@@ -361,17 +361,17 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	switch (reg) {
 	case FONDA_REG_CR0:
 		set_guest_cr0(svm, val);
-		svm_flush(&svm->vcpu);
+		fonda_flush(&svm->vcpu);
 		break;
 	case FONDA_REG_EFER:
 		/* VMRUN demands SVME in the guest's EFER. */
 		vmcb->efer = val | EFER_SVME;
-		svm_flush(&svm->vcpu);
+		fonda_flush(&svm->vcpu);
 		break;
 	default:
 		*vmcb_register(vmcb, reg) = val;
 		if (reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4)
-			svm_flush(&svm->vcpu);
+			fonda_flush(&svm->vcpu);
 	}
 }
 
@@ -417,7 +417,7 @@ static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 	vmcb->cr3 = sregs->cr3;
 	vmcb->cr4 = sregs->cr4;
 	vmcb->efer = sregs->efer | EFER_SVME;
-	svm_flush(&svm->vcpu);
+	fonda_flush(&svm->vcpu);
 	svm_dirty(svm, CLEAN_SEG | CLEAN_DT | CLEAN_CR | CLEAN_CR2);
 }
 

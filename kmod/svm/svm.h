@@ -41,7 +41,6 @@ struct svm_vcpu {
 	int vmcb_cpu;		/* where the VMCB ran last */
 	bool drs_loaded;	/* guest DR0-DR3 are in the processor */
 	bool nmi_singlestep;	/* step over that IRET */
-	bool flush;		/* forget this guest's translations */
 	u8 unsettled;		/* what prepare_entry() has done for this entry: */
 #define UNSETTLED_OFFER	1	/* an interrupt was offered, or would have been */
 #define UNSETTLED_ALL	2
@@ -82,12 +81,6 @@ static __always_inline void svm_watch_cr8(struct svm_vcpu *svm, bool on)
 
 	*word = on ? *word | BIT(SVM_EXIT_WRITE_CR8 % 32) : *word & ~BIT(SVM_EXIT_WRITE_CR8 % 32);
 	svm_dirty(svm, CLEAN_INTERCEPTS);
-}
-
-static inline void svm_flush(struct fonda_vcpu *vcpu)
-{
-	to_svm(vcpu)->flush = true;
-	vcpu->backend_work = true;
 }
 
 void svm_enter(unsigned long *regs, hpa_t vmcb, hpa_t host);

@@ -145,18 +145,12 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 		vmwrite(VMCS_GUEST_ACTIVITY, 0);
 		vcpu->backend_work = true;
 	}
-	if (vmx->flush_ept)
+	if (vcpu->flush)
 		vmx_forget("invept", vmx->eptp);
 	if (vmx->flush_vpid)
 		vmx_forget("invvpid", vmx->vpid);
-	vmx->flush_ept = false;
+	vcpu->flush = false;
 	vmx->flush_vpid = false;
-}
-
-static void flush(struct fonda_vcpu *vcpu)
-{
-	to_vmx(vcpu)->flush_ept = true;
-	vcpu->backend_work = true;
 }
 
 /* "Pending Debug Exceptions": a trap that waits for the end of the shadow. */
@@ -299,7 +293,7 @@ static void save_host_state(struct vmx_vcpu *vmx)
 		rdmsrq(MSR_GS_BASE, val);
 		vmwrite(VMCS_HOST_GS_BASE, val);
 		/* What this CPU has cached of the guest may be from long ago. */
-		flush(&vmx->vcpu);
+		fonda_flush(&vmx->vcpu);
 	}
 	rdmsrq(MSR_FS_BASE, val);
 	vmwrite(VMCS_HOST_FS_BASE, val);
@@ -400,7 +394,7 @@ int vmx_run(struct fonda_vcpu *vcpu)
 
 	section_begin(vcpu);
 	ret = fonda_inner_loop(vcpu, (struct fonda_loop){
-		.open = open_for_loop, .close = close_for_loop, .flush = flush,
+		.open = open_for_loop, .close = close_for_loop,
 		.prepare = prepare_entry, .enter = enter, .dispatch = dispatch });
 	section_end(vcpu);
 	return ret;

@@ -46,8 +46,7 @@ struct vmx_vcpu {
 	unsigned long host_cr3, host_cr4;	/* as in the VMCS */
 	u16 vpid;
 	u64 eptp;
-	bool flush_ept;		/* forget second-stage translations, or */
-	bool flush_vpid;	/* those of the guest's tables */
+	bool flush_vpid;	/* forget translations by the guest's tables */
 	bool pdptes_stale;	/* of a guest with PAE paging: to be read from its memory */
 
 	u64 cr2;
