@@ -154,10 +154,11 @@ void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
 
 	/* Down first: a device with more to say raises it again. */
 	fonda_gsi_set(&vm->irqchip, FONDA_IRQ_RESAMPLE, gsi, FONDA_LINE_LOW);
-	guard(rcu)();
+	rcu_read_lock();
 	list_for_each_entry_rcu(irqfd, &vm->eventfds.irqfds, link)
 		if (irqfd->resample && irqfd->gsi == gsi)
 			eventfd_signal(irqfd->resample);
+	rcu_read_unlock();
 }
 
 /* -- ioeventfd -------------------------------------------------------------- */

@@ -113,19 +113,18 @@ void fonda_load_debug_registers(struct fonda_vcpu *vcpu)
 {
 	const u64 *db = vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ?
 			vcpu->debug.arch.debugreg : vcpu->db;
+	int i;
 
-	set_debugreg(db[0], 0);
-	set_debugreg(db[1], 1);
-	set_debugreg(db[2], 2);
-	set_debugreg(db[3], 3);
+	for (i = 0; i < 4; i++)
+		set_debugreg(db[i], i);
 }
 
 void fonda_save_debug_registers(struct fonda_vcpu *vcpu)
 {
-	get_debugreg(vcpu->db[0], 0);
-	get_debugreg(vcpu->db[1], 1);
-	get_debugreg(vcpu->db[2], 2);
-	get_debugreg(vcpu->db[3], 3);
+	int i;
+
+	for (i = 0; i < 4; i++)
+		get_debugreg(vcpu->db[i], i);
 }
 
 int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int gpr, u64 dr7)

@@ -49,7 +49,6 @@
 #define FONDA_MAX_BUS_DEVS	1000
 
 /* kvm_run, the port data, the coalesced ring: one page each. */
-#define FONDA_RUN_PAGE		0
 #define FONDA_PIO_PAGE		1
 #define FONDA_RING_PAGE		2
 #define FONDA_RUN_PAGES		3

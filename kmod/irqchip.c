@@ -52,6 +52,7 @@ void fonda_pic_output(struct fonda_irqchip *chip)
 
 void fonda_pins_acked(struct fonda_irqchip *chip, u64 pins)
 {
+	unsigned long flags;
 	int gsi;
 
 	for (; pins; pins &= pins - 1) {
@@ -59,8 +60,9 @@ void fonda_pins_acked(struct fonda_irqchip *chip, u64 pins)
 		if (gsi >= 0)
 			fonda_irqfd_acked(vm_of(chip), gsi);
 		if (gsi == 0 && smp_load_acquire(&chip->pit.exists)) {
-			guard(raw_spinlock_irqsave)(&chip->lock);
+			raw_spin_lock_irqsave(&chip->lock, flags);
 			pit_acked(&chip->pit);
+			raw_spin_unlock_irqrestore(&chip->lock, flags);
 		}
 	}
 }
@@ -213,7 +215,7 @@ long fonda_vm_irqchip_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		return -ENXIO;
 	if (id > KVM_IRQCHIP_IOAPIC)
 		return -EINVAL;
-	guard(raw_spinlock_irq)(&chip->lock);
+	raw_spin_lock_irq(&chip->lock);
 	if (set && ioapic)
 		ioapic_set_state(chip, &state->chip.ioapic);
 	else if (set)
@@ -227,6 +229,7 @@ long fonda_vm_irqchip_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		ioapic_get_state(chip, &state->chip.ioapic);
 	else
 		state->chip.pic = chip->pic.chip[id];
+	raw_spin_unlock_irq(&chip->lock);
 	return 0;
 }
 
@@ -237,7 +240,7 @@ long fonda_vm_pit_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 
 	if (!smp_load_acquire(&chip->pit.exists))
 		return -ENXIO;
-	guard(raw_spinlock_irq)(&chip->lock);
+	raw_spin_lock_irq(&chip->lock);
 	if (cmd == KVM_GET_PIT2) {
 		*(struct kvm_pit_state2 *)arg = chip->pit.state;
 	} else if (cmd == KVM_SET_PIT2) {
@@ -246,6 +249,7 @@ long fonda_vm_pit_state(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		chip->pit.reinject = ((struct kvm_reinject_control *)arg)->pit_reinject;
 		pit_restart_reinject(&chip->pit);
 	}
+	raw_spin_unlock_irq(&chip->lock);
 	return 0;
 }
 

@@ -328,19 +328,15 @@ long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 	return 0;
 }
 
-long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
-{
-	struct kvm_mp_state *state = arg;
-
-	fonda_accept_apic_events(vcpu);
-	state->mp_state = vcpu->mp_state;
-	return 0;
-}
-
-long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
+long fonda_vcpu_access_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	u32 state = ((struct kvm_mp_state *)arg)->mp_state;
 
+	if (cmd == KVM_GET_MP_STATE) {
+		fonda_accept_apic_events(vcpu);
+		((struct kvm_mp_state *)arg)->mp_state = vcpu->mp_state;
+		return 0;
+	}
 	/* Without a local APIC nothing could wake it. The states above are other machines'. */
 	if ((state != KVM_MP_STATE_RUNNABLE && !vcpu->in_kernel_apic) ||
 	    state > KVM_MP_STATE_SIPI_RECEIVED)

@@ -176,10 +176,10 @@ void fonda_deliver_payload(struct fonda_vcpu *vcpu);
 int fonda_sync_regs_in(struct fonda_vcpu *vcpu);
 void fonda_sync_regs_out(struct fonda_vcpu *vcpu);
 
-fonda_vcpu_handler fonda_vcpu_access_regs, fonda_vcpu_access_debugregs;
+fonda_vcpu_handler fonda_vcpu_access_regs, fonda_vcpu_access_debugregs,
+		   fonda_vcpu_access_mp_state;
 fonda_vcpu_handler fonda_vcpu_get_sregs, fonda_vcpu_set_sregs;
 fonda_vcpu_handler fonda_vcpu_get_vcpu_events, fonda_vcpu_set_vcpu_events;
-fonda_vcpu_handler fonda_vcpu_get_mp_state, fonda_vcpu_set_mp_state;
 
 /* -- extended state: fpu.c -------------------------------------------------- */
 

@@ -249,18 +249,23 @@ static void raise(struct fonda_pit *pit)
 enum hrtimer_restart pit_timer_fn(struct hrtimer *timer)
 {
 	struct fonda_pit *pit = container_of(timer, struct fonda_pit, timer);
+	enum hrtimer_restart ret = HRTIMER_NORESTART;
+	unsigned long flags;
 	u64 ticks = 1;
 
-	guard(raw_spinlock_irqsave)(&chip_of(pit)->lock);
+	raw_spin_lock_irqsave(&chip_of(pit)->lock, flags);
 	/* While this waited for the lock it may have been stopped or restarted. */
-	if (!pit->timer_on || hrtimer_is_queued(timer))
-		return HRTIMER_NORESTART;
-	pit->timer_on = pit->period_ns;
-	if (pit->timer_on)
-		ticks = hrtimer_forward_now(timer, ns_to_ktime(pit->period_ns));
-	pit->pending = min_t(u64, pit->pending + ticks, MAX_PENDING);
-	raise(pit);
-	return pit->timer_on ? HRTIMER_RESTART : HRTIMER_NORESTART;
+	if (pit->timer_on && !hrtimer_is_queued(timer)) {
+		pit->timer_on = pit->period_ns;
+		if (pit->timer_on) {
+			ticks = hrtimer_forward_now(timer, ns_to_ktime(pit->period_ns));
+			ret = HRTIMER_RESTART;
+		}
+		pit->pending = min_t(u64, pit->pending + ticks, MAX_PENDING);
+		raise(pit);
+	}
+	raw_spin_unlock_irqrestore(&chip_of(pit)->lock, flags);
+	return ret;
 }
 
 void pit_acked(struct fonda_pit *pit)

@@ -24,14 +24,16 @@ void fonda_apic_map_update(struct fonda_lapic *apic)
 {
 	struct fonda_lapic **by_id = apic->chip->by_id;
 	int id = apic->published && apic->enabled ? lapic_id(apic) : -1;
+	unsigned long flags;
 
-	guard(raw_spinlock_irqsave)(&apic->chip->lock);
+	raw_spin_lock_irqsave(&apic->chip->lock, flags);
 	if (apic->map_id >= 0 && by_id[apic->map_id] == apic)
 		WRITE_ONCE(by_id[apic->map_id], NULL);
 	/* Once shared, an id stays so: a search is slower, never wrong. */
 	if (id >= 0)
 		WRITE_ONCE(by_id[id], by_id[id] ? FONDA_APIC_SHARED : apic);
 	apic->map_id = id;
+	raw_spin_unlock_irqrestore(&apic->chip->lock, flags);
 }
 
 /*

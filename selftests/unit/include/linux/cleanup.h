@@ -3,8 +3,7 @@
 #ifndef UNIT_LINUX_CLEANUP_H
 #define UNIT_LINUX_CLEANUP_H
 
-#define guard(class)			guard_##class
-#define guard_preempt()			do { } while (0)
-#define guard_raw_spinlock_irqsave(lock) do { } while (0)
+#define guard(class)	guard_##class
+#define guard_preempt()	do { } while (0)
 
 #endif
