@@ -43,7 +43,11 @@ static inline void fonda_stats_close(struct fonda_vcpu *vcpu)
 	struct fonda_vcpu_stats *stats = &vcpu->stats;
 
 	if (static_branch_likely(&fonda_stats_time)) {
-		stats->count[FONDA_STAT_CYCLES + stats->last] += rdtsc() - stats->since;
+		u64 cycles = rdtsc() - stats->since;
+
+		/* Or the compiler adds in another order, with more instructions. */
+		OPTIMIZER_HIDE_VAR(cycles);
+		stats->count[FONDA_STAT_CYCLES + stats->last] += cycles;
 		stats->last = FONDA_NR_STAT_EXITS;
 	}
 }

@@ -254,10 +254,10 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
-	u8 tpr = vmcb->v_tpr;
+	/* User space's local APIC has its TPR there, too. */
+	u8 tpr = lapic_get_tpr(&vcpu->lapic);
 
-	if (likely(vcpu->in_kernel_apic))
-		vmcb->v_tpr = tpr = lapic_get_tpr(&vcpu->lapic);
+	vmcb->v_tpr = tpr;
 	vmcb->rip = vcpu->rip;
 	vmcb->rsp = vcpu->regs[FONDA_RSP];
 	vmcb->rax = vcpu->regs[FONDA_RAX];
@@ -275,7 +275,7 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	vmcb->clean = svm_clean_after_exit;
 	if (unlikely(svm->unsettled || vmcb->exit_int_info & FONDA_EVENT_VALID))
 		settle(svm);
-	if (vcpu->in_kernel_apic && unlikely(vmcb->v_tpr != tpr))
+	if (unlikely(vmcb->v_tpr != tpr))
 		lapic_set_tpr(&vcpu->lapic, vmcb->v_tpr);
 	if (trace_fonda_exit_enabled())
 		trace_fonda_exit(vcpu, vmcb->exit_code, vmcb->exit_info_1);

@@ -132,6 +132,9 @@ static int svm_hardware_setup(void)
 	if (ret)
 		return ret;
 
+	for (i = 0; i < SVM_NR_EXITS; i++)
+		if (!svm_exits[i].handle)
+			svm_exits[i] = svm_exit_unexpected;
 	edx = cpuid_edx(0x8000000a);
 	svm_features.nrip_save = edx & BIT(3);
 	/* Clear: QEMU's emulation and old processors load all of it each time. */
@@ -195,7 +198,7 @@ static void init_vmcb(struct svm_vcpu *svm)
 
 	/* What has a handler has the exit: see the table. */
 	for (code = 0; code < SVM_NR_EXITS; code++)
-		svm_intercept(svm, code, svm_exits[code].handle && !svm_exits[code].on_demand);
+		svm_intercept(svm, code, !svm_exits[code].on_demand);
 	/* Long enough for most critical sections to end. */
 	vmcb->pause_filter_count = 3000;
 	svm_intercept(svm, SVM_EXIT_PAUSE, svm_features.pause_filter &&
@@ -371,7 +374,7 @@ static __always_inline u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg 
 	case FONDA_REG_CR0:
 		return vmcb->cr0 | svm->cr0_cache_bits;
 	case FONDA_REG_CR8:
-		return vmcb->int_ctl & V_TPR_MASK;
+		return lapic_get_tpr(&vcpu->lapic);
 	case FONDA_REG_EFER:
 		return vmcb->efer & ~(u64)EFER_SVME;
 	case FONDA_REG_INT_SHADOW:
@@ -413,7 +416,7 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		svm_flush(&svm->vcpu);
 		break;
 	case FONDA_REG_CR8:
-		vmcb->int_ctl = (vmcb->int_ctl & ~V_TPR_MASK) | (val & V_TPR_MASK);
+		lapic_set_tpr(&vcpu->lapic, val);
 		break;
 	case FONDA_REG_EFER:
 		/* VMRUN demands SVME in the guest's EFER. */
@@ -513,7 +516,8 @@ static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	}
 	vmcb->debugctl = 0;
 	vmcb->event_inj = 0;
-	vmcb->int_ctl &= ~(V_IRQ | V_TPR_MASK);
+	vmcb->int_ctl &= ~V_IRQ;
+	lapic_set_tpr(&vcpu->lapic, 0);
 	svm->nmi_masked = false;
 	svm->nmi_singlestep = false;
 	svm_intercept(svm, SVM_EXIT_IRET, false);
