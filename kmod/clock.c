@@ -391,7 +391,7 @@ void fonda_clock_check(struct fonda_vcpu *vcpu)
 	    (c->steal_task != current || c->steal_seen_ns != fonda_run_delay_ns()))
 		update_steal_time(vcpu);
 	/* TSCs of two CPUs that differ: each needs a page of its own. */
-	if (unlikely(check_tsc_unstable()) && c->cpu != raw_smp_processor_id())
+	if (c->cpu != raw_smp_processor_id() && check_tsc_unstable())
 		fonda_request(vcpu, FONDA_REQ_CLOCK);
 }
 

@@ -200,6 +200,8 @@ struct fonda_io {
 	u8 reg_bytes;		/* 0: none, also of a WRMSR */
 	u8 insn_len;
 	u8 answer_len;		/* bytes; 0: it was a write */
+	u16 port;
+	u64 port_data;		/* what an OUT writes, or an IN has read in the kernel */
 	void *source, *answer;	/* where the answer is, and where ctxt wants it */
 	unsigned long rip;	/* of the instruction */
 	gpa_t gpa;		/* the access that exited, and how (FONDA_ACCESS_*) */

@@ -163,59 +163,35 @@ void fonda_irqfd_acked(struct fonda_vm *vm, int gsi)
 
 /* -- ioeventfd -------------------------------------------------------------- */
 
-struct ioeventfd {
-	struct fonda_io_dev dev;
-	struct list_head link;		/* vm->eventfds.ioeventfds, under slots_lock */
-	struct eventfd_ctx *ctx;
-	u64 datamatch;
-	bool wildcard;			/* any data */
-};
-
-static int ioeventfd_access(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
-			    void *data, bool write)
+static void ioeventfd_free(struct fonda_io_dev *e)
 {
-	struct ioeventfd *e = container_of(dev, struct ioeventfd, dev);
-	u64 val = 0;
-
-	if (!write || addr != dev->base || (dev->len && dev->len != len))
-		return -EOPNOTSUPP;
-	if (!e->wildcard) {
-		memcpy(&val, data, len);
-		if (val != e->datamatch)
-			return -EOPNOTSUPP;
-	}
-	eventfd_signal(e->ctx);
-	return 0;
-}
-
-static void ioeventfd_free(struct ioeventfd *e)
-{
-	if (!IS_ERR(e->ctx))
-		eventfd_ctx_put(e->ctx);
+	if (!IS_ERR(e->eventfd))
+		eventfd_ctx_put(e->eventfd);
 	kfree(e);
 }
 
-static void ioeventfd_end(struct fonda_vm *vm, struct ioeventfd *e)
+static void ioeventfd_end(struct fonda_vm *vm, struct fonda_io_dev *e)
 {
-	list_del(&e->link);
-	fonda_io_unregister(vm, &e->dev);
+	fonda_io_unregister(vm, e);
 	ioeventfd_free(e);
 }
 
 /* With @exactly, one that is like @e; else one that the same write may be meant for. */
-static struct ioeventfd *find_ioeventfd(struct fonda_vm *vm, const struct ioeventfd *e,
-					bool exactly)
+static struct fonda_io_dev *find_ioeventfd(struct fonda_vm *vm, const struct fonda_io_dev *e,
+					   bool exactly)
 {
-	struct ioeventfd *o;
+	struct fonda_io_bus *bus = fonda_io_bus(vm, e->pio);
+	int i;
 
-	list_for_each_entry(o, &vm->eventfds.ioeventfds, link) {
-		bool same_len = o->dev.len == e->dev.len, same_data = o->datamatch == e->datamatch;
+	for (i = bus ? bus->nr : 1; --i;) {
+		struct fonda_io_dev *o = bus->range[i].dev;
+		bool same_len = o->len == e->len, same_data = o->datamatch == e->datamatch;
 
-		if (o->dev.pio != e->dev.pio || o->dev.base != e->dev.base)
+		if (!o->eventfd || o->base != e->base)
 			continue;
-		if (exactly ? o->ctx == e->ctx && same_len && same_data &&
+		if (exactly ? o->eventfd == e->eventfd && same_len && same_data &&
 			      o->wildcard == e->wildcard :
-			      !o->dev.len || !e->dev.len ||
+			      !o->len || !e->len ||
 			      (same_len && (o->wildcard || e->wildcard || same_data)))
 			return o;
 	}
@@ -236,7 +212,7 @@ long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 {
 	const struct kvm_ioeventfd *args = arg;
 	bool deassign = args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN;
-	struct ioeventfd *e, *other;
+	struct fonda_io_dev *e, *other;
 	int ret;
 
 	if (!deassign && !ioeventfd_is_valid(args))
@@ -244,26 +220,24 @@ long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	e = kzalloc(sizeof(*e), GFP_KERNEL_ACCOUNT);
 	if (!e)
 		return -ENOMEM;
-	e->dev = (struct fonda_io_dev){
-		.access = ioeventfd_access, .base = args->addr, .len = args->len,
-		.pio = args->flags & KVM_IOEVENTFD_FLAG_PIO };
-	e->wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
+	*e = (struct fonda_io_dev){
+		.base = args->addr, .len = args->len,
+		.pio = args->flags & KVM_IOEVENTFD_FLAG_PIO,
+		.wildcard = !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH) };
 	e->datamatch = e->wildcard ? 0 : args->datamatch;
-	e->ctx = eventfd_ctx_fdget(args->fd);
-	ret = PTR_ERR_OR_ZERO(e->ctx);
+	e->eventfd = eventfd_ctx_fdget(args->fd);
+	ret = PTR_ERR_OR_ZERO(e->eventfd);
 
 	guard(mutex)(&vm->slots_lock);
 	other = find_ioeventfd(vm, e, deassign);
 	if (!ret && !deassign)
-		ret = other ? -EEXIST : fonda_io_register(vm, &e->dev);
+		ret = other ? -EEXIST : fonda_io_register(vm, e);
 	else if (!ret && !other)
 		ret = -ENOENT;
 	else if (!ret)
 		ioeventfd_end(vm, other);
 	if (deassign || ret)
 		ioeventfd_free(e);
-	else
-		list_add_tail(&e->link, &vm->eventfds.ioeventfds);
 	return ret;
 }
 
@@ -271,14 +245,18 @@ long fonda_vm_ioeventfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 
 void fonda_eventfds_release(struct fonda_vm *vm)
 {
-	struct ioeventfd *e, *next;
+	struct fonda_io_bus *bus;
 	struct irqfd *irqfd;
+	int pio, i;
 
 	guard(mutex)(&vm->eventfds.lock);
 	guard(mutex)(&vm->slots_lock);
 	list_for_each_entry(irqfd, &vm->eventfds.irqfds, link)
 		WRITE_ONCE(irqfd->dead, true);
 	sweep_dead(&vm->eventfds);
-	list_for_each_entry_safe(e, next, &vm->eventfds.ioeventfds, link)
-		ioeventfd_end(vm, e);
+	/* From the end, as those below stay where they are. */
+	for (pio = 0; pio < 2; pio++)
+		for (i = (bus = fonda_io_bus(vm, pio)) ? bus->nr : 1; --i;)
+			if (fonda_io_bus(vm, pio)->range[i].dev->eventfd)
+				ioeventfd_end(vm, fonda_io_bus(vm, pio)->range[i].dev);
 }

@@ -151,25 +151,6 @@ int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int 
 	return fonda_exit_skip(vcpu);
 }
 
-int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_fault *f)
-{
-	u32 access = f->fetch ? FONDA_ACCESS_FETCH : f->write ? FONDA_ACCESS_WRITE :
-		     FONDA_ACCESS_READ;
-	int ret = fonda_mmu_fault(vcpu, f->gpa, access);
-
-	trace_fonda_fault(vcpu, f->gpa, access, ret);
-	if (ret != FONDA_FAULT_MMIO)
-		return ret;
-
-	fonda_stats_reclassify(vcpu, FONDA_STAT_MMIO);
-	/* Delivering an event, or walking tables, by way of MMIO or ROM. */
-	if (unlikely(f->event))
-		return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, f->event,
-					    f->reason, f->info, f->gpa);
-	/* Found on the way through the guest's tables it is not the operand's. */
-	return fonda_emulate_insn(vcpu, f->table_walk ? FONDA_INVALID_GPA : f->gpa, access, 0);
-}
-
 /* -- events ----------------------------------------------------------------- */
 
 u32 fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)

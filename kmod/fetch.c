@@ -26,7 +26,6 @@ static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, u64 root, gva_t 
 	const struct fonda_code_page *page = code_page(vcpu, rip);
 	const struct fonda_code_level *level = page->level, *end = page->end;
 	hva_t hva = page->code + offset_in_page(rip);
-	bool holds = false;
 	u64 entry;
 
 	if (unlikely(page->page != (rip & PAGE_MASK) || page->root != root ||
@@ -45,11 +44,13 @@ static __always_inline bool fetch_kept(struct fonda_vcpu *vcpu, u64 root, gva_t 
 	unsafe_get_user(*first, (u64 __user *)hva, fault);
 	if (last)
 		unsafe_get_user(*last, (u64 __user *)(hva + len - 8), fault);
-	holds = true;
+	user_access_end();
+	pagefault_enable();
+	return true;
 fault:
 	user_access_end();
 	pagefault_enable();
-	return holds;
+	return false;
 }
 
 u32 fonda_peek_code(struct fonda_vcpu *vcpu, u64 root, gva_t rip)

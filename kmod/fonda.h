@@ -140,7 +140,7 @@ struct fonda_vcpu_stats {
  * A port or MMIO range served in the kernel. Owned by whoever registers it;
  * access runs under vm->srcu, or with preemption off inside it, so it never
  * sleeps. @data is left alone by a write. 0: done; -EOPNOTSUPP: not mine after
- * all (an ioeventfd whose datamatch misses), look on.
+ * all, look on.
  */
 struct fonda_io_dev {
 	int (*access)(struct fonda_vcpu *vcpu, struct fonda_io_dev *dev, gpa_t addr, int len,
@@ -148,6 +148,10 @@ struct fonda_io_dev {
 	gpa_t base;
 	u32 len;		/* bytes; 0: an ioeventfd of any length at base */
 	bool pio;		/* on the port bus */
+	/* An ioeventfd, which has no access(): what a write at base signals. */
+	bool wildcard;		/* any data does, else datamatch */
+	u64 datamatch;
+	struct eventfd_ctx *eventfd;
 };
 
 enum fonda_bus {
@@ -156,12 +160,17 @@ enum fonda_bus {
 	FONDA_NR_BUSES
 };
 
+struct fonda_io_range {
+	gpa_t base, reach;		/* the end of all up to this one */
+	struct fonda_io_dev *dev;
+	u64 pad;			/* an index is quicker to follow */
+};
+
 struct fonda_io_bus {
 	int nr;
-	struct {
-		gpa_t base, reach;	/* the end of all up to this one */
-		struct fonda_io_dev *dev;
-	} range[];			/* sorted by base */
+	u16 hint[16];			/* where searches have ended: any number below nr */
+	/* Sorted by base, between one that reaches nothing and one that begins nowhere. */
+	struct fonda_io_range range[];
 };
 
 struct fonda_vm {
@@ -259,10 +268,10 @@ struct fonda_vcpu {
 	struct fonda_cpuid cpuid;	/* (m) state.h */
 	struct fonda_msrs msrs;		/* (m) state.h */
 	struct fonda_vcpu_clock clock;	/* (m) state.h */
+	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */
 	struct fonda_mmu_cache mmu_cache;	/* (m) spare table pages: mmu.h */
 	struct fonda_dirty_ring dirty_ring;	/* mmu.h */
 	struct fonda_io io;		/* (m) an instruction that user space finishes */
-	struct fonda_code_page code_pages[FONDA_CODE_PAGES];	/* (m) fetch.c's own */
 
 	struct kvm_guest_debug debug;	/* (m) control is 0 without KVM_GUESTDBG_ENABLE */
 	struct fonda_failed_entry *failed_entry;	/* (m) the last one, or NULL */
@@ -400,13 +409,15 @@ static inline int fonda_skip_insn(struct fonda_vcpu *vcpu, int len)
 
 /* io.c: the buses. Callers are inside vm->srcu. */
 void fonda_io_fini(struct fonda_vm *vm);
-int fonda_io_access(struct fonda_vcpu *vcpu, enum fonda_bus bus, gpa_t addr, int len,
+int fonda_io_access(struct fonda_vcpu *vcpu, struct fonda_io_bus *bus, gpa_t addr, int len,
 		    void *data, bool write);
+#define fonda_bus(vcpu, nr)	srcu_dereference((vcpu)->vm->buses[nr], &(vcpu)->vm->srcu)
 /*
  * Under slots_lock: @add and @remove, unless NULL. Afterwards nobody uses @remove
  * any more. -ENOSPC, -ENOMEM, both for @add only; -EEXIST is for callers to check
  * themselves.
  */
+struct fonda_io_bus *fonda_io_bus(struct fonda_vm *vm, bool pio);	/* or NULL */
 int fonda_io_replace(struct fonda_vm *vm, struct fonda_io_dev *add, struct fonda_io_dev *remove);
 #define fonda_io_register(vm, dev)	fonda_io_replace(vm, dev, NULL)
 #define fonda_io_unregister(vm, dev)	fonda_io_replace(vm, NULL, dev)
@@ -497,8 +508,11 @@ static inline void fonda_stats_reclassify(struct fonda_vcpu *vcpu, enum fonda_st
 static inline void fonda_stats_close(struct fonda_vcpu *vcpu)
 {
 	struct fonda_vcpu_stats *stats = &vcpu->stats;
+	u64 cycles = rdtsc() - stats->since;
 
-	stats->count[FONDA_STAT_CYCLES + stats->last] += rdtsc() - stats->since;
+	/* Or the compiler adds in another order, with more instructions. */
+	OPTIMIZER_HIDE_VAR(cycles);
+	stats->count[FONDA_STAT_CYCLES + stats->last] += cycles;
 	stats->last = FONDA_NR_STAT_EXITS;
 }
 

@@ -342,7 +342,8 @@ static __always_inline long copy_and_call(const struct ioctl_entry *e, bool of_v
 	/* Without the kernel's check that the buffer has room: it was chosen for that. */
 	ret = -EFAULT;
 	if (e->copy & FIO_IN) {
-		if (_copy_from_user(buf, uarg, size))
+		if (size == sizeof(u64) ? get_user(stack[0], (u64 __user *)uarg) :
+					  _copy_from_user(buf, uarg, size))
 			goto out_free;
 	} else if (e->copy & FIO_ZERO) {
 		memset(buf, 0, size);

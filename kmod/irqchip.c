@@ -126,7 +126,6 @@ void fonda_irq_init(struct fonda_vm *vm)
 		      HRTIMER_MODE_ABS_HARD);
 	mutex_init(&vm->eventfds.lock);
 	INIT_LIST_HEAD(&vm->eventfds.irqfds);
-	INIT_LIST_HEAD(&vm->eventfds.ioeventfds);
 }
 
 void fonda_irq_fini(struct fonda_vm *vm)

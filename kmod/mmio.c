@@ -103,7 +103,7 @@ static int access_port(struct fonda_vcpu *vcpu, bool in, u16 port)
 
 	for (i = 0; i < c->count; i++, data += size) {
 		memcpy(&val, data, size);
-		if (fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &val, !in))
+		if (fonda_io_access(vcpu, fonda_bus(vcpu, FONDA_BUS_PIO), port, size, &val, !in))
 			break;
 		if (in)
 			memcpy(data, &val, size);
@@ -120,7 +120,11 @@ static __always_inline int access_device(struct fonda_vcpu *vcpu, gpa_t gpa, voi
 {
 	struct kvm_run *run = vcpu->run;
 
-	if (!fonda_io_access(vcpu, FONDA_BUS_MMIO, gpa, len, data, write))
+	if ((gpa & PAGE_MASK) == lapic_gpa(&vcpu->lapic)) {
+		lapic_access(&vcpu->lapic, gpa & ~PAGE_MASK, len, data, write);
+		return EMULATE_OK;
+	}
+	if (!fonda_io_access(vcpu, fonda_bus(vcpu, FONDA_BUS_MMIO), gpa, len, data, write))
 		return EMULATE_OK;
 	run->exit_reason = KVM_EXIT_MMIO;
 	run->mmio.phys_addr = gpa;
@@ -349,21 +353,31 @@ int fonda_emulate_insn(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access, int port_
 	return emulate(vcpu, r, &p, bits, port_size);
 }
 
-int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len)
+/* What is needed after the access is kept where user space's answer needs it, too. */
+static __always_inline int access_at_once(struct fonda_vcpu *vcpu, u16 port, int size, bool in,
+					  int insn_len)
 {
 	struct fonda_io *io = &vcpu->io;
-	u64 val = vcpu->regs[FONDA_RAX];
 
-	io->reg = FONDA_RAX * 8;
+	io->port_data = vcpu->regs[FONDA_RAX];
+	io->port = port;
+	if (in)
+		io->reg = FONDA_RAX * 8;
 	io->reg_bytes = in ? size : 0;
 	io->insn_len = insn_len;
 	io->answer_len = size;
-	if (!fonda_io_access(vcpu, FONDA_BUS_PIO, port, size, &val, !in))
-		return finish(vcpu, &val);
+	if (!fonda_io_access(vcpu, fonda_bus(vcpu, FONDA_BUS_PIO), port, size, &io->port_data, !in))
+		return in ? finish(vcpu, &io->port_data) : fonda_skip_insn(vcpu, io->insn_len);
 	io->rip = vcpu->rip;
-	*(u32 *)vcpu->pio_data = val;
-	ask_port(vcpu, in, port, size, 1);
+	*(u32 *)vcpu->pio_data = io->port_data;
+	ask_port(vcpu, in, io->port, io->answer_len, 1);
 	return FONDA_EXIT_USER;
+}
+
+int fonda_pio(struct fonda_vcpu *vcpu, u16 port, int size, bool in, int insn_len)
+{
+	return in ? access_at_once(vcpu, port, size, true, insn_len) :
+		    access_at_once(vcpu, port, size, false, insn_len);
 }
 
 int fonda_complete_user_io(struct fonda_vcpu *vcpu)

@@ -175,6 +175,11 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 		/* Pairs with the locked change of seq after a change of slots. */
 		smp_rmb();
 		slot = fonda_vcpu_slot(vcpu, gfn);
+		if (!slot) {
+			vcpu->mmu_cache.hole = gfn;
+			vcpu->mmu_cache.hole_generation =
+				rcu_dereference_check(vcpu->vm->slots, true)->generation;
+		}
 		if (!slot || (m.write && slot->flags & KVM_MEM_READONLY))
 			return FONDA_FAULT_MMIO;
 		hva = fonda_slot_hva(slot, gfn);

@@ -134,6 +134,9 @@ struct fonda_mmu_cache {
 	/* The slot used last; valid while generation is that of vm->slots. */
 	u64 generation;			/* (m) */
 	struct fonda_memslot *slot;	/* (m) */
+	/* The page that was accessed last where there is no memory; likewise. */
+	u64 hole_generation;		/* (m) */
+	gfn_t hole;			/* (m) */
 };
 
 /* What fonda_table_map() is to install. */

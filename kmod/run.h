@@ -51,6 +51,9 @@ static __always_inline void fonda_go_in(struct fonda_vcpu *vcpu)
 {
 	local_irq_disable();
 	smp_store_mb(vcpu->mode, FONDA_IN_GUEST);
+	/* On a CPU that is being taken away: any request ends the section. */
+	if (unlikely(!this_cpu_read(fonda_cpu_enabled)))
+		fonda_request(vcpu, FONDA_REQ_UNLOAD);
 	vtime_account_guest_enter();
 }
 
@@ -93,8 +96,7 @@ static __always_inline bool fonda_ready(struct fonda_vcpu *vcpu, const struct fo
 		if (READ_ONCE(vcpu->requests))
 			return false;
 	}
-	if (unlikely(read_thread_flags() & FONDA_TIF_WORK) ||
-	    unlikely(!this_cpu_read(fonda_cpu_enabled)))
+	if (unlikely(read_thread_flags() & FONDA_TIF_WORK))
 		return false;
 	if (unlikely(READ_ONCE(vcpu->entry_work)))
 		loop->prepare(vcpu);
@@ -106,7 +108,6 @@ static __always_inline int fonda_inner_loop(struct fonda_vcpu *vcpu, const struc
 	int ret = FONDA_RESUME_GUEST;
 	const struct fonda_exit *e;
 
-	fonda_stats_close(vcpu);
 	fonda_go_in(vcpu);
 	loop.open(vcpu);
 	while (fonda_ready(vcpu, &loop)) {
@@ -174,7 +175,31 @@ int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val);
  * with @dr7 in DR7: the guest has its own.
  */
 int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int gpr, u64 dr7);
-int fonda_exit_nested_fault(struct fonda_vcpu *vcpu, const struct fonda_nested_fault *f);
+static __always_inline int fonda_exit_nested_fault(struct fonda_vcpu *vcpu,
+						   const struct fonda_nested_fault *f)
+{
+	u32 access = f->fetch ? FONDA_ACCESS_FETCH : f->write ? FONDA_ACCESS_WRITE :
+		     FONDA_ACCESS_READ;
+	const struct fonda_mmu_cache *cache = &vcpu->mmu_cache;
+	int ret = FONDA_FAULT_MMIO;
+
+	/* A device's registers: there is no memory, as there was none the last time. */
+	if (cache->hole != f->gpa >> PAGE_SHIFT || cache->hole_generation !=
+	    rcu_dereference_check(vcpu->vm->slots, true)->generation)
+		ret = fonda_mmu_fault(vcpu, f->gpa, access);
+	trace_fonda_fault(vcpu, f->gpa, access, ret);
+	if (ret != FONDA_FAULT_MMIO)
+		return ret;
+
+	fonda_stats_reclassify(vcpu, FONDA_STAT_MMIO);
+	/* Delivering an event, or walking tables, by way of MMIO or ROM. */
+	if (unlikely(f->event))
+		return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, f->event,
+					    f->reason, f->info, f->gpa);
+	/* Found on the way through the guest's tables it is not the operand's. */
+	return fonda_emulate_insn(vcpu, f->table_walk ? FONDA_INVALID_GPA : f->gpa, access, 0);
+}
+
 /* DR0-DR3 of the guest, or of its debugger, into the processor; and back, if its own. */
 void fonda_load_debug_registers(struct fonda_vcpu *vcpu);
 void fonda_save_debug_registers(struct fonda_vcpu *vcpu);

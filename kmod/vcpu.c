@@ -441,7 +441,8 @@ static int prepare(struct fonda_vcpu *vcpu)
 			schedule();
 		}
 	}
-	fonda_clock_check(vcpu);
+	if ((vcpu->clock.steal_msr | vcpu->clock.system_msr) & KVM_MSR_ENABLED)
+		fonda_clock_check(vcpu);
 	if (READ_ONCE(vcpu->requests)) {
 		ret = serve_requests(vcpu);
 		if (ret != FONDA_RESUME_GUEST)
@@ -483,6 +484,7 @@ static int run_loop(struct fonda_vcpu *vcpu)
 		section_end(vcpu);
 		if (ret == FONDA_RETRY_SLEEPING)
 			ret = fonda_backend->handle_exit(vcpu);
+		fonda_stats_close(vcpu);
 	} while (ret > 0);
 	return ret;
 }
@@ -515,7 +517,6 @@ static int run_locked(struct fonda_vcpu *vcpu)
 		ret = run_loop(vcpu);
 	}
 	fonda_slots_leave(vcpu);
-	fonda_stats_close(vcpu);
 	vcpu->stats.count[FONDA_STAT_USER_EXITS]++;
 	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
 	run->flags = 0;

@@ -438,7 +438,6 @@ fonda_vcpu_handler fonda_vcpu_lapic_state, fonda_vcpu_interrupt;
 struct fonda_eventfds {
 	struct mutex lock;
 	struct list_head irqfds;	/* under lock, read under RCU */
-	struct list_head ioeventfds;	/* under vm->slots_lock */
 };
 
 /* Ends every irqfd and ioeventfd; may sleep. */

@@ -279,21 +279,27 @@ int fonda_gsi_set_locked(struct fonda_irqchip *chip, int source, u32 gsi, enum f
 	return drive(chip, source, first_route(chip, gsi), line);
 }
 
-int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
+static noinline int drive_pins(struct fonda_irqchip *chip, int source,
+			       struct kvm_irq_routing_entry *e, enum fonda_line line)
 {
-	struct kvm_irq_routing_entry *e;
 	unsigned long flags;
 	int ret;
 
-	guard(preempt)();
-	e = first_route(chip, gsi);
-	/* Most are messages, which need no lock. */
-	if (!e || is_message(e))
-		return drive(chip, source, e, line);
 	if (!is_change(chip, source, e, line))
 		return line == FONDA_LINE_LOW;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	ret = drive(chip, source, e, line);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return ret;
+}
+
+int fonda_gsi_set(struct fonda_irqchip *chip, int source, u32 gsi, enum fonda_line line)
+{
+	struct kvm_irq_routing_entry *e;
+
+	guard(preempt)();
+	e = first_route(chip, gsi);
+	/* Most are messages, which need no lock. */
+	return !e || is_message(e) ? drive(chip, source, e, line) :
+				     drive_pins(chip, source, e, line);
 }

@@ -19,10 +19,12 @@ int svm_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
 {
 	const struct vmcb *vmcb = to_svm(vcpu)->vmcb;
 
-	*p = (struct fonda_paging){
-		.cr0 = vmcb->cr0, .cr3 = vmcb->cr3, .cr4 = vmcb->cr4, .efer = vmcb->efer,
-		.rflags = vmcb->rflags,
-	};
+	/* One by one: the rest is for fonda_walk_guest() to fill in. */
+	p->cr0 = vmcb->cr0;
+	p->cr3 = vmcb->cr3;
+	p->cr4 = vmcb->cr4;
+	p->efer = vmcb->efer;
+	p->rflags = vmcb->rflags;
 	*rip = vmcb->rip;
 	if (in_64bit_code(vmcb))
 		return 64;
@@ -275,7 +277,7 @@ static int exit_nested_fault(struct fonda_vcpu *vcpu)
 
 #define UD	{ fonda_exit_invalid_opcode, .stat = FONDA_STAT_OTHER }
 
-const struct fonda_exit svm_exits[SVM_NR_EXITS] = {
+struct fonda_exit svm_exits[SVM_NR_EXITS] __ro_after_init = {
 	[SVM_EXIT_WRITE_CR4]	= { exit_cr4_write, 0, FONDA_STAT_CR, true },
 	[SVM_EXIT_WRITE_CR8]	= { exit_cr8_write, 0, FONDA_STAT_CR, true, .on_demand = true },
 	[SVM_EXIT_CR0_SEL_WRITE] = { exit_cr0_write, 0, FONDA_STAT_CR, .on_demand = true },
@@ -330,7 +332,8 @@ static int exit_unexpected(struct fonda_vcpu *vcpu)
 }
 
 const struct fonda_exit svm_exit_npf = { exit_nested_fault, 0, FONDA_STAT_PAGE_FAULT };
-const struct fonda_exit svm_exit_unexpected = { exit_unexpected, 0, FONDA_STAT_OTHER };
+const struct fonda_exit svm_exit_unexpected = {
+	exit_unexpected, 0, FONDA_STAT_OTHER, .on_demand = true };
 
 int svm_handle_exit(struct fonda_vcpu *vcpu)
 {

@@ -230,6 +230,7 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
+	/* User space's local APIC has its TPR there, too. */
 	u8 tpr = lapic_get_tpr(&vcpu->lapic);
 
 	vmcb->v_tpr = tpr;

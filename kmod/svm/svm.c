@@ -95,6 +95,9 @@ static int svm_hardware_setup(void)
 	if (ret)
 		return ret;
 
+	for (i = 0; i < SVM_NR_EXITS; i++)
+		if (!svm_exits[i].handle)
+			svm_exits[i] = svm_exit_unexpected;
 	edx = cpuid_edx(0x8000000a);
 	svm_features.nrip_save = edx & BIT(3);
 	/* Clear: QEMU's emulation and old processors load all of it each time. */
@@ -160,7 +163,7 @@ static void init_vmcb(struct svm_vcpu *svm)
 
 	/* What has a handler has the exit: see the table. */
 	for (code = 0; code < SVM_NR_EXITS; code++)
-		svm_intercept(svm, code, svm_exits[code].handle && !svm_exits[code].on_demand);
+		svm_intercept(svm, code, !svm_exits[code].on_demand);
 	/* Long enough for most critical sections to end. */
 	vmcb->pause_filter_count = 3000;
 	svm_intercept(svm, SVM_EXIT_PAUSE, svm_features.pause_filter &&

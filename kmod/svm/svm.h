@@ -97,11 +97,12 @@ int svm_run(struct fonda_vcpu *vcpu);
 void svm_nmi_unmask(struct svm_vcpu *svm);
 /* exit.c */
 #define SVM_NR_EXITS	0xa5
-extern const struct fonda_exit svm_exits[SVM_NR_EXITS], svm_exit_npf, svm_exit_unexpected;
+extern struct fonda_exit svm_exits[SVM_NR_EXITS];
+extern const struct fonda_exit svm_exit_npf, svm_exit_unexpected;
 
 static __always_inline const struct fonda_exit *svm_find_exit(u64 code)
 {
-	if (likely(code < SVM_NR_EXITS && svm_exits[code].handle))
+	if (likely(code < SVM_NR_EXITS))
 		return &svm_exits[code];
 	return code == SVM_EXIT_NPF ? &svm_exit_npf : &svm_exit_unexpected;
 }
