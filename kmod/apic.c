@@ -4,10 +4,6 @@
  * asks of the vCPU, and what the vCPU asks before an entry: which interrupt is
  * next, of the local APIC, the PIC or user space?
  */
-#include <linux/bitops.h>
-#include <linux/kvm_para.h>
-#include <asm/msr-index.h>
-
 #include "backend.h"
 
 static struct fonda_vcpu *vcpu_of(struct fonda_lapic *apic)
@@ -233,12 +229,6 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken)
 		lapic_settle(&vcpu->lapic, vector, taken);
 	if (unlikely(vcpu->lapic.pv_eoi_offered))
 		fonda_settle_pv_eoi(vcpu);
-}
-
-bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu)
-{
-	return vcpu->ext_irq < 0 && vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL &&
-	       fonda_irq_accepts_extint(vcpu);
 }
 
 /* -- hypercalls ------------------------------------------------------------- */

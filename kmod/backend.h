@@ -9,9 +9,6 @@
 
 #include "fonda.h"
 
-struct fonda_failed_entry;
-struct fonda_entry_field;
-
 /*
  * Registers that the vendor's control block holds, for read_reg and write_reg.
  * General registers, RIP and RFLAGS are in struct fonda_vcpu.
@@ -21,7 +18,6 @@ enum fonda_reg {
 	FONDA_REG_CR2,
 	FONDA_REG_CR3,
 	FONDA_REG_CR4,
-	FONDA_REG_CR8,		/* bits 3:0 of the task priority */
 	FONDA_REG_EFER,
 	FONDA_REG_PAT,
 	FONDA_REG_FS_BASE,
@@ -35,13 +31,13 @@ enum fonda_reg {
 	FONDA_REG_SYSENTER_ESP,
 	FONDA_REG_SYSENTER_EIP,
 	FONDA_REG_DEBUGCTL,
-	FONDA_REG_INT_SHADOW,	/* 0, or KVM_X86_SHADOW_INT_{MOV_SS,STI} */
-	FONDA_REG_NMI_MASK,	/* 1 from an NMI to its IRET */
 	FONDA_REG_CPL,		/* read only */
 };
 
 struct fonda_backend {
 	const char *name;
+	/* Bits of vcpu->int_shadow; the same one where the processor does not tell. */
+	u8 shadow_of_sti, shadow_of_mov_ss;
 
 	/*
 	 * Can this machine be used? Logs what is missing and what to do; fills
@@ -49,29 +45,28 @@ struct fonda_backend {
 	 */
 	int (*hardware_setup)(void);
 	void (*hardware_unsetup)(void);
-	/* On the CPU concerned, interrupts off: does somebody else have it? -EIO. */
-	bool (*cpu_in_use)(void);
+	/* On the CPU concerned, interrupts off. -EBUSY: somebody else has it; -EIO. */
 	int (*cpu_enable)(void);
 	void (*cpu_disable)(void);
 
-	/* NULL or ERR_PTR; generic fields are zero and the caller's to fill. */
-	struct fonda_vcpu *(*vcpu_alloc)(struct fonda_vm *vm);
-	void (*vcpu_free)(struct fonda_vcpu *vcpu);
-	void (*vcpu_reset)(struct fonda_vcpu *vcpu, bool init);
+	/* Of the vendor's structure, which begins with struct fonda_vcpu. */
+	size_t vcpu_size;
+	/* All is zero but vcpu->vm. vcpu_fini also after an init that failed. */
+	int (*vcpu_init)(struct fonda_vcpu *vcpu);
+	void (*vcpu_fini)(struct fonda_vcpu *vcpu);
+	/* What else there is, after all registers were set. */
+	void (*vcpu_reset)(struct fonda_vcpu *vcpu);
 
 	/*
 	 * Inside a section (preemption off, guest FPU loaded): enter the guest
 	 * and handle its exits until one needs the generic loop. Returns what
 	 * handle_exit returns, or FONDA_RESUME_GUEST when there is work that the
-	 * generic loop must do first (a request, a signal, a reschedule).
+	 * generic loop must do first (a request, a signal, a reschedule). The host
+	 * gets back what the processor does not keep for it.
 	 */
 	int (*run)(struct fonda_vcpu *vcpu);
 	/* The last exit again, where it may sleep. */
 	int (*handle_exit)(struct fonda_vcpu *vcpu);
-	/* Put into the control block what was loaded on another CPU, and what
-	 * the host must get back: called at the borders of a section. */
-	void (*section_begin)(struct fonda_vcpu *vcpu);
-	void (*section_end)(struct fonda_vcpu *vcpu);
 
 	/* Architectural state; write_reg takes values that were validated. */
 	u64 (*read_reg)(struct fonda_vcpu *vcpu, enum fonda_reg reg);
@@ -88,7 +83,7 @@ struct fonda_backend {
 	void (*update_controls)(struct fonda_vcpu *vcpu);
 	/*
 	 * Where the guest executes, for whoever reads its code: the linear address
-	 * and what its translation depends on (walk.h). Returns the size of the
+	 * and what its translation depends on (mmu.h). Returns the size of the
 	 * code segment: 16, 32 or 64.
 	 */
 	int (*get_code)(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);

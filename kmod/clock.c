@@ -9,8 +9,6 @@
  * and for all: then no two of them can ever disagree, and the guest is told so.
  */
 #include <linux/clocksource.h>
-#include <linux/math64.h>
-#include <asm/cpufeature.h>
 #include <asm/pvclock.h>
 #include <asm/tsc.h>
 
@@ -331,7 +329,6 @@ int fonda_set_steal_time(struct fonda_vcpu *vcpu, u64 val, bool host)
 	vcpu->clock.steal_task = NULL;
 	/* What a restored guest has there may be from before. */
 	vcpu->clock.preempted = val & KVM_MSR_ENABLED;
-	fonda_request(vcpu, FONDA_REQ_STEAL_TIME);
 	return 0;
 }
 
@@ -363,7 +360,7 @@ static void end_preemption(struct fonda_vcpu *vcpu)
 	}
 }
 
-void fonda_steal_time_update(struct fonda_vcpu *vcpu)
+static noinline void update_steal_time(struct fonda_vcpu *vcpu)
 {
 	struct fonda_vcpu_clock *c = &vcpu->clock;
 	u64 delay = fonda_run_delay_ns();
@@ -371,7 +368,7 @@ void fonda_steal_time_update(struct fonda_vcpu *vcpu)
 	gpa_t gpa = c->steal_msr & KVM_STEAL_VALID_BITS;
 	const int len = offsetof(typeof(st), preempted);
 
-	if (!(c->steal_msr & KVM_MSR_ENABLED) || fonda_read_guest(vcpu, gpa, &st, len))
+	if (fonda_read_guest(vcpu, gpa, &st, len))
 		return;
 	/* What a thread waited before it became the vCPU's is not the guest's. */
 	if (c->steal_task == current)
@@ -392,7 +389,7 @@ void fonda_clock_check(struct fonda_vcpu *vcpu)
 		end_preemption(vcpu);
 	if (c->steal_msr & KVM_MSR_ENABLED &&
 	    (c->steal_task != current || c->steal_seen_ns != fonda_run_delay_ns()))
-		fonda_request(vcpu, FONDA_REQ_STEAL_TIME);
+		update_steal_time(vcpu);
 	/* TSCs of two CPUs that differ: each needs a page of its own. */
 	if (c->cpu != raw_smp_processor_id() && check_tsc_unstable())
 		fonda_request(vcpu, FONDA_REQ_CLOCK);

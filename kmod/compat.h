@@ -11,11 +11,8 @@
 #include <linux/context_tracking.h>
 #include <linux/eventfd.h>
 #include <linux/hrtimer.h>
-#include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
-#include <linux/rcupdate.h>
-#include <linux/sched.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
 #include <linux/vtime.h>
@@ -28,8 +25,6 @@
 #include <asm/msr.h>
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
 #include <asm/cpuid/api.h>
-#else
-#include <asm/processor.h>
 #endif
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 #include <linux/unaligned.h>
@@ -52,13 +47,8 @@
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
-static inline void hrtimer_setup(struct hrtimer *timer,
-				 enum hrtimer_restart (*fn)(struct hrtimer *),
-				 clockid_t clock, enum hrtimer_mode mode)
-{
-	hrtimer_init(timer, clock, mode);
-	timer->function = fn;
-}
+#define hrtimer_setup(timer, fn, clock, mode)	\
+	(hrtimer_init(timer, clock, mode), (timer)->function = (fn))
 #endif
 
 /* What 6.1 and 6.12 know only since some of their later releases. */
@@ -121,16 +111,6 @@ static inline int fonda_handle_task_work(void)
 #endif
 }
 
-/* Callbacks of system sleep have an argument, and an object of their own, since 7.0. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
-#define FONDA_SYSCORE_ARG	void *unused
-#else
-#define FONDA_SYSCORE_ARG	void
-struct syscore { struct syscore_ops *ops; };
-#define register_syscore(s)	register_syscore_ops((s)->ops)
-#define unregister_syscore(s)	unregister_syscore_ops((s)->ops)
-#endif
-
 /* What the host itself keeps in SPEC_CTRL on this CPU. */
 #define fonda_host_spec_ctrl()	this_cpu_read(x86_spec_ctrl_current)
 
@@ -143,18 +123,17 @@ static inline void fonda_write_cr4(unsigned long val)
 /*
  * VMX operation: until 7.0 a module may keep CR4.VMXE set, and the kernel calls it
  * when it crashes (one module; KVM has that place when it is loaded). Newer ones
- * see to themselves, and keep CR4 for themselves.
+ * see to themselves, and keep CR4 for themselves. Since then callbacks of system
+ * sleep have an argument, too, and an object of their own.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#define FONDA_SYSCORE_ARG	void
+struct syscore { struct syscore_ops *ops; };
+#define register_syscore(s)	register_syscore_ops((s)->ops)
+#define unregister_syscore(s)	unregister_syscore_ops((s)->ops)
 #define FONDA_VMX_WINDOWS	false
 #define fonda_pt_handle_vmx(on)	intel_pt_handle_vmx(on)
-static inline void fonda_set_vmxe(bool on)
-{
-	if (on)
-		cr4_set_bits(X86_CR4_VMXE);
-	else
-		cr4_clear_bits(X86_CR4_VMXE);
-}
+#define fonda_set_vmxe(on)	((on) ? cr4_set_bits(X86_CR4_VMXE) : cr4_clear_bits(X86_CR4_VMXE))
 
 static inline bool fonda_emergency_register(cpu_emergency_virt_cb *callback)
 {
@@ -167,6 +146,7 @@ static inline bool fonda_emergency_register(cpu_emergency_virt_cb *callback)
 }
 #define fonda_emergency_unregister(cb)	cpu_emergency_unregister_virt_callback(cb)
 #else
+#define FONDA_SYSCORE_ARG		void *unused
 #define FONDA_VMX_WINDOWS		true
 #define fonda_pt_handle_vmx(on)		do { } while (0)
 #define fonda_set_vmxe(on)		do { } while (0)

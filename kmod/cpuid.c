@@ -6,8 +6,6 @@
  * guest asks. Which features the rest of fonda may rely on is worked out once,
  * in fonda_cpuid_update().
  */
-#include <asm/cpufeature.h>
-
 #include "backend.h"
 
 /* Leaves of which no more is offered: the last of each range. */
@@ -69,6 +67,7 @@ static const struct feature_word feature_words[] = {
 
 /* Offered features, by the kernel's words. Written once. */
 static u32 offered[FONDA_FEATURE_WORDS] __ro_after_init;
+u64 fonda_machine_cr4 __ro_after_init, fonda_machine_efer __ro_after_init;
 
 /* The leaves that are offered, how much of this machine's answer, and what else. */
 struct leaf {
@@ -150,6 +149,24 @@ static void derive(u32 *words)
 				!!spec_ctrl_bits(words) << FONDA_HAS_SPEC_CTRL % 32;
 }
 
+static u64 cr4_bits(const u32 *words)
+{
+	return X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
+	       X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+	       (HAS(UMIP) ? X86_CR4_UMIP : 0) | (HAS(LA57) ? X86_CR4_LA57 : 0) |
+	       (HAS(FSGSBASE) ? X86_CR4_FSGSBASE : 0) | (HAS(PCID) ? X86_CR4_PCIDE : 0) |
+	       (HAS(XSAVE) ? X86_CR4_OSXSAVE : 0) | (HAS(SMEP) ? X86_CR4_SMEP : 0) |
+	       (HAS(SMAP) ? X86_CR4_SMAP : 0) | (HAS(PKU) ? X86_CR4_PKE : 0) |
+	       /* CR4.CET; older kernels have no name for either. */
+	       (words[CPUID_7_ECX] & BIT(7) ? BIT(23) : 0);
+}
+
+static u64 efer_bits(const u32 *words)
+{
+	return (HAS(SYSCALL) ? EFER_SCE : 0) | (HAS(NX) ? EFER_NX : 0) |
+	       (HAS(LM) ? EFER_LME | EFER_LMA : 0) | (HAS(FXSR_OPT) ? EFER_FFXSR : 0);
+}
+
 bool fonda_supported(u32 feature)
 {
 	return word_has(offered, feature);
@@ -157,7 +174,7 @@ bool fonda_supported(u32 feature)
 
 void __init fonda_state_init(void)
 {
-	u32 i;
+	u32 machine[FONDA_FEATURE_WORDS] = { }, i;
 
 	for (i = 0; i < ARRAY_SIZE(passed_through); i++)
 		if (boot_cpu_has(passed_through[i]))
@@ -169,8 +186,11 @@ void __init fonda_state_init(void)
 
 		if (w->leaf <= last_leaf(w->leaf))
 			cpuid_count(w->leaf, w->subleaf, &regs[0], &regs[1], &regs[2], &regs[3]);
+		machine[w->word] = regs[w->reg];
 		offered[w->word] &= regs[w->reg];
 	}
+	fonda_machine_cr4 = cr4_bits(machine);
+	fonda_machine_efer = efer_bits(machine);
 	for (i = 0; i < ARRAY_SIZE(emulated); i++)
 		offered[emulated[i] / 32] |= BIT(emulated[i] % 32);
 	derive(offered);
@@ -325,15 +345,8 @@ void fonda_cpuid_update(struct fonda_cpuid *c)
 		words[w->word] &= guest_reg(c, w->leaf, w->subleaf, w->reg);
 	}
 	derive(words);
-	c->cr4_reserved = ~(u64)(X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE |
-		X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
-		X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
-		(HAS(UMIP) ? X86_CR4_UMIP : 0) | (HAS(LA57) ? X86_CR4_LA57 : 0) |
-		(HAS(FSGSBASE) ? X86_CR4_FSGSBASE : 0) | (HAS(PCID) ? X86_CR4_PCIDE : 0) |
-		(HAS(XSAVE) ? X86_CR4_OSXSAVE : 0) | (HAS(SMEP) ? X86_CR4_SMEP : 0) |
-		(HAS(SMAP) ? X86_CR4_SMAP : 0));
-	c->efer_reserved = ~(u64)((HAS(SYSCALL) ? EFER_SCE : 0) | (HAS(NX) ? EFER_NX : 0) |
-		(HAS(LM) ? EFER_LME | EFER_LMA : 0) | (HAS(FXSR_OPT) ? EFER_FFXSR : 0));
+	c->cr4_reserved = ~cr4_bits(words);
+	c->efer_reserved = ~efer_bits(words);
 	c->spec_ctrl = spec_ctrl_bits(words);
 	c->phys_bits = (guest_reg(c, 0x80000008, 0, 0) & 0xff) ?: 36;
 	c->xcr0 = guest_reg(c, 0xd, 0, 0) | (u64)guest_reg(c, 0xd, 0, 3) << 32;

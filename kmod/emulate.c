@@ -7,10 +7,6 @@
  * a few functions. Encodings and effects: AMD64 APM volume 3, "Instruction
  * Encoding" and "General-Purpose Instruction Reference"; Intel SDM volume 2.
  */
-#include <linux/kernel.h>
-#include <linux/string.h>
-#include <asm/processor-flags.h>
-
 #include "emulate.h"
 
 enum { AX, CX, DX, BX, SP, BP, SI, DI };	/* numbers of registers */

@@ -44,14 +44,9 @@
 	mov	(3 * 8)(%rdi), %rbx
 	mov	(5 * 8)(%rdi), %rbp
 	mov	(6 * 8)(%rdi), %rsi
-	mov	(8 * 8)(%rdi), %r8
-	mov	(9 * 8)(%rdi), %r9
-	mov	(10 * 8)(%rdi), %r10
-	mov	(11 * 8)(%rdi), %r11
-	mov	(12 * 8)(%rdi), %r12
-	mov	(13 * 8)(%rdi), %r13
-	mov	(14 * 8)(%rdi), %r14
-	mov	(15 * 8)(%rdi), %r15
+	.irp	nr, 8, 9, 10, 11, 12, 13, 14, 15
+	mov	(\nr * 8)(%rdi), %r\nr
+	.endr
 	mov	(7 * 8)(%rdi), %rdi
 .endm
 
@@ -63,14 +58,9 @@
 	mov	%rbp, (5 * 8)(%rax)
 	mov	%rsi, (6 * 8)(%rax)
 	mov	%rdi, (7 * 8)(%rax)
-	mov	%r8, (8 * 8)(%rax)
-	mov	%r9, (9 * 8)(%rax)
-	mov	%r10, (10 * 8)(%rax)
-	mov	%r11, (11 * 8)(%rax)
-	mov	%r12, (12 * 8)(%rax)
-	mov	%r13, (13 * 8)(%rax)
-	mov	%r14, (14 * 8)(%rax)
-	mov	%r15, (15 * 8)(%rax)
+	.irp	nr, 8, 9, 10, 11, 12, 13, 14, 15
+	mov	%r\nr, (\nr * 8)(%rax)
+	.endr
 .endm
 
 /*

@@ -8,12 +8,8 @@
  * level-triggered line high until the guest acknowledges it, and then asks by a
  * second eventfd whether there is more.
  */
-#include <linux/eventfd.h>
-#include <linux/file.h>
 #include <linux/poll.h>
 #include <linux/rculist.h>
-#include <linux/slab.h>
-#include <linux/wait.h>
 
 #include "backend.h"
 
@@ -112,7 +108,7 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 	bool resample = assign && args->flags & KVM_IRQFD_FLAG_RESAMPLE;
 	int ret, mode = smp_load_acquire(&vm->irqchip.mode);
 	struct irqfd *irqfd, *other;
-	struct file *file;
+	struct file *file __free(fput) = NULL;
 
 	/* A level cannot be followed to an IOAPIC in user space. */
 	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) ||
@@ -131,7 +127,7 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		irqfd->resample = eventfd_ctx_fdget(args->resamplefd);
 	ret = PTR_ERR_OR_ZERO(irqfd->ctx) ?: PTR_ERR_OR_ZERO(irqfd->resample);
 
-	mutex_lock(&vm->eventfds.lock);
+	guard(mutex)(&vm->eventfds.lock);
 	list_for_each_entry(other, &vm->eventfds.irqfds, link) {
 		if (ret || READ_ONCE(other->dead) || other->ctx != irqfd->ctx)
 			continue;
@@ -149,9 +145,6 @@ long fonda_vm_irqfd(struct fonda_vm *vm, void *arg, unsigned int cmd)
 		if (vfs_poll(file, &irqfd->poll) & EPOLLIN)
 			irqfd_raise(irqfd);
 	}
-	mutex_unlock(&vm->eventfds.lock);
-	if (file)
-		fput(file);
 	return ret;
 }
 

@@ -4,9 +4,6 @@
  * here, with the length of the instruction in vcpu->insn_len. Its privilege was
  * checked unless said otherwise. And what both do about events at an entry.
  */
-#include <linux/percpu.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
 #include <asm/mce.h>
 
 #include "run.h"
@@ -98,19 +95,14 @@ int fonda_exit_xsetbv(struct fonda_vcpu *vcpu)
 
 int fonda_exit_write_cr8(struct fonda_vcpu *vcpu, u64 val)
 {
-	u64 old;
+	u64 old = lapic_get_tpr(&vcpu->lapic);
 	int ret;
 
 	if (val & ~0xfull)
 		return fonda_exit_protection(vcpu);
-	if (vcpu->in_kernel_apic) {
-		lapic_set_tpr(&vcpu->lapic, val);
-		return fonda_exit_skip(vcpu);
-	}
-	old = fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
-	fonda_backend->write_reg(vcpu, FONDA_REG_CR8, val);
+	lapic_set_tpr(&vcpu->lapic, val);
 	ret = fonda_exit_skip(vcpu);
-	if (ret != FONDA_RESUME_GUEST || val >= old)
+	if (vcpu->in_kernel_apic || ret != FONDA_RESUME_GUEST || val >= old)
 		return ret;
 	/* User space's local APIC may have something for the lower priority. */
 	vcpu->run->exit_reason = KVM_EXIT_SET_TPR;
@@ -121,19 +113,18 @@ void fonda_load_debug_registers(struct fonda_vcpu *vcpu)
 {
 	const u64 *db = vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ?
 			vcpu->debug.arch.debugreg : vcpu->db;
+	int i;
 
-	set_debugreg(db[0], 0);
-	set_debugreg(db[1], 1);
-	set_debugreg(db[2], 2);
-	set_debugreg(db[3], 3);
+	for (i = 0; i < 4; i++)
+		set_debugreg(db[i], i);
 }
 
 void fonda_save_debug_registers(struct fonda_vcpu *vcpu)
 {
-	get_debugreg(vcpu->db[0], 0);
-	get_debugreg(vcpu->db[1], 1);
-	get_debugreg(vcpu->db[2], 2);
-	get_debugreg(vcpu->db[3], 3);
+	int i;
+
+	for (i = 0; i < 4; i++)
+		get_debugreg(vcpu->db[i], i);
 }
 
 int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int gpr, u64 dr7)
@@ -162,9 +153,9 @@ int fonda_exit_debug_register(struct fonda_vcpu *vcpu, int reg, bool write, int 
 
 /* -- events ----------------------------------------------------------------- */
 
-enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
+u32 fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
 {
-	enum fonda_event event = FONDA_EVENT_NONE;
+	u32 info = 0;
 
 	/* Before the sources are read: a new NMI sets it again. */
 	WRITE_ONCE(vcpu->event_pending, false);
@@ -178,18 +169,18 @@ enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
 			vcpu->rflags |= X86_EFLAGS_RF;
 		vcpu->exception.pending = false;
 		vcpu->exception.injected = true;
-		event = FONDA_EVENT_EXCEPTION;
+		info = vcpu->exception.vector | FONDA_EVENT_TYPE_EXCEPTION | FONDA_EVENT_VALID |
+		       (vcpu->exception.has_error ? FONDA_EVENT_ERROR : 0);
 	} else if (vcpu->nmi_injected || (vcpu->nmi_pending && nmi_open)) {
 		vcpu->nmi_pending -= !vcpu->nmi_injected;
 		vcpu->nmi_injected = true;
-		event = FONDA_EVENT_NMI;
+		info = X86_TRAP_NMI | FONDA_EVENT_TYPE_NMI | FONDA_EVENT_VALID;
 	}
 	if (vcpu->nmi_pending)
 		vcpu->event_pending = true;
-	if (event != FONDA_EVENT_NONE)
-		trace_fonda_inject(vcpu, event == FONDA_EVENT_NMI ? X86_TRAP_NMI :
-				   vcpu->exception.vector, vcpu->exception.error);
-	return event;
+	if (info)
+		trace_fonda_inject(vcpu, (u8)info, vcpu->exception.error);
+	return info;
 }
 
 /* Both vendors number the parts of such a word alike. */

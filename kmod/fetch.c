@@ -5,7 +5,6 @@
  * walk.c to the vCPU.
  */
 #include "backend.h"
-#include "walk.h"
 
 /*
  * A walk reads four entries, each through a search of the slots. Exits come

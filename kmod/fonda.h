@@ -25,22 +25,20 @@
 #ifndef FONDA_H
 #define FONDA_H
 
-#include <linux/atomic.h>
-#include <linux/cleanup.h>
 #include <linux/cpumask.h>
-#include <linux/kvm.h>
-#include <linux/mm.h>
-#include <linux/mutex.h>
+#include <linux/debugfs.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/rcuwait.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
 #include <linux/srcu.h>
-#include <linux/types.h>
 #include <linux/uaccess.h>
-#include <asm/processor-flags.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
 #include <asm/trapnr.h>
+#include <uapi/linux/fonda.h>
 
-#include "types.h"
 #include "compat.h"
 #include "mmu.h"
 #include "emulate.h"
@@ -51,7 +49,6 @@
 #define FONDA_MAX_BUS_DEVS	1000
 
 /* kvm_run, the port data, the coalesced ring: one page each. */
-#define FONDA_RUN_PAGE		0
 #define FONDA_PIO_PAGE		1
 #define FONDA_RING_PAGE		2
 #define FONDA_RUN_PAGES		3
@@ -77,7 +74,6 @@ enum fonda_request {
 	FONDA_REQ_TLB_FLUSH,	/* forget cached second-stage translations */
 	FONDA_REQ_APIC_EVENT,	/* INIT or SIPI arrived at the local APIC */
 	FONDA_REQ_CLOCK,	/* rewrite the guest's kvmclock page */
-	FONDA_REQ_STEAL_TIME,	/* account stolen time in the guest's page */
 	FONDA_REQ_TRIPLE_FAULT,	/* leave with KVM_EXIT_SHUTDOWN */
 	FONDA_REQ_IOAPIC_EOI,	/* leave with KVM_EXIT_IOAPIC_EOI (split) */
 	FONDA_REQ_PV_EOI,	/* has the guest left out an EOI? */
@@ -130,6 +126,10 @@ enum fonda_stat {
 	FONDA_NR_STATS = FONDA_STAT_CYCLES + FONDA_NR_STAT_EXITS
 };
 
+/*
+ * Written by the vCPU's thread alone, read by anyone; a reader may see one in the
+ * middle of an exit, never a torn number.
+ */
 struct fonda_vcpu_stats {
 	u64 count[FONDA_NR_STATS + 1];	/* enum fonda_stat; the last is void */
 	u64 since;		/* TSC of the last exit */
@@ -241,6 +241,7 @@ struct fonda_vcpu {
 	struct task_struct *thread;	/* (a) of who is inside vm->srcu, or NULL */
 	bool in_kernel_apic;		/* (c) */
 	bool switch_spec_ctrl;		/* (m) around entries: the host's differs */
+	bool flush;			/* (m) forget cached translations before the next entry */
 	u8 insn_len;			/* (m) bytes of the instruction that exited */
 	struct fonda_vm *vm;		/* (c) holds a reference */
 	struct kvm_run *run;		/* (c) shared with user space: hostile */
@@ -251,6 +252,7 @@ struct fonda_vcpu {
 	atomic_t nmi_queued;		/* (a) 0..2, moved to nmi_pending on entry */
 	u8 nmi_pending;			/* (m) 0..2 */
 	bool nmi_injected;		/* (m) delivery was cut short */
+	bool nmi_masked;		/* (m) from an NMI to its IRET */
 	int mp_state;			/* (m) KVM_MP_STATE_* */
 	bool pv_unhalted;		/* (a) KVM_HC_KICK_CPU: ends the next HLT */
 	int ext_irq;			/* (m) vector from KVM_INTERRUPT, or -1 */
@@ -278,7 +280,7 @@ struct fonda_vcpu {
 	/* Of the host, during a section: its breakpoints, if DR7 is not 0. */
 	u64 host_dr7, host_db[4];	/* (m) */
 
-	struct fonda_vcpu_stats stats;	/* stats.h */
+	struct fonda_vcpu_stats stats;
 	u64 halt_poll_ns;
 };
 
@@ -302,6 +304,12 @@ static inline void fonda_update_spec_ctrl(struct fonda_vcpu *vcpu)
 {
 	vcpu->switch_spec_ctrl = !fonda_spec_ctrl_by_processor &&
 				 vcpu->msrs.spec_ctrl != fonda_host_spec_ctrl();
+}
+
+static inline void fonda_flush(struct fonda_vcpu *vcpu)
+{
+	vcpu->flush = true;
+	vcpu->backend_work = true;
 }
 
 /* ioctl.c: the three tables; the file operations call these. */
@@ -362,6 +370,10 @@ bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu);
 int fonda_exit_debug(struct fonda_vcpu *vcpu, u32 exception, u64 dr6, u64 dr7);
 int fonda_exit_fail_entry(struct fonda_vcpu *vcpu, u64 reason);
 int fonda_exit_internal_error(struct fonda_vcpu *vcpu, u32 suberror, const u64 *data, int ndata);
+/* The same with the words of data for the last arguments. */
+#define fonda_internal_error(vcpu, suberror, ...)				\
+	fonda_exit_internal_error(vcpu, suberror, (const u64[]){ __VA_ARGS__ },	\
+				  sizeof((const u64[]){ __VA_ARGS__ }) / sizeof(u64))
 
 /* Exceptions: queued here, merged by the manual's rules, injected by the
  * backend on the next entry. Never for an event already being delivered. */
@@ -447,7 +459,6 @@ static inline u64 fonda_code_root(u64 cr3, u64 cr4)
  * The bytes of code at linear address @rip: how many of FONDA_INSN_MAX there
  * are, -EAGAIN (answer FONDA_RETRY_SLEEPING), -ENOENT: not mapped any more.
  */
-struct fonda_paging;
 int fonda_fetch_code(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t rip, u8 *code);
 /* Finish what user space was asked to do, before anything else in KVM_RUN:
  * FONDA_RESUME_GUEST, FONDA_EXIT_USER (more to ask), or an errno. */
@@ -468,10 +479,41 @@ int fonda_complete_user_io(struct fonda_vcpu *vcpu);
 			 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 /* stats.c */
+extern struct dentry *fonda_debugfs;	/* main.c's */
 void fonda_stats_vm_init(struct fonda_vm *vm, int fd);
 fonda_vm_handler fonda_vm_get_stats_fd;
 fonda_vcpu_handler fonda_vcpu_get_stats_fd;
-void fonda_stats_init(void);
-void fonda_stats_fini(void);
+
+static inline void fonda_stats_exit(struct fonda_vcpu *vcpu, enum fonda_stat class)
+{
+	vcpu->stats.count[class]++;
+	vcpu->stats.last = class;
+	vcpu->stats.since = rdtsc();
+}
+
+/* A nested fault turned out to be an access to a device. */
+static inline void fonda_stats_reclassify(struct fonda_vcpu *vcpu, enum fonda_stat class)
+{
+	struct fonda_vcpu_stats *stats = &vcpu->stats;
+
+	/* Not the second time, after its handler had to sleep. */
+	if (stats->last == class)
+		return;
+	stats->count[FONDA_STAT_PAGE_FAULT]--;
+	stats->count[class]++;
+	stats->last = class;
+}
+
+/* Before an entry, before user space, before a halted vCPU sleeps. */
+static inline void fonda_stats_close(struct fonda_vcpu *vcpu)
+{
+	struct fonda_vcpu_stats *stats = &vcpu->stats;
+	u64 cycles = rdtsc() - stats->since;
+
+	/* Or the compiler adds in another order, with more instructions. */
+	OPTIMIZER_HIDE_VAR(cycles);
+	stats->count[FONDA_STAT_CYCLES + stats->last] += cycles;
+	stats->last = FONDA_NR_STAT_EXITS;
+}
 
 #endif

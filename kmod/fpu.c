@@ -4,7 +4,6 @@
  * It lives in an XSAVE area of ours in standard format, which XRSTOR loads at
  * the beginning of every section; nothing that makes it fault may get in.
  */
-#include <linux/log2.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
 #include <asm/fpu/xcr.h>

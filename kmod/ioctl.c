@@ -8,8 +8,6 @@
  * Direction is written out because the bits inside KVM's numbers mislead, and
  * the whole number is matched because low bytes repeat.
  */
-#include <uapi/linux/fonda.h>
-
 #include "backend.h"
 
 /* What becomes of the argument: bits. */
@@ -287,8 +285,8 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(FONDA_GET_FAILED_ENTRY,	FIO_FILL,  vcpu, fonda_vcpu_get_failed_entry),
 	E(FONDA_BREAK_ENTRY,		FIO_IN,    vcpu, fonda_vcpu_break_entry),
 	E(KVM_TRANSLATE,		FIO_INOUT, vcpu, fonda_vcpu_translate),
-	E(KVM_GET_MP_STATE,		FIO_OUT,   vcpu, fonda_vcpu_get_mp_state),
-	E(KVM_SET_MP_STATE,		FIO_IN,    vcpu, fonda_vcpu_set_mp_state),
+	E(KVM_GET_MP_STATE,		FIO_OUT,   vcpu, fonda_vcpu_access_mp_state),
+	E(KVM_SET_MP_STATE,		FIO_IN,    vcpu, fonda_vcpu_access_mp_state),
 	E(KVM_GET_LAPIC,		FIO_OUT,   vcpu, fonda_vcpu_lapic_state),
 	E(KVM_SET_LAPIC,		FIO_IN,    vcpu, fonda_vcpu_lapic_state),
 	E(KVM_INTERRUPT,		FIO_IN,    vcpu, fonda_vcpu_interrupt),

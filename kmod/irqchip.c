@@ -4,11 +4,6 @@
  * buses, who is told of the end of an interrupt, and the ioctls. How the
  * devices behave is in irq/ alone; apic.c has the local APICs.
  */
-#include <linux/bitops.h>
-#include <linux/module.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
-
 #include "backend.h"
 
 /* A guest's fastest periodic timer: a faster one would occupy a host CPU. */

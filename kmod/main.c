@@ -7,11 +7,8 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/cpu.h>
-#include <linux/fs.h>
 #include <linux/miscdevice.h>
-#include <linux/module.h>
 #include <linux/reboot.h>
-#include <uapi/linux/fonda.h>
 
 #define CREATE_TRACE_POINTS
 #include "backend.h"
@@ -23,6 +20,7 @@ MODULE_PARM_DESC(devname, "name of the device node in /dev; 'kvm' serves program
 
 const struct fonda_backend *fonda_backend;
 bool fonda_spec_ctrl_by_processor __ro_after_init;
+struct dentry *fonda_debugfs;
 LIST_HEAD(fonda_vms);
 static DEFINE_MUTEX(fonda_vms_lock);
 
@@ -43,7 +41,7 @@ static int enable_cpu(unsigned int cpu)
 	guard(irqsave)();
 	/* The kernel writes it when the CPU comes up. */
 	rdmsrq_safe(MSR_TSC_AUX, this_cpu_ptr(&fonda_host_tsc_aux));
-	ret = fonda_backend->cpu_in_use() ? -EBUSY : fonda_backend->cpu_enable();
+	ret = fonda_backend->cpu_enable();
 	if (!ret)
 		__this_cpu_write(fonda_cpu_enabled, true);
 	return ret;
@@ -64,6 +62,15 @@ static int disable_cpu(unsigned int cpu)
  * vCPU can meet a CPU that is off. Failing keeps it out, which is better than VMs
  * that die on it.
  */
+static int enable_all(void)
+{
+	hotplug_state = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
+					  enable_cpu, disable_cpu);
+	if (hotplug_state == -EBUSY)
+		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
+	return min(hotplug_state, 0);
+}
+
 int fonda_hardware_get(struct fonda_vm *vm)
 {
 	int ret = 0;
@@ -72,13 +79,10 @@ int fonda_hardware_get(struct fonda_vm *vm)
 	if (rebooting)
 		ret = -EBUSY;
 	else if (list_empty(&fonda_vms))
-		ret = hotplug_state = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/fonda:online",
-							enable_cpu, disable_cpu);
-	if (ret >= 0)
+		ret = enable_all();
+	if (!ret)
 		list_add_tail(&vm->list, &fonda_vms);
-	if (ret == -EBUSY)
-		pr_info_ratelimited("the processor's virtualization extension is in use by another hypervisor; stop its VMs, or unload it: modprobe -r kvm_amd kvm_intel\n");
-	return min(ret, 0);
+	return ret;
 }
 
 void fonda_hardware_put(struct fonda_vm *vm)
@@ -136,43 +140,16 @@ static struct miscdevice misc = {
 	.mode	= 0660,
 };
 
-static void count_cpu_in_use(void *count)
-{
-	if (fonda_backend->cpu_in_use())
-		atomic_inc(count);
-}
-
-/* The backend is set up; is there anything else in the way? */
-static int __init check_machine(void)
-{
-	atomic_t in_use = ATOMIC_INIT(0);
-	int ret = -EOPNOTSUPP;
-
-	on_each_cpu(count_cpu_in_use, &in_use, 1);
-	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
-		pr_err("the processor's XSAVE is needed: enable it, or boot without noxsave\n");
-	} else if (atomic_read(&in_use)) {
-		pr_err("%s is in use on %d CPUs by another hypervisor: stop its VMs, or unload it (modprobe -r kvm_amd kvm_intel)\n",
-		       fonda_backend->name, atomic_read(&in_use));
-		ret = -EBUSY;
-	} else {
-		return 0;
-	}
-	fonda_backend->hardware_unsetup();
-	return ret;
-}
-
 static int __init choose_backend(void)
 {
 	int ret = -ENODEV, i;
 
-	for (i = 0; i < ARRAY_SIZE(backends); i++) {
+	for (i = 0; i < ARRAY_SIZE(backends) && ret == -ENODEV; i++) {
 		fonda_backend = backends[i];
 		ret = fonda_backend->hardware_setup();
-		if (ret != -ENODEV)
-			return ret ?: check_machine();
 	}
-	pr_err("this processor offers neither AMD-V (svm) nor VT-x (vmx): see 'grep -wE \"svm|vmx\" /proc/cpuinfo'; in a virtual machine, enable nested virtualization\n");
+	if (ret == -ENODEV)
+		pr_err("this processor offers neither AMD-V (svm) nor VT-x (vmx): see 'grep -wE \"svm|vmx\" /proc/cpuinfo'; in a virtual machine, enable nested virtualization\n");
 	return ret;
 }
 
@@ -181,7 +158,7 @@ static void cleanup(void)
 {
 	unregister_reboot_notifier(&reboot_notifier);
 	unregister_syscore(&sleep);
-	fonda_stats_fini();
+	debugfs_remove_recursive(fonda_debugfs);
 	fonda_backend->hardware_unsetup();
 	/* RCU callbacks of routes, buses and slots run our code. */
 	rcu_barrier();
@@ -191,24 +168,36 @@ static int __init fonda_init(void)
 {
 	int ret;
 
+	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
+		pr_err("the processor's XSAVE is needed: enable it, or boot without noxsave\n");
+		return -EOPNOTSUPP;
+	}
 	ret = choose_backend();
 	if (ret)
 		return ret;
 	fonda_state_init();
-	fonda_stats_init();
+	fonda_debugfs = debugfs_create_dir("fonda", NULL);
 	register_syscore(&sleep);
 	register_reboot_notifier(&reboot_notifier);
 
+	/* Is another hypervisor in the way? The first VM will ask again. */
+	ret = enable_all();
+	if (ret)
+		goto out_cleanup;
+	cpuhp_remove_state(hotplug_state);
 	misc.name = devname;
 	ret = misc_register(&misc);
 	if (ret) {
 		pr_err("cannot create /dev/%s (error %d): is the name taken? choose another with devname=\n",
 		       devname, ret);
-		cleanup();
-		return ret;
+		goto out_cleanup;
 	}
 	pr_info("ready: /dev/%s, %s\n", devname, fonda_backend->name);
 	return 0;
+
+out_cleanup:
+	cleanup();
+	return ret;
 }
 
 static void __exit fonda_exit(void)

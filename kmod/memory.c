@@ -4,8 +4,6 @@
  * sees where, and the kernel's own reads and writes of guest memory, which go
  * through the VMM's mapping of it.
  */
-#include <linux/nospec.h>
-
 #include "fonda.h"
 
 /* A page that comes and goes under memory pressure is tried so often. */
@@ -15,19 +13,15 @@
 static struct fonda_memslot *make_slot(struct fonda_vm *vm, const struct fonda_memslot *old,
 				       const struct kvm_userspace_memory_region *r)
 {
-	struct fonda_memslot *slot = kzalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
+	struct fonda_memslot *slot __free(kfree) = kmalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
 
 	if (!slot)
 		return NULL;
-	slot->base_gfn = r->guest_phys_addr >> PAGE_SHIFT;
-	slot->npages = r->memory_size >> PAGE_SHIFT;
-	slot->hva = r->userspace_addr;
-	slot->id = r->slot;
-	slot->flags = r->flags;
-	if (!fonda_dirty_alloc(vm, slot, old))
-		return slot;
-	kfree(slot);
-	return NULL;
+	*slot = (struct fonda_memslot){
+		.base_gfn = r->guest_phys_addr >> PAGE_SHIFT,
+		.npages = r->memory_size >> PAGE_SHIFT,
+		.hva = r->userspace_addr, .id = r->slot, .flags = r->flags };
+	return fonda_dirty_alloc(vm, slot, old) ? NULL : no_free_ptr(slot);
 }
 
 /*

@@ -6,10 +6,7 @@
  * done at once, with preemption off; the rest is left for when the handler is
  * called again where it may sleep.
  */
-#include <linux/sched/signal.h>
-
 #include "backend.h"
-#include "walk.h"
 
 /* Repetitions in a row before the guest gets its chance for interrupts. */
 #define MAX_REPETITIONS	128

@@ -11,10 +11,7 @@
  * covers it is under way.
  */
 #include <linux/mem_encrypt.h>
-#include <linux/moduleparam.h>
 #include <linux/pgtable.h>
-#include <linux/sched/signal.h>
-#include <linux/seq_file.h>
 
 #include "fonda.h"
 
@@ -431,15 +428,4 @@ void fonda_mmu_fini(struct fonda_vm *vm)
 {
 	mmu_notifier_unregister(&vm->notifier, vm->mm);
 	free_memory(vm);
-}
-
-void fonda_mmu_show_stats(struct fonda_vm *vm, struct seq_file *m)
-{
-	static const char * const names[] = { "mapped_4k", "mapped_2m", "mapped_1g" };
-	struct fonda_table *t = &vm->mmu.table;
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(names); i++)
-		seq_printf(m, "%-24s %12ld\n", names[i], atomic_long_read(&t->leaves[i + 1]));
-	seq_printf(m, "%-24s %12ld\n", "table_pages", atomic_long_read(&t->tables));
 }

@@ -2,23 +2,21 @@
 /*
  * Guest memory: the slots that map guest physical pages to the VMM's memory
  * (memslot.c, memory.c), the second-stage page tables built from them on faults
- * (table.c, mmu.c), and the log of written pages (dirty.c).
+ * (table.c, mmu.c), the guest's own page tables (walk.c), and the log of written
+ * pages (dirty.c).
  *
- * memslot.c and table.c are pure: they see this file, not fonda.h.
+ * memslot.c, table.c and walk.c are pure: they see this file, not fonda.h. Guest
+ * memory is behind the functions of memory.c, which a unit test defines as well.
  */
 #ifndef FONDA_MMU_H
 #define FONDA_MMU_H
 
-#include <linux/atomic.h>
-#include <linux/bits.h>
 #include <linux/spinlock.h>
-#include <linux/types.h>
 
 #include "types.h"
 
 struct kvm_dirty_gfn;
 struct page;
-struct seq_file;
 
 #define FONDA_MEM_SLOTS		32764
 /* One slot's limit, so that its page numbers fit the dirty log's interface. */
@@ -243,7 +241,6 @@ void fonda_mmu_replace_slots(struct fonda_vm *vm, struct fonda_memslots *slots,
 int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write);
 /* For nCR3 or EPTP: constant for the life of the VM. */
 #define fonda_mmu_root_hpa(vm)	__pa((vm)->mmu.table.root)
-void fonda_mmu_show_stats(struct fonda_vm *vm, struct seq_file *m);
 
 /*
  * The guest touched @gpa (FONDA_ACCESS_WRITE and _FETCH count) and the
@@ -278,6 +275,48 @@ int fonda_cmpxchg_guest(struct fonda_vcpu *vcpu, gpa_t gpa, int len, u64 old, u6
 struct fonda_memslot *fonda_vcpu_slot(struct fonda_vcpu *vcpu, gfn_t gfn);
 
 fonda_vm_handler fonda_vm_set_user_memory_region;
+
+/* --- The guest's own page tables: walk.c ----------------------------------- */
+
+#define FONDA_EFER_LMA	(1u << 10)
+#define FONDA_EFER_NXE	(1u << 11)
+
+/* What a translation depends on: registers, and what CPUID says. */
+struct fonda_paging {
+	u64 cr0, cr3, cr4, efer;
+	u64 rflags;		/* AC suspends SMAP */
+	u8 phys_bits;		/* MAXPHYADDR of the guest */
+	bool gb_pages;		/* CPUID has 1 GiB pages */
+};
+
+/* Beside FONDA_ACCESS_*: the error code. (SDM volume 3, "Page-Fault Exceptions".) */
+#define FONDA_PF_PRESENT	(1u << 0)
+#define FONDA_PF_RSVD		(1u << 3)
+
+#define FONDA_WALK_FAULT	1
+
+/* What a walk finds: and the entries that it has passed, root first. */
+struct fonda_walk {
+	gpa_t gpa;
+	u32 error;		/* of the #PF */
+	int nr;
+	gpa_t where[5];
+	u64 entry[5];
+};
+
+/*
+ * Translate @gva for @access (FONDA_ACCESS_*), checking every right and setting
+ * accessed and dirty bits. 0; FONDA_WALK_FAULT: the guest gets a #PF; -EAGAIN:
+ * another processor keeps changing the tables, or a table must not be touched in
+ * this context; -EINTR; -EFAULT: a table is not in memory. Protection keys and
+ * supervisor shadow stacks are not offered to guests.
+ */
+int fonda_walk(struct fonda_vcpu *vcpu, const struct fonda_paging *p, gva_t gva,
+	       u32 access, struct fonda_walk *w);
+
+/* fetch.c: the same for the vCPU as it is; fills in what CPUID says. */
+int fonda_walk_guest(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t gva,
+		     u32 access, struct fonda_walk *w);
 
 /* --- The log of written pages: dirty.c ------------------------------------ */
 

@@ -5,8 +5,6 @@
  * ioctls, and the list of what a saved vCPU is made of. Also here: the filter
  * by which user space takes MSRs over, and the machine-check banks.
  */
-#include <linux/nospec.h>
-#include <asm/cpufeature.h>
 #include <asm/mce.h>
 #include <asm/mtrr.h>
 

@@ -5,7 +5,6 @@
  * checked here; the backend takes what it is given.
  */
 #include "backend.h"
-#include "walk.h"
 
 /* -- general registers ------------------------------------------------------ */
 
@@ -64,8 +63,7 @@ long fonda_vcpu_get_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 			bitmap[vcpu->ext_irq / 64] = BIT_ULL(vcpu->ext_irq % 64);
 	}
 	fonda_backend->get_sregs(vcpu, sregs);
-	sregs->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
-		     fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	sregs->cr8 = lapic_get_tpr(&vcpu->lapic);
 	sregs->apic_base = vcpu->lapic.base;
 	return 0;
 }
@@ -123,13 +121,39 @@ long fonda_vcpu_set_sregs(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 		return -EINVAL;
 
 	fonda_backend->set_sregs(vcpu, sregs);
-	if (vcpu->in_kernel_apic)
-		lapic_set_tpr(&vcpu->lapic, sregs->cr8);
-	else
-		fonda_backend->write_reg(vcpu, FONDA_REG_CR8, sregs->cr8);
+	lapic_set_tpr(&vcpu->lapic, sregs->cr8);
 	if (cmd == KVM_SET_SREGS && unlikely(bits[0] | bits[1] | bits[2] | bits[3]))
 		set_ext_irq(vcpu, find_first_bit((const unsigned long *)bits, 256));
 	return 0;
+}
+
+/* WB, WT, UC-, UC and again */
+#define PAT_RESET	0x0007040600070406ull
+
+/* "Processor State After Reset", "Processor Initialization State" */
+void fonda_sregs_reset(struct fonda_vcpu *vcpu, bool init)
+{
+	const struct kvm_segment data = { .limit = 0xffff, .type = 3, .present = 1, .s = 1 };
+	/* Those of the caches stay as they are in an INIT. */
+	u64 cr0 = init ? fonda_backend->read_reg(vcpu, FONDA_REG_CR0) : ~0ull;
+	const struct kvm_sregs2 sregs = {
+		.cs = { .selector = 0xf000, .base = 0xffff0000, .limit = 0xffff, .type = 11,
+			.present = 1, .s = 1 },
+		.ds = data, .es = data, .fs = data, .gs = data, .ss = data,
+		.tr = { .limit = 0xffff, .type = 11, .present = 1 },
+		.ldt = { .limit = 0xffff, .type = 2, .present = 1 },
+		.gdt = { .limit = 0xffff }, .idt = { .limit = 0xffff },
+		.cr0 = X86_CR0_ET | (cr0 & (X86_CR0_CD | X86_CR0_NW)),
+	};
+	enum fonda_reg reg;
+
+	fonda_backend->set_sregs(vcpu, &sregs);
+	lapic_set_tpr(&vcpu->lapic, 0);
+	vcpu->int_shadow = 0;
+	vcpu->nmi_masked = false;
+	/* And so do the MSRs. */
+	for (reg = init ? FONDA_REG_DEBUGCTL : FONDA_REG_PAT; reg < FONDA_REG_CPL; reg++)
+		fonda_backend->write_reg(vcpu, reg, reg == FONDA_REG_PAT ? PAT_RESET : 0);
 }
 
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val)
@@ -234,11 +258,14 @@ long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 
 	events->interrupt.injected = vcpu->ext_irq >= 0;
 	events->interrupt.nr = max(vcpu->ext_irq, 0);
-	events->interrupt.shadow = fonda_backend->read_reg(vcpu, FONDA_REG_INT_SHADOW);
+	events->interrupt.shadow =
+		(vcpu->int_shadow & fonda_backend->shadow_of_sti ? KVM_X86_SHADOW_INT_STI : 0) |
+		(vcpu->int_shadow & fonda_backend->shadow_of_mov_ss ?
+		 KVM_X86_SHADOW_INT_MOV_SS : 0);
 
 	events->nmi.injected = vcpu->nmi_injected;
 	events->nmi.pending = min(vcpu->nmi_pending + atomic_read(&vcpu->nmi_queued), 2);
-	events->nmi.masked = fonda_backend->read_reg(vcpu, FONDA_REG_NMI_MASK);
+	events->nmi.masked = vcpu->nmi_masked;
 
 	events->triple_fault.pending = vcpu->vm->triple_fault_event &&
 				       test_bit(FONDA_REQ_TRIPLE_FAULT, &vcpu->requests);
@@ -279,14 +306,19 @@ long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 	};
 	set_ext_irq(vcpu, events->interrupt.injected ? events->interrupt.nr : -1);
 	if (events->flags & KVM_VCPUEVENT_VALID_SHADOW)
-		fonda_backend->write_reg(vcpu, FONDA_REG_INT_SHADOW, events->interrupt.shadow);
+		/* "Interruptibility State": never both. */
+		vcpu->int_shadow =
+			events->interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ?
+			fonda_backend->shadow_of_mov_ss :
+			events->interrupt.shadow & KVM_X86_SHADOW_INT_STI ?
+			fonda_backend->shadow_of_sti : 0;
 
 	vcpu->nmi_injected = events->nmi.injected;
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
 		vcpu->nmi_pending = min_t(u8, events->nmi.pending, 2);
 		atomic_set(&vcpu->nmi_queued, 0);
 	}
-	fonda_backend->write_reg(vcpu, FONDA_REG_NMI_MASK, !!events->nmi.masked);
+	vcpu->nmi_masked = events->nmi.masked;
 	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR)
 		vcpu->lapic.sipi_vector = events->sipi_vector;
 	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
@@ -296,19 +328,15 @@ long fonda_vcpu_set_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 	return 0;
 }
 
-long fonda_vcpu_get_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
-{
-	struct kvm_mp_state *state = arg;
-
-	fonda_accept_apic_events(vcpu);
-	state->mp_state = vcpu->mp_state;
-	return 0;
-}
-
-long fonda_vcpu_set_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
+long fonda_vcpu_access_mp_state(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	u32 state = ((struct kvm_mp_state *)arg)->mp_state;
 
+	if (cmd == KVM_GET_MP_STATE) {
+		fonda_accept_apic_events(vcpu);
+		((struct kvm_mp_state *)arg)->mp_state = vcpu->mp_state;
+		return 0;
+	}
 	/* Without a local APIC nothing could wake it. The states above are other machines'. */
 	if ((state != KVM_MP_STATE_RUNNABLE && !vcpu->in_kernel_apic) ||
 	    state > KVM_MP_STATE_SIPI_RECEIVED)

@@ -7,11 +7,8 @@
 #ifndef FONDA_RUN_H
 #define FONDA_RUN_H
 
-#include <asm/cpufeature.h>
-#include <asm/nospec-branch.h>
 
 #include "backend.h"
-#include "stats.h"
 #include "trace.h"
 
 /* An entry of a backend's table of exits. */
@@ -82,8 +79,6 @@ struct fonda_loop {
 	/* Interrupts are off; before the first entry after that, and after the last. */
 	void (*open)(struct fonda_vcpu *vcpu);
 	void (*close)(struct fonda_vcpu *vcpu);
-	/* FONDA_REQ_TLB_FLUSH. */
-	void (*flush)(struct fonda_vcpu *vcpu);
 	/* What most entries have nothing of: vcpu->entry_work. */
 	void (*prepare)(struct fonda_vcpu *vcpu);
 	/* Into the guest and out of it: why it left. */
@@ -97,7 +92,7 @@ static __always_inline bool fonda_ready(struct fonda_vcpu *vcpu, const struct fo
 {
 	if (unlikely(READ_ONCE(vcpu->requests))) {
 		if (test_and_clear_bit(FONDA_REQ_TLB_FLUSH, &vcpu->requests))
-			loop->flush(vcpu);
+			fonda_flush(vcpu);
 		if (READ_ONCE(vcpu->requests))
 			return false;
 	}
@@ -144,13 +139,6 @@ static __always_inline int fonda_inner_loop(struct fonda_vcpu *vcpu, const struc
 	return ret;
 }
 
-/*
- * What is injected next, in the order of both vendors' priorities: exceptions,
- * then NMIs where they are @nmi_open. Something may remain: vcpu->nmi_pending.
- */
-enum fonda_event { FONDA_EVENT_NONE, FONDA_EVENT_EXCEPTION, FONDA_EVENT_NMI };
-enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open);
-
 /* An event for the processor, or one whose delivery it cut short; both vendors' form. */
 #define FONDA_EVENT_TYPE		(7u << 8)
 #define FONDA_EVENT_TYPE_INTR		(0u << 8)
@@ -159,6 +147,12 @@ enum fonda_event fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open);
 #define FONDA_EVENT_ERROR		(1u << 11)
 #define FONDA_EVENT_VALID		(1u << 31)
 
+/*
+ * What is injected next, in the order of both vendors' priorities: exceptions,
+ * whose error code is vcpu->exception.error, then NMIs where they are @nmi_open; 0:
+ * nothing. Something may remain: vcpu->nmi_pending.
+ */
+u32 fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open);
 /* After the exit: @info says which exception or NMI was not delivered, if any. */
 void fonda_requeue_event(struct fonda_vcpu *vcpu, u32 info, u32 error);
 
@@ -199,12 +193,9 @@ static __always_inline int fonda_exit_nested_fault(struct fonda_vcpu *vcpu,
 
 	fonda_stats_reclassify(vcpu, FONDA_STAT_MMIO);
 	/* Delivering an event, or walking tables, by way of MMIO or ROM. */
-	if (unlikely(f->event)) {
-		u64 data[] = { f->event, f->reason, f->info, f->gpa };
-
-		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV,
-						 data, ARRAY_SIZE(data));
-	}
+	if (unlikely(f->event))
+		return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, f->event,
+					    f->reason, f->info, f->gpa);
 	/* Found on the way through the guest's tables it is not the operand's. */
 	return fonda_emulate_insn(vcpu, f->table_walk ? FONDA_INVALID_GPA : f->gpa, access, 0);
 }

@@ -8,7 +8,6 @@
 #define FONDA_STATE_H
 
 #include <linux/kvm_para.h>
-#include <asm/cpufeatures.h>
 
 /* Writes of an MSR, by the guest or by @host. */
 typedef int fonda_msr_setter(struct fonda_vcpu *vcpu, u64 val, bool host);
@@ -68,6 +67,11 @@ struct fonda_cpuid {
 
 /* What the CPUID instruction answers. Any context in the vCPU's thread. */
 const struct kvm_cpuid_entry2 *fonda_cpuid(struct fonda_vcpu *vcpu, u32 leaf, u32 subleaf);
+/*
+ * The bits of CR4 and EFER that this processor has, whatever the kernel makes of
+ * them. It may have more where CPUID describes features newer than these.
+ */
+extern u64 fonda_machine_cr4, fonda_machine_efer;
 /* Does this machine have a feature that fonda offers? */
 bool fonda_supported(u32 feature);
 /* All that follows from the entries; without any, as if they had all on offer. */
@@ -84,6 +88,9 @@ fonda_vcpu_handler fonda_dev_get_cpuid, fonda_vcpu_set_cpuid, fonda_vcpu_get_cpu
  */
 int fonda_check_cr0(struct fonda_vcpu *vcpu, u64 val);
 int fonda_check_cr4(struct fonda_vcpu *vcpu, u64 val);
+
+/* All that the backend has, to power-up (@init false) or INIT state. */
+void fonda_sregs_reset(struct fonda_vcpu *vcpu, bool init);
 
 /* Bits of DR6 that are 1 when nothing has happened, RTM (16) inverted. */
 #define FONDA_DR6_INIT		0xffff0ff0ULL
@@ -169,10 +176,10 @@ void fonda_deliver_payload(struct fonda_vcpu *vcpu);
 int fonda_sync_regs_in(struct fonda_vcpu *vcpu);
 void fonda_sync_regs_out(struct fonda_vcpu *vcpu);
 
-fonda_vcpu_handler fonda_vcpu_access_regs, fonda_vcpu_access_debugregs;
+fonda_vcpu_handler fonda_vcpu_access_regs, fonda_vcpu_access_debugregs,
+		   fonda_vcpu_access_mp_state;
 fonda_vcpu_handler fonda_vcpu_get_sregs, fonda_vcpu_set_sregs;
 fonda_vcpu_handler fonda_vcpu_get_vcpu_events, fonda_vcpu_set_vcpu_events;
-fonda_vcpu_handler fonda_vcpu_get_mp_state, fonda_vcpu_set_mp_state;
 
 /* -- extended state: fpu.c -------------------------------------------------- */
 
@@ -285,18 +292,16 @@ void fonda_clock_resume(void);
 u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
 
 /*
- * FONDA_REQ_CLOCK and FONDA_REQ_STEAL_TIME: rewrite the guest's page. In the
- * vCPU's thread, slots held, not atomic. A page that is not there is the
- * guest's problem.
+ * FONDA_REQ_CLOCK: rewrite the guest's page. In the vCPU's thread, slots held,
+ * not atomic. A page that is not there is the guest's problem.
  */
 void fonda_clock_update(struct fonda_vcpu *vcpu);
-void fonda_steal_time_update(struct fonda_vcpu *vcpu);
 /*
  * The vCPU stops running for a while: other vCPUs of the guest may leave it a
  * note to flush its TLB then, rather than wait until it runs again to do that.
  */
 void fonda_steal_time_preempted(struct fonda_vcpu *vcpu);
-/* Before every section, ahead of the requests: raises those that are due. */
+/* Before every section, ahead of the requests: accounts stolen time, asks for an update. */
 void fonda_clock_check(struct fonda_vcpu *vcpu);
 
 fonda_vm_handler fonda_vm_get_clock, fonda_vm_set_clock;

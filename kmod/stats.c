@@ -5,22 +5,10 @@
  * a line a counter. The directory carries the process that made the VM and
  * the number of its file there.
  */
-#include <linux/debugfs.h>
-#include <linux/file.h>
-#include <linux/fs.h>
-#include <linux/module.h>
 #include <linux/seq_file.h>
 #include <asm/tsc.h>
 
-#include "stats.h"
-
-DEFINE_STATIC_KEY_TRUE(fonda_stats_time);
-
-static bool exit_time = true;
-module_param(exit_time, bool, 0444);
-MODULE_PARM_DESC(exit_time, "measure how long exits take, by reason (two RDTSC an exit)");
-
-static struct dentry *root;
+#include "backend.h"
 
 /* In the order of enum fonda_stat. */
 static const char *const names[FONDA_STAT_CYCLES] = {
@@ -44,6 +32,7 @@ static u64 read_stat(struct fonda_vm *vm, struct fonda_vcpu *only, int nr)
 
 static int stats_show(struct seq_file *m, void *unused)
 {
+	static const char *const leaves[] = { "mapped_4k", "mapped_2m", "mapped_1g" };
 	struct fonda_vm *vm = m->private;
 	u64 cycles;
 	int i;
@@ -58,7 +47,10 @@ static int stats_show(struct seq_file *m, void *unused)
 		seq_putc(m, '\n');
 	}
 	seq_printf(m, "%-24s %12d\n", "vcpus", vm->nr_vcpus);
-	fonda_mmu_show_stats(vm, m);
+	for (i = 0; i < ARRAY_SIZE(leaves); i++)
+		seq_printf(m, "%-24s %12ld\n", leaves[i],
+			   atomic_long_read(&vm->mmu.table.leaves[i + 1]));
+	seq_printf(m, "%-24s %12ld\n", "table_pages", atomic_long_read(&vm->mmu.table.tables));
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
@@ -161,24 +153,12 @@ void fonda_stats_vm_init(struct fonda_vm *vm, int fd)
 
 	snprintf(vm->name, sizeof(vm->name), "%d-%d", task_tgid_vnr(current), fd);
 	/* The file was closed while a vCPU lives on, or another PID namespace. */
-	other = debugfs_lookup(vm->name, root);
+	other = debugfs_lookup(vm->name, fonda_debugfs);
 	if (other) {
 		dput(other);
 		snprintf(vm->name, sizeof(vm->name), "%d-%d.%u", task_tgid_vnr(current), fd,
 			 (u16)atomic_inc_return(&again));
 	}
-	vm->debugfs = debugfs_create_dir(vm->name, root);
+	vm->debugfs = debugfs_create_dir(vm->name, fonda_debugfs);
 	debugfs_create_file("stats", 0400, vm->debugfs, vm, &stats_fops);
-}
-
-void fonda_stats_init(void)
-{
-	if (!exit_time)
-		static_branch_disable(&fonda_stats_time);
-	root = debugfs_create_dir("fonda", NULL);
-}
-
-void fonda_stats_fini(void)
-{
-	debugfs_remove_recursive(root);
 }

@@ -8,8 +8,6 @@
  * Entries change by atomic operations only, because the processor sets bits in
  * them, and because faults of several vCPUs map at once.
  */
-#include <linux/atomic.h>
-#include <linux/bitops.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 
@@ -69,14 +67,9 @@ static gfn_t entry_end(gfn_t gfn, int level)
 	return (gfn | (FONDA_LEVEL_PAGES(level) - 1)) + 1;
 }
 
-static u64 *alloc_table(void)
-{
-	return (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-}
-
 int fonda_table_init(struct fonda_table *t, const struct fonda_mmu_format *format)
 {
-	t->root = alloc_table();
+	t->root = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!t->root)
 		return -ENOMEM;
 	t->format = format;
@@ -99,7 +92,7 @@ void fonda_table_fini(struct fonda_table *t)
 int fonda_table_topup(struct fonda_mmu_cache *cache)
 {
 	for (; cache->nr_spare < FONDA_TABLE_SPARES; cache->nr_spare++) {
-		cache->spare[cache->nr_spare] = alloc_table();
+		cache->spare[cache->nr_spare] = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 		if (!cache->spare[cache->nr_spare])
 			return -ENOMEM;
 	}

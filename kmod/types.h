@@ -2,12 +2,20 @@
 /*
  * The scalar types of addresses, which never mix, and the small structures
  * that the pure files (emulate.c, walk.c, irq/, the table code of mmu.c) share
- * with the rest, so that they compile on the host without fonda.h.
+ * with the rest, so that they compile on the host without fonda.h. Also the
+ * headers of the kernel that all of them use; others say what they need beside.
  */
 #ifndef FONDA_TYPES_H
 #define FONDA_TYPES_H
 
+#include <linux/atomic.h>
+#include <linux/bitops.h>
+#include <linux/errno.h>
+#include <linux/kernel.h>
+#include <linux/nospec.h>
+#include <linux/string.h>
 #include <linux/types.h>
+#include <asm/processor-flags.h>
 
 /* As <linux/kvm_types.h> has them, which newer headers drag in. */
 typedef unsigned long gva_t;	/* guest linear address */
@@ -52,7 +60,6 @@ struct fonda_segment {
 #define FONDA_SEG_S		(1 << 4)
 #define FONDA_SEG_DPL(attr)	(((attr) >> 5) & 3)
 #define FONDA_SEG_P		(1 << 7)
-#define FONDA_SEG_AVL		(1 << 8)
 #define FONDA_SEG_L		(1 << 9)
 #define FONDA_SEG_DB		(1 << 10)
 #define FONDA_SEG_G		(1 << 11)

@@ -7,18 +7,10 @@
  * need not sleep. The outer one is here: it does what requests ask for, sleeps
  * while the guest is halted, and repeats handlers that had to sleep.
  */
-#include <linux/file.h>
-#include <linux/fs.h>
-#include <linux/module.h>
-#include <linux/sched/signal.h>
-#include <asm/debugreg.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/xcr.h>
-#include <uapi/linux/fonda.h>
 
 #include "backend.h"
-#include "stats.h"
-#include "walk.h"
 
 static uint halt_poll_us = 50;
 module_param(halt_poll_us, uint, 0644);
@@ -357,14 +349,12 @@ static void section_begin(struct fonda_vcpu *vcpu)
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
 		get_debugreg(vcpu->host_db[i], i);
 	fonda_update_spec_ctrl(vcpu);
-	fonda_backend->section_begin(vcpu);
 }
 
 static void section_end(struct fonda_vcpu *vcpu)
 {
 	int i;
 
-	fonda_backend->section_end(vcpu);
 	switch_tsc_aux(vcpu, vcpu->msrs.tsc_aux, this_cpu_read(fonda_host_tsc_aux));
 	/* An exit leaves DR7 disabled. */
 	for (i = 0; i < 4 && unlikely(vcpu->host_dr7); i++)
@@ -420,8 +410,6 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 	}
 	if (take_request(vcpu, FONDA_REQ_CLOCK))
 		fonda_clock_update(vcpu);
-	if (take_request(vcpu, FONDA_REQ_STEAL_TIME))
-		fonda_steal_time_update(vcpu);
 	if (take_request(vcpu, FONDA_REQ_DIRTY_FULL) && fonda_dirty_ring_full(vcpu))
 		return exit_with(vcpu, KVM_EXIT_DIRTY_RING_FULL);
 	return FONDA_RESUME_GUEST;
@@ -430,9 +418,10 @@ static int serve_requests(struct fonda_vcpu *vcpu)
 /* Can user space's interrupt controller inject now? (No PIC in the kernel.) */
 static bool interrupt_window_open(struct fonda_vcpu *vcpu)
 {
-	return (vcpu->rflags & X86_EFLAGS_IF) && !vcpu->int_shadow &&
+	return vcpu->vm->irqchip.mode != FONDA_IRQCHIP_KERNEL && vcpu->ext_irq < 0 &&
+	       (vcpu->rflags & X86_EFLAGS_IF) && !vcpu->int_shadow &&
 	       !vcpu->exception.pending && !vcpu->exception.injected &&
-	       fonda_irq_wants_extint(vcpu);
+	       fonda_irq_accepts_extint(vcpu);
 }
 
 /* Work before the next section; the code to leave with, or FONDA_RESUME_GUEST. */
@@ -515,7 +504,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 
 		if (cr8 & ~0xfull)
 			return -EINVAL;
-		fonda_backend->write_reg(vcpu, FONDA_REG_CR8, cr8);
+		lapic_set_tpr(&vcpu->lapic, cr8);
 	}
 
 	fonda_slots_enter(vcpu);
@@ -531,8 +520,7 @@ static int run_locked(struct fonda_vcpu *vcpu)
 	vcpu->stats.count[FONDA_STAT_USER_EXITS]++;
 	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
 	run->flags = 0;
-	run->cr8 = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
-		   fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	run->cr8 = lapic_get_tpr(&vcpu->lapic);
 	run->apic_base = vcpu->lapic.base;
 	run->ready_for_interrupt_injection =
 		vcpu->vm->irqchip.mode == FONDA_IRQCHIP_KERNEL || interrupt_window_open(vcpu);
@@ -581,7 +569,8 @@ void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
 	/* Nobody waits for what user space was asked any more. */
 	vcpu->io.pending = FONDA_IO_NONE;
 	fonda_lapic_reset(vcpu, init);
-	fonda_backend->vcpu_reset(vcpu, init);
+	fonda_sregs_reset(vcpu, init);
+	fonda_backend->vcpu_reset(vcpu);
 	fonda_backend->update_controls(vcpu);
 }
 
@@ -649,18 +638,19 @@ void fonda_vcpu_destroy(struct fonda_vcpu *vcpu)
 	fonda_table_drain(&vcpu->mmu_cache);
 	if (vcpu->run)
 		free_pages_exact(vcpu->run, FONDA_RING_PAGE * PAGE_SIZE);
-	fonda_backend->vcpu_free(vcpu);
+	fonda_backend->vcpu_fini(vcpu);
+	kvfree(vcpu);
 }
 
 /* All of a vCPU but its place in the VM. Under vm->lock. */
 static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 {
-	struct fonda_vcpu *vcpu;
-	int ret = -ENOMEM;
+	struct fonda_vcpu *vcpu = kvzalloc(fonda_backend->vcpu_size, GFP_KERNEL_ACCOUNT);
+	int ret;
 
-	vcpu = fonda_backend->vcpu_alloc(vm);
-	if (IS_ERR(vcpu))
-		return vcpu;
+	if (!vcpu)
+		return ERR_PTR(-ENOMEM);
+	vcpu->vm = vm;
 	vcpu->id = id;
 	vcpu->index = vm->nr_vcpus;
 	vcpu->cpu = -1;
@@ -669,11 +659,10 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 	vcpu->stats.last = FONDA_NR_STAT_EXITS;
 	/* And the port data: the pages before the ring's. */
 	vcpu->run = alloc_pages_exact(FONDA_RING_PAGE * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!vcpu->run)
-		goto out;
 	vcpu->pio_data = (u8 *)vcpu->run + FONDA_PIO_PAGE * PAGE_SIZE;
-	ret = fonda_state_vcpu_init(vcpu) ?: fonda_dirty_ring_init(vcpu);
-	if (ret)
+	ret = fonda_backend->vcpu_init(vcpu) ?: fonda_state_vcpu_init(vcpu) ?:
+	      fonda_dirty_ring_init(vcpu);
+	if (ret || !vcpu->run)
 		goto out;
 	fonda_lapic_create(vcpu);
 	fonda_vcpu_reset(vcpu, false);
@@ -683,7 +672,7 @@ static struct fonda_vcpu *create(struct fonda_vm *vm, int id)
 
 out:
 	fonda_vcpu_destroy(vcpu);
-	return ERR_PTR(ret);
+	return ERR_PTR(ret ?: -ENOMEM);
 }
 
 long fonda_vm_create_vcpu(struct fonda_vm *vm, void *arg, unsigned int cmd)

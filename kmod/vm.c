@@ -5,11 +5,7 @@
  * its vCPUs is open; teardown below mirrors create().
  */
 #include <linux/anon_inodes.h>
-#include <linux/debugfs.h>
-#include <linux/file.h>
-#include <linux/fs.h>
 #include <linux/sched/mm.h>
-#include <linux/smp.h>
 
 #include "backend.h"
 
@@ -58,8 +54,6 @@ out_mm:
 static void destroy(struct fonda_vm *vm)
 {
 	debugfs_remove_recursive(vm->debugfs);
-	/* Sources of interrupts first, then those who receive them. */
-	fonda_eventfds_release(vm);
 	fonda_irq_fini(vm);
 	fonda_mmu_fini(vm);
 	while (vm->nr_vcpus)

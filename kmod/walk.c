@@ -4,10 +4,7 @@
  * and Protection"; Intel SDM volume 3, "Paging". Which of the four formats is
  * in use is in the control registers; one loop serves them all.
  */
-#include <linux/kernel.h>
-
 #include "mmu.h"
-#include "walk.h"
 
 #define PTE_P	BIT_ULL(0)
 #define PTE_W	BIT_ULL(1)

@@ -6,11 +6,6 @@
  * the delivery status of an entry is always idle. Polarity is stored but not
  * used: whoever drives a pin says what is active.
  */
-#include <linux/bitops.h>
-#include <linux/kernel.h>
-#include <linux/nospec.h>
-#include <linux/string.h>
-
 #include "irq.h"
 
 /* Of an entry; the low half is as an ICR's otherwise. */

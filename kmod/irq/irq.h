@@ -20,16 +20,13 @@
 #ifndef FONDA_IRQ_H
 #define FONDA_IRQ_H
 
-#include <linux/bitops.h>
 #include <linux/cleanup.h>
-#include <linux/errno.h>
 #include <linux/hrtimer.h>
 #include <linux/kvm.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
-#include <linux/types.h>
 #include <asm/apicdef.h>
 
 #include "../types.h"
@@ -406,8 +403,6 @@ void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
 bool fonda_irq_waits(struct fonda_vcpu *vcpu);
 /* Would the guest take an ExtINT, were one asked for? */
 bool fonda_irq_accepts_extint(struct fonda_vcpu *vcpu);
-/* Would KVM_INTERRUPT be of use: for ready_for_interrupt_injection. */
-bool fonda_irq_wants_extint(struct fonda_vcpu *vcpu);
 /* The vCPU obeys the INIT and SIPI that have arrived. In its thread. */
 void fonda_accept_apic_events(struct fonda_vcpu *vcpu);
 /*
@@ -445,7 +440,7 @@ struct fonda_eventfds {
 	struct list_head irqfds;	/* under lock, read under RCU */
 };
 
-/* Ends every irqfd and ioeventfd; may sleep, may be called again. */
+/* Ends every irqfd and ioeventfd; may sleep. */
 void fonda_eventfds_release(struct fonda_vm *vm);
 /* An interrupt of @gsi has been acknowledged. Any context. */
 void fonda_irqfd_acked(struct fonda_vm *vm, int gsi);

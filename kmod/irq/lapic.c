@@ -6,13 +6,6 @@
  * come in from any context through lapic_accept(); everything else runs in the
  * vCPU's own thread, but for the expiry of the timer.
  */
-#include <linux/atomic.h>
-#include <linux/bitops.h>
-#include <linux/kernel.h>
-#include <linux/ktime.h>
-#include <linux/nospec.h>
-#include <linux/string.h>
-
 #include "irq.h"
 
 #define MSR_X2_BASE	0x800

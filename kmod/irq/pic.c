@@ -8,9 +8,6 @@
  * The INT output of the slave drives line 2 of the master and nothing else
  * does, so that line is not latched but follows the slave.
  */
-#include <linux/kernel.h>
-#include <linux/string.h>
-
 #include "irq.h"
 
 #define CASCADE		2

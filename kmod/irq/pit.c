@@ -11,10 +11,7 @@
  * Not modelled: the null count flag; a new count takes effect at once.
  */
 #include <linux/bcd.h>
-#include <linux/kernel.h>
-#include <linux/ktime.h>
 #include <linux/math64.h>
-#include <linux/string.h>
 
 #include "irq.h"
 

@@ -11,14 +11,10 @@
  *
  * Readers disable preemption, which is what RCU needs and costs little.
  */
-#include <linux/atomic.h>
-#include <linux/kernel.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
-#include <linux/nospec.h>
 #include <linux/overflow.h>
 #include <linux/slab.h>
-#include <linux/string.h>
 
 #include "irq.h"
 

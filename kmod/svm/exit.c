@@ -8,13 +8,7 @@
  * The length of the instruction comes from NRIP save where the processor has
  * it, else it is read from the guest's memory and decoded.
  */
-#include <linux/kvm_para.h>
-#include <asm/debugreg.h>
-#include <asm/trapnr.h>
-#include <uapi/asm/svm.h>
-
 #include "svm.h"
-#include "../walk.h"
 
 static bool in_64bit_code(const struct vmcb *vmcb)
 {
@@ -158,7 +152,7 @@ static int exit_cr4_write(struct fonda_vcpu *vcpu)
 		return fonda_exit_protection(vcpu);
 	svm->vmcb->cr4 = val;
 	svm_dirty(svm, CLEAN_CR);
-	svm_flush(vcpu);
+	fonda_flush(vcpu);
 	return fonda_skip_insn(vcpu, insn.len);
 }
 
@@ -328,13 +322,13 @@ struct fonda_exit svm_exits[SVM_NR_EXITS] __ro_after_init = {
 /* VMRUN found the VMCB's state illegal, or the exit is one we never asked for. */
 static int exit_unexpected(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { to_svm(vcpu)->vmcb->exit_code, vcpu->cpu };
+	u64 code = to_svm(vcpu)->vmcb->exit_code;
 
 	/* -1; QEMU's emulation stores its lower half. */
-	if ((u32)data[0] == (u32)SVM_EXIT_ERR)
-		return fonda_exit_fail_entry(vcpu, data[0]);
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-					 data, ARRAY_SIZE(data));
+	if ((u32)code == (u32)SVM_EXIT_ERR)
+		return fonda_exit_fail_entry(vcpu, code);
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, code,
+				    vcpu->cpu);
 }
 
 const struct fonda_exit svm_exit_npf = { exit_nested_fault, 0, FONDA_STAT_PAGE_FAULT };

@@ -14,50 +14,33 @@
  * around the entry (switch_worlds); VERW before entry where the kernel asks for
  * it (switch_worlds). Permission maps are never writable by anyone but us.
  */
-#include <linux/percpu.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
-#include <asm/nospec-branch.h>
-#include <asm/trapnr.h>
-
 #include "svm.h"
 
 /* -- events ----------------------------------------------------------------- */
 
 void svm_nmi_unmask(struct svm_vcpu *svm)
 {
-	svm->nmi_masked = false;
+	svm->vcpu.nmi_masked = false;
 	svm->iret_rip = 0;
-	svm_intercept(svm, SVM_EXIT_IRET, false);
 }
 
 /* "Simultaneous Interrupts" */
 static void inject_events(struct svm_vcpu *svm, bool blocked)
 {
 	struct fonda_vcpu *vcpu = &svm->vcpu;
-	const struct fonda_exception *ex = &vcpu->exception;
-	struct vmcb *vmcb = svm->vmcb;
+	u32 info;
 
 	svm_sync_debug_registers(svm);
-	switch (fonda_next_event(vcpu, !blocked && !svm->nmi_masked && !vcpu->int_shadow)) {
-	case FONDA_EVENT_EXCEPTION:
-		vmcb->event_inj = ex->vector | FONDA_EVENT_TYPE_EXCEPTION | FONDA_EVENT_VALID |
-				  (ex->has_error ? FONDA_EVENT_ERROR : 0);
-		vmcb->event_inj_error = ex->error;
-		break;
-	case FONDA_EVENT_NMI:
-		vmcb->event_inj = FONDA_EVENT_TYPE_NMI | FONDA_EVENT_VALID;
-		svm->nmi_masked = true;
-		svm_intercept(svm, SVM_EXIT_IRET, true);
-		break;
-	default:
-		break;
-	}
+	info = fonda_next_event(vcpu, !blocked && !vcpu->nmi_masked && !vcpu->int_shadow);
+	svm->vmcb->event_inj = info;
+	svm->vmcb->event_inj_error = vcpu->exception.error;
+	vcpu->nmi_masked |= (info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI;
+	svm_intercept(svm, SVM_EXIT_IRET, vcpu->nmi_masked && !svm->iret_rip);
 	/*
 	 * One waits for the shadow of an STI or MOV SS, which single stepping ends,
 	 * or for the IRET of the NMI before it: exit_iret() finds that.
 	 */
-	if (vcpu->nmi_pending && !blocked && (!svm->nmi_masked || svm->iret_rip))
+	if (vcpu->nmi_pending && !blocked && (!vcpu->nmi_masked || svm->iret_rip))
 		svm->nmi_singlestep = true;
 }
 
@@ -156,7 +139,7 @@ static void new_asid(struct svm_vcpu *svm, struct svm_cpu *sc)
 
 static void flush_guest_tlb(struct svm_vcpu *svm, struct svm_cpu *sc)
 {
-	svm->flush = false;
+	svm->vcpu.flush = false;
 	if (svm_features.flush_by_asid && svm->asid_generation == sc->asid_generation)
 		svm->vmcb->tlb_control = VMCB_TLB_FLUSH_ASID;
 	else
@@ -201,7 +184,7 @@ static noinline void prepare_all(struct svm_vcpu *svm)
 	vcpu->rflags |= svm->own_tf;
 	/* Until that is over. */
 	vcpu->backend_work = step || blocked || svm->iret_rip;
-	if (svm->flush)
+	if (vcpu->flush)
 		flush_guest_tlb(svm, sc);
 	if (svm->asid_generation != sc->asid_generation)
 		new_asid(svm, sc);
@@ -222,7 +205,8 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 	}
 }
 
-void svm_section_begin(struct fonda_vcpu *vcpu)
+/* Into the control block what was loaded on another CPU. */
+static void section_begin(struct fonda_vcpu *vcpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	struct svm_vcpu *svm = to_svm(vcpu);
@@ -239,14 +223,6 @@ void svm_section_begin(struct fonda_vcpu *vcpu)
 		vcpu->backend_work = true;
 	if (svm->vmcb->dr7 & DR_LOCAL_ENABLE_MASK || svm->vmcb->dr7 & DR_GLOBAL_ENABLE_MASK)
 		svm_load_debug_registers(svm);
-}
-
-void svm_section_end(struct fonda_vcpu *vcpu)
-{
-	struct svm_vcpu *svm = to_svm(vcpu);
-
-	if (svm->drs_loaded)
-		svm_unload_debug_registers(svm);
 }
 
 /* One entry and exit. Interrupts are off. */
@@ -288,7 +264,13 @@ static __always_inline void nothing(struct fonda_vcpu *vcpu)
 
 int svm_run(struct fonda_vcpu *vcpu)
 {
-	return fonda_inner_loop(vcpu, (struct fonda_loop){
-		.open = nothing, .close = nothing, .flush = svm_flush, .prepare = prepare_entry,
+	int ret;
+
+	section_begin(vcpu);
+	ret = fonda_inner_loop(vcpu, (struct fonda_loop){
+		.open = nothing, .close = nothing, .prepare = prepare_entry,
 		.enter = enter, .dispatch = svm_dispatch });
+	if (to_svm(vcpu)->drs_loaded)
+		svm_unload_debug_registers(to_svm(vcpu));
+	return ret;
 }

@@ -8,14 +8,7 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/io.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
 #include <linux/vmalloc.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
-#include <asm/nospec-branch.h>
-#include <asm/trapnr.h>
-#include <uapi/asm/svm.h>
 
 #include "svm.h"
 
@@ -34,7 +27,7 @@ static void *iopm;
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 u32 svm_max_asid;
 u32 svm_clean_after_exit;
-static u64 cr4_bits, efer_bits;
+/* No features are newer than those that CR4's bits are known of. */
 static bool knows_all_of_cr4;
 
 /*
@@ -54,14 +47,6 @@ static int msrpm_bit(u32 msr)
 }
 
 /* -- switching it on -------------------------------------------------------- */
-
-static bool svm_cpu_in_use(void)
-{
-	u64 efer;
-
-	rdmsrq(MSR_EFER, efer);
-	return efer & EFER_SVME;
-}
 
 static int check_processor(void)
 {
@@ -90,28 +75,6 @@ static int check_processor(void)
 disabled:
 	pr_err("AMD-V (svm) is disabled by firmware: enable \"SVM Mode\" or \"Virtualization\" in its setup\n");
 	return -EOPNOTSUPP;
-}
-
-/*
- * The bits of CR4 and EFER that this processor has, whatever the kernel makes of
- * them. It may have more where CPUID describes features newer than these.
- */
-static void find_control_bits(void)
-{
-	u32 max, ebx, ecx, edx, basic = cpuid_ecx(1), extended = cpuid_edx(0x80000001);
-
-	cpuid_count(7, 0, &max, &ebx, &ecx, &edx);
-	cr4_bits = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE |
-		   X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
-		   X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
-		   (basic & BIT(17) ? X86_CR4_PCIDE : 0) | (basic & BIT(26) ? X86_CR4_OSXSAVE : 0) |
-		   (ebx & BIT(0) ? X86_CR4_FSGSBASE : 0) | (ebx & BIT(7) ? X86_CR4_SMEP : 0) |
-		   (ebx & BIT(20) ? X86_CR4_SMAP : 0) | (ecx & BIT(2) ? X86_CR4_UMIP : 0) |
-		   (ecx & BIT(3) ? X86_CR4_PKE : 0) | (ecx & BIT(7) ? BIT(23) : 0) |
-		   (ecx & BIT(16) ? X86_CR4_LA57 : 0);
-	knows_all_of_cr4 = !max;
-	efer_bits = EFER_SCE | EFER_LME | EFER_LMA | EFER_SVME |
-		    (extended & BIT(20) ? EFER_NX : 0) | (extended & BIT(25) ? EFER_FFXSR : 0);
 }
 
 static void svm_hardware_unsetup(void)
@@ -144,7 +107,7 @@ static int svm_hardware_setup(void)
 	svm_features.pause_filter = edx & BIT(10);
 	fonda_spec_ctrl_by_processor = edx & BIT(20);
 	svm_max_asid = cpuid_ebx(0x8000000a) - 1;
-	find_control_bits();
+	knows_all_of_cr4 = !cpuid_eax(7);
 
 	iopm = alloc_pages_exact(MAP_PAGES * PAGE_SIZE, GFP_KERNEL);
 	if (!iopm)
@@ -172,6 +135,8 @@ static int svm_cpu_enable(void)
 	u64 efer;
 
 	rdmsrq(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		return -EBUSY;
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
 	wrmsrq(MSR_VM_HSAVE_PA, virt_to_phys((void *)sc->host_pages));
 	/* Every vCPU that comes here takes a new ASID. */
@@ -211,32 +176,25 @@ static void init_vmcb(struct svm_vcpu *svm)
 	vmcb->nested_cr3 = fonda_mmu_root_hpa(svm->vcpu.vm);
 }
 
-static struct fonda_vcpu *svm_vcpu_alloc(struct fonda_vm *vm)
+static int svm_vcpu_init(struct fonda_vcpu *vcpu)
 {
-	struct svm_vcpu *svm;
+	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm = kvzalloc(sizeof(*svm), GFP_KERNEL_ACCOUNT);
-	if (!svm)
-		return ERR_PTR(-ENOMEM);
 	svm->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!svm->vmcb) {
-		kvfree(svm);
-		return ERR_PTR(-ENOMEM);
-	}
+	if (!svm->vmcb)
+		return -ENOMEM;
 	svm->vmcb_pa = virt_to_phys(svm->vmcb);
-	svm->vcpu.vm = vm;
 	svm->vmcb_cpu = -1;
 	init_vmcb(svm);
-	return &svm->vcpu;
+	return 0;
 }
 
-static void svm_vcpu_free(struct fonda_vcpu *vcpu)
+static void svm_vcpu_fini(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
 	free_page((unsigned long)svm->vmcb);
 	kfree(svm->refused);
-	kvfree(svm);
 }
 
 /* -- registers -------------------------------------------------------------- */
@@ -373,15 +331,8 @@ static __always_inline u64 svm_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg 
 	switch (reg) {
 	case FONDA_REG_CR0:
 		return vmcb->cr0 | svm->cr0_cache_bits;
-	case FONDA_REG_CR8:
-		return lapic_get_tpr(&vcpu->lapic);
 	case FONDA_REG_EFER:
 		return vmcb->efer & ~(u64)EFER_SVME;
-	case FONDA_REG_INT_SHADOW:
-		/* The processor does not say which of the two it is. */
-		return vcpu->int_shadow ? KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI : 0;
-	case FONDA_REG_NMI_MASK:
-		return svm->nmi_masked;
 	case FONDA_REG_CPL:
 		return vmcb->cpl;
 	default:
@@ -413,29 +364,17 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	switch (reg) {
 	case FONDA_REG_CR0:
 		set_guest_cr0(svm, val);
-		svm_flush(&svm->vcpu);
-		break;
-	case FONDA_REG_CR8:
-		lapic_set_tpr(&vcpu->lapic, val);
+		fonda_flush(&svm->vcpu);
 		break;
 	case FONDA_REG_EFER:
 		/* VMRUN demands SVME in the guest's EFER. */
 		vmcb->efer = val | EFER_SVME;
-		svm_flush(&svm->vcpu);
-		break;
-	case FONDA_REG_INT_SHADOW:
-		vcpu->int_shadow = !!val;
-		break;
-	case FONDA_REG_NMI_MASK:
-		svm->nmi_masked = val;
-		svm_intercept(svm, SVM_EXIT_IRET, val);
-		break;
-	case FONDA_REG_CPL:
+		fonda_flush(&svm->vcpu);
 		break;
 	default:
 		*vmcb_register(vmcb, reg) = val;
 		if (reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4)
-			svm_flush(&svm->vcpu);
+			fonda_flush(&svm->vcpu);
 	}
 }
 
@@ -481,50 +420,19 @@ static void svm_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sreg
 	vmcb->cr3 = sregs->cr3;
 	vmcb->cr4 = sregs->cr4;
 	vmcb->efer = sregs->efer | EFER_SVME;
-	svm_flush(&svm->vcpu);
+	fonda_flush(&svm->vcpu);
 	svm_dirty(svm, CLEAN_SEG | CLEAN_DT | CLEAN_CR | CLEAN_CR2);
 }
 
-/* "Processor Initialization State" of the manual; INIT keeps what it says. */
-static void svm_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
+static void svm_vcpu_reset(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
-	struct vmcb *vmcb = svm->vmcb;
-	u64 cache_bits = vmcb->cr0 | svm->cr0_cache_bits;
-	struct vmcb_seg *seg;
 
-	for (seg = &vmcb->es; seg <= &vmcb->gs; seg++)
-		*seg = (struct vmcb_seg){ .limit = 0xffff, .attr = 0x93 };
-	vmcb->cs = (struct vmcb_seg){
-		.selector = 0xf000, .base = 0xffff0000, .limit = 0xffff, .attr = 0x9b };
-	vmcb->gdtr = (struct vmcb_seg){ .limit = 0xffff };
-	vmcb->idtr = (struct vmcb_seg){ .limit = 0xffff };
-	vmcb->ldtr = (struct vmcb_seg){ .limit = 0xffff, .attr = 0x82 };
-	vmcb->tr = (struct vmcb_seg){ .limit = 0xffff, .attr = 0x8b };
-	vmcb->cpl = 0;
-	vmcb->efer = EFER_SVME;
-	vmcb->cr3 = 0;
-	vmcb->cr4 = 0;
-	vmcb->cr2 = 0;
-	cache_bits = init ? cache_bits & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
-	set_guest_cr0(svm, X86_CR0_ET | cache_bits);
-	if (!init) {
-		vmcb->g_pat = 0x0007040600070406ull;
-		vmcb->star = vmcb->lstar = vmcb->cstar = vmcb->sfmask = 0;
-		vmcb->kernel_gs_base = 0;
-		vmcb->sysenter_cs = vmcb->sysenter_esp = vmcb->sysenter_eip = 0;
-	}
-	vmcb->debugctl = 0;
-	vmcb->event_inj = 0;
-	vmcb->int_ctl &= ~V_IRQ;
-	lapic_set_tpr(&vcpu->lapic, 0);
-	svm->nmi_masked = false;
+	svm->vmcb->event_inj = 0;
+	svm->vmcb->int_ctl &= ~V_IRQ;
 	svm->nmi_singlestep = false;
 	svm_intercept(svm, SVM_EXIT_IRET, false);
-	vcpu->int_shadow = 0;
-	svm_flush(&svm->vcpu);
 	svm_dirty(svm, CLEAN_ALL);
-	svm_update_debug_controls(svm);
 }
 
 static void svm_update_controls(struct fonda_vcpu *vcpu)
@@ -541,7 +449,7 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 	svm_intercept(svm, SVM_EXIT_INVPCID, !fonda_guest_has(vcpu, X86_FEATURE_INVPCID));
 	/* A guest that may set all that there is needs nobody to check it. */
 	svm_intercept(svm, SVM_EXIT_WRITE_CR4,
-		      !knows_all_of_cr4 || vcpu->cpuid.cr4_reserved != ~cr4_bits);
+		      !knows_all_of_cr4 || vcpu->cpuid.cr4_reserved != ~fonda_machine_cr4);
 	svm_dirty(svm, CLEAN_INTERCEPTS | CLEAN_PERMISSION_MAPS);
 }
 
@@ -554,8 +462,8 @@ static void svm_describe_entry(struct fonda_vcpu *vcpu, struct fonda_failed_entr
 	entry->reason = vmcb->exit_code;
 	entry->qualification = vmcb->exit_info_1;
 	entry->caps[0] = cpuid_ebx(0x8000000a) | (u64)cpuid_edx(0x8000000a) << 32;
-	entry->caps[1] = efer_bits;
-	entry->caps[2] = knows_all_of_cr4 ? cr4_bits : 0;
+	entry->caps[1] = fonda_machine_efer | EFER_SVME;
+	entry->caps[2] = knows_all_of_cr4 ? fonda_machine_cr4 : 0;
 	memcpy(entry->vmcb, svm->is_broken ? svm->refused : vmcb, sizeof(*vmcb));
 }
 
@@ -578,16 +486,16 @@ static int svm_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_fie
 
 const struct fonda_backend fonda_svm = {
 	.name			= "AMD-V (svm)",
+	.shadow_of_sti		= INT_SHADOW,
+	.shadow_of_mov_ss	= INT_SHADOW,
 	.hardware_setup		= svm_hardware_setup,
 	.hardware_unsetup	= svm_hardware_unsetup,
-	.cpu_in_use		= svm_cpu_in_use,
 	.cpu_enable		= svm_cpu_enable,
 	.cpu_disable		= svm_cpu_disable,
-	.vcpu_alloc		= svm_vcpu_alloc,
-	.vcpu_free		= svm_vcpu_free,
+	.vcpu_size		= sizeof(struct svm_vcpu),
+	.vcpu_init		= svm_vcpu_init,
+	.vcpu_fini		= svm_vcpu_fini,
 	.vcpu_reset		= svm_vcpu_reset,
-	.section_begin		= svm_section_begin,
-	.section_end		= svm_section_end,
 	.run			= svm_run,
 	.handle_exit		= svm_handle_exit,
 	.read_reg		= svm_read_reg,

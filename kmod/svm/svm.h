@@ -6,7 +6,6 @@
 #define FONDA_SVM_H
 
 #include <uapi/asm/svm.h>
-#include <uapi/linux/fonda.h>
 
 #include "../run.h"
 #include "vmcb.h"
@@ -41,9 +40,7 @@ struct svm_vcpu {
 	u64 asid_generation;
 	int vmcb_cpu;		/* where the VMCB ran last */
 	bool drs_loaded;	/* guest DR0-DR3 are in the processor */
-	bool nmi_masked;	/* an NMI was delivered, its IRET not seen yet */
 	bool nmi_singlestep;	/* step over that IRET */
-	bool flush;		/* forget this guest's translations */
 	u8 unsettled;		/* what prepare_entry() has done for this entry: */
 #define UNSETTLED_OFFER	1	/* an interrupt was offered, or would have been */
 #define UNSETTLED_ALL	2
@@ -86,12 +83,6 @@ static __always_inline void svm_watch_cr8(struct svm_vcpu *svm, bool on)
 	svm_dirty(svm, CLEAN_INTERCEPTS);
 }
 
-static inline void svm_flush(struct fonda_vcpu *vcpu)
-{
-	to_svm(vcpu)->flush = true;
-	vcpu->backend_work = true;
-}
-
 void svm_enter(unsigned long *regs, hpa_t vmcb, hpa_t host);
 /* svm.c: DR0-DR3 into the processor for the rest of a section, and back. */
 void svm_load_debug_registers(struct svm_vcpu *svm);
@@ -101,8 +92,6 @@ void svm_sync_debug_registers(struct svm_vcpu *svm);
 /* DR6 and DR7 into the VMCB. */
 void svm_update_debug_controls(struct svm_vcpu *svm);
 /* run.c */
-void svm_section_begin(struct fonda_vcpu *vcpu);
-void svm_section_end(struct fonda_vcpu *vcpu);
 int svm_run(struct fonda_vcpu *vcpu);
 /* An NMI's IRET is done: NMIs may come again. */
 void svm_nmi_unmask(struct svm_vcpu *svm);

@@ -7,12 +7,9 @@
 #ifndef FONDA_SVM_VMCB_H
 #define FONDA_SVM_VMCB_H
 
-#include <linux/build_bug.h>
-#include <linux/types.h>
 #include "../types.h"
 
 /* int_ctl */
-#define V_TPR_MASK		0xfu	/* v_tpr: with bits that are 0 */
 #define V_IRQ			(1u << 8)
 #define V_INTR_PRIO_MASK	(0xfu << 16)
 #define V_IGN_TPR		(1u << 20)
@@ -69,7 +66,7 @@ struct vmcb {
 	u32 asid;
 	u8 tlb_control;
 	u8 reserved_05d[3];
-	union { u32 int_ctl; u8 v_tpr; };
+	union { u32 int_ctl; u8 v_tpr; };	/* v_tpr: with bits that are 0 */
 	u32 int_vector;
 	u64 int_state;
 	u64 exit_code, exit_info_1, exit_info_2;

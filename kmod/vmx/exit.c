@@ -5,10 +5,6 @@
  * sleep answers FONDA_RETRY_SLEEPING before it changes anything and is called
  * again outside.
  */
-#include <linux/kvm_para.h>
-#include <asm/debugreg.h>
-#include <asm/trapnr.h>
-
 #include "vmx.h"
 
 /* "Exit Qualification for Control-Register Accesses", and "for MOV DR" */
@@ -32,7 +28,7 @@
 static void mask_nmi_again(struct vmx_vcpu *vmx, u64 info)
 {
 	if (info & NMI_UNBLOCKED && !(vmx->idt_info & FONDA_EVENT_VALID))
-		vmx->nmi_masked = true;
+		vmx->vcpu.nmi_masked = true;
 }
 
 static int debug_exception(struct vmx_vcpu *vmx)
@@ -54,7 +50,6 @@ static int exit_exception(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	u32 info = vmread(VMCS_EXIT_INTR_INFO);
-	u64 data[] = { vmx->reason, info };
 
 	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI) {
 		/* The host's own; its handler ends with the IRET that lets NMIs in again. */
@@ -77,8 +72,8 @@ static int exit_exception(struct fonda_vcpu *vcpu)
 		fonda_queue_exception_error(vcpu, X86_TRAP_AC, vmread(VMCS_EXIT_INTR_ERROR));
 		return FONDA_RESUME_GUEST;
 	default:
-		return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-						 data, ARRAY_SIZE(data));
+		return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+					    vmx->reason, info);
 	}
 }
 
@@ -131,8 +126,7 @@ static int exit_cr_access(struct fonda_vcpu *vcpu)
 		return write_split(vmx, ACCESS_REG(q), val);
 	if (CR_ACCESS_TYPE(q) != CR_FROM)
 		return fonda_exit_write_cr8(vcpu, val);
-	*gpr = vcpu->in_kernel_apic ? lapic_get_tpr(&vcpu->lapic) :
-	       fonda_backend->read_reg(vcpu, FONDA_REG_CR8);
+	*gpr = lapic_get_tpr(&vcpu->lapic);
 	return fonda_exit_skip(vcpu);
 }
 
@@ -162,10 +156,8 @@ static int exit_io(struct fonda_vcpu *vcpu)
 /* A switch by hardware tasks, which 32-bit systems of old used. */
 static int exit_task_switch(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { EXIT_REASON_TASK_SWITCH, to_vmx(vcpu)->qualification };
-
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION, data,
-					 ARRAY_SIZE(data));
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION,
+				    EXIT_REASON_TASK_SWITCH, to_vmx(vcpu)->qualification);
 }
 
 /* The gpa in a retry outside the section is still in the VMCS. */
@@ -204,11 +196,9 @@ static int exit_pml_full(struct fonda_vcpu *vcpu)
 /* An entry of fonda's own tables that the processor does not understand: a bug. */
 static int exit_ept_misconfiguration(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { to_vmx(vcpu)->reason, faulting_gpa(to_vmx(vcpu)) };
-
 	WRITE_ONCE(vcpu->vm->bugged, true);
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-					 data, ARRAY_SIZE(data));
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+				    to_vmx(vcpu)->reason, faulting_gpa(to_vmx(vcpu)));
 }
 
 #define UD	{ fonda_exit_invalid_opcode, .stat = FONDA_STAT_OTHER }
@@ -263,10 +253,8 @@ static int exit_failed(struct fonda_vcpu *vcpu)
 
 static int exit_unexpected(struct fonda_vcpu *vcpu)
 {
-	u64 data[] = { to_vmx(vcpu)->reason, to_vmx(vcpu)->qualification };
-
-	return fonda_exit_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-					 data, ARRAY_SIZE(data));
+	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+				    to_vmx(vcpu)->reason, to_vmx(vcpu)->qualification);
 }
 
 const struct fonda_exit vmx_exit_failed = { exit_failed, 0, FONDA_STAT_OTHER };

@@ -9,14 +9,9 @@
  * entry of a section where L1TF needs it. Permission maps are never writable by
  * anyone but us.
  */
-#include <linux/moduleparam.h>
-#include <linux/percpu.h>
 #include <asm/cpu_entry_area.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
 #include <asm/desc.h>
 #include <asm/segment.h>
-#include <asm/trapnr.h>
 
 #include "vmx.h"
 
@@ -29,33 +24,22 @@ MODULE_PARM_DESC(flush_l1d, "on processors with L1TF, flush the L1 data cache be
 static void inject_events(struct vmx_vcpu *vmx, bool blocked)
 {
 	struct fonda_vcpu *vcpu = &vmx->vcpu;
-	const struct fonda_exception *ex = &vcpu->exception;
-	bool nmi_open = !blocked && !vmx->nmi_masked && !vcpu->int_shadow;
-	u32 info = 0;
+	u32 info;
 
 	if (vmx->drs_loaded)
 		get_debugreg(vcpu->dr6, 6);
-	switch (fonda_next_event(vcpu, nmi_open)) {
-	case FONDA_EVENT_EXCEPTION:
-		info = ex->vector | FONDA_EVENT_VALID | FONDA_EVENT_TYPE_EXCEPTION;
-		/* INT3 and INTO, of which the handler expects to find RIP behind them. */
-		if (ex->vector == X86_TRAP_BP || ex->vector == X86_TRAP_OF) {
-			info ^= FONDA_EVENT_TYPE_EXCEPTION ^ EVENT_TYPE_SOFT_EXCEPTION;
-			vmwrite(VMCS_ENTRY_INSN_LEN, 1);
-		}
-		/* "Checks on VM-Entry Control Fields": none in real mode. */
-		if (ex->has_error && vmread(VMCS_GUEST_CR0) & X86_CR0_PE) {
-			info |= FONDA_EVENT_ERROR;
-			vmwrite(VMCS_ENTRY_EXCEPTION_ERROR, ex->error);
-		}
-		break;
-	case FONDA_EVENT_NMI:
-		info = X86_TRAP_NMI | FONDA_EVENT_VALID | FONDA_EVENT_TYPE_NMI;
-		vmx->nmi_masked = false;
-		break;
-	default:
-		break;
+	info = fonda_next_event(vcpu, !blocked && !vcpu->nmi_masked && !vcpu->int_shadow);
+	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI)
+		vcpu->nmi_masked = false;
+	/* INT3 and INTO, of which the handler expects to find RIP behind them. */
+	if ((u8)info == X86_TRAP_BP || (u8)info == X86_TRAP_OF) {
+		info ^= FONDA_EVENT_TYPE_EXCEPTION ^ EVENT_TYPE_SOFT_EXCEPTION;
+		vmwrite(VMCS_ENTRY_INSN_LEN, 1);
 	}
+	/* "Checks on VM-Entry Control Fields": none in real mode. */
+	if (!(vmread(VMCS_GUEST_CR0) & X86_CR0_PE))
+		info &= ~FONDA_EVENT_ERROR;
+	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR, vcpu->exception.error);
 	vmx->event_injected = info;
 	vmwrite(VMCS_ENTRY_INTR_INFO, info);
 	if (info)
@@ -113,7 +97,7 @@ static noinline void settle(struct vmx_vcpu *vmx, bool entered)
 			    cut ? vmread(VMCS_IDT_VECTORING_ERROR) : 0);
 	/* Injected again, an NMI must not find itself masked. */
 	if (vcpu->nmi_injected)
-		vmx->nmi_masked = false;
+		vcpu->nmi_masked = false;
 }
 
 /* -- entry ------------------------------------------------------------------ */
@@ -161,18 +145,12 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 		vmwrite(VMCS_GUEST_ACTIVITY, 0);
 		vcpu->backend_work = true;
 	}
-	if (vmx->flush_ept)
+	if (vcpu->flush)
 		vmx_forget("invept", vmx->eptp);
 	if (vmx->flush_vpid)
 		vmx_forget("invvpid", vmx->vpid);
-	vmx->flush_ept = false;
+	vcpu->flush = false;
 	vmx->flush_vpid = false;
-}
-
-static void flush(struct fonda_vcpu *vcpu)
-{
-	to_vmx(vcpu)->flush_ept = true;
-	vcpu->backend_work = true;
 }
 
 /* "Pending Debug Exceptions": a trap that waits for the end of the shadow. */
@@ -201,17 +179,16 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	unsigned long cr3 = __read_cr3();
-	u8 *vtpr = &vmx->virtual_apic[APIC_TASKPRI], tpr = *vtpr;
+	u8 *vtpr = &vmx->virtual_apic[APIC_TASKPRI], tpr = lapic_get_tpr(&vcpu->lapic) << 4;
 	bool failed;
 	u32 state;
 	u16 index;
 
-	if (likely(vcpu->in_kernel_apic))
-		*vtpr = tpr = lapic_get_tpr(&vcpu->lapic) << 4;
+	*vtpr = tpr;
 	vmwrite(VMCS_GUEST_RIP, vcpu->rip);
 	vmwrite(VMCS_GUEST_RSP, vcpu->regs[FONDA_RSP]);
 	vmwrite(VMCS_GUEST_RFLAGS, vcpu->rflags);
-	state = vcpu->int_shadow | (vmx->nmi_masked ? BLOCKED_BY_NMI : 0);
+	state = vcpu->int_shadow | (vcpu->nmi_masked ? BLOCKED_BY_NMI : 0);
 	if (unlikely(state != vmx->interruptibility))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, state);
 	vmx->interruptibility = state;
@@ -249,10 +226,10 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	state = vmread(VMCS_GUEST_INTERRUPTIBILITY);
 	vmx->interruptibility = state;
 	vcpu->int_shadow = state & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS);
-	vmx->nmi_masked = state & BLOCKED_BY_NMI;
+	vcpu->nmi_masked = state & BLOCKED_BY_NMI;
 	if (unlikely(vmx->unsettled || vmx->idt_info & FONDA_EVENT_VALID))
 		settle(vmx, true);
-	if (vcpu->in_kernel_apic && unlikely(*vtpr != tpr))
+	if (unlikely(*vtpr != tpr))
 		lapic_set_tpr(&vcpu->lapic, *vtpr >> 4);
 	if (unlikely(vmx->pml)) {
 		index = vmread(VMCS_GUEST_PML_INDEX);
@@ -316,7 +293,7 @@ static void save_host_state(struct vmx_vcpu *vmx)
 		rdmsrq(MSR_GS_BASE, val);
 		vmwrite(VMCS_HOST_GS_BASE, val);
 		/* What this CPU has cached of the guest may be from long ago. */
-		flush(&vmx->vcpu);
+		fonda_flush(&vmx->vcpu);
 	}
 	rdmsrq(MSR_FS_BASE, val);
 	vmwrite(VMCS_HOST_FS_BASE, val);
@@ -351,7 +328,7 @@ static void restore_selectors(struct vmx_vcpu *vmx)
 	}
 }
 
-void vmx_section_begin(struct fonda_vcpu *vcpu)
+static void section_begin(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
@@ -364,7 +341,7 @@ void vmx_section_begin(struct fonda_vcpu *vcpu)
 	vmx_close(vmx);
 }
 
-void vmx_section_end(struct fonda_vcpu *vcpu)
+static void section_end(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
@@ -413,7 +390,12 @@ static void close_for_loop(struct fonda_vcpu *vcpu)
 
 int vmx_run(struct fonda_vcpu *vcpu)
 {
-	return fonda_inner_loop(vcpu, (struct fonda_loop){
-		.open = open_for_loop, .close = close_for_loop, .flush = flush,
+	int ret;
+
+	section_begin(vcpu);
+	ret = fonda_inner_loop(vcpu, (struct fonda_loop){
+		.open = open_for_loop, .close = close_for_loop,
 		.prepare = prepare_entry, .enter = enter, .dispatch = dispatch });
+	section_end(vcpu);
+	return ret;
 }

@@ -13,22 +13,11 @@
 #define pr_fmt(fmt) "fonda: " fmt
 
 #include <linux/idr.h>
-#include <linux/moduleparam.h>
-#include <linux/mutex.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
-#include <linux/smp.h>
 #include <asm/cpu_entry_area.h>
-#include <asm/cpufeature.h>
-#include <asm/debugreg.h>
 #include <asm/desc.h>
-#include <asm/perf_event.h>
 #include <asm/special_insns.h>
-#include <asm/tlbflush.h>
-#include <asm/trapnr.h>
 
 #include "vmx.h"
-#include "../walk.h"
 
 struct vmx_features vmx_features __ro_after_init;
 DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
@@ -148,6 +137,8 @@ static int vmx_cpu_enable(void)
 {
 	struct vmx_cpu *vc = this_cpu_ptr(&vmx_cpus);
 
+	if (__read_cr4() & X86_CR4_VMXE)
+		return -EBUSY;
 	if (windows)
 		return 0;
 	fonda_pt_handle_vmx(1);
@@ -195,11 +186,6 @@ static void watch_for_emergency(bool on)
 	else if (!on && !--users && registered)
 		fonda_emergency_unregister(emergency);
 	mutex_unlock(&lock);
-}
-
-static bool vmx_cpu_in_use(void)
-{
-	return __read_cr4() & X86_CR4_VMXE;
 }
 
 /* "Reserved Controls and Default Settings": what is required is missing in *@missing. */
@@ -403,7 +389,7 @@ static void init_vmcs(struct vmx_vcpu *vmx)
 	vmwrite(VMCS_HOST_SYSENTER_EIP, val);
 }
 
-static void vmx_vcpu_free(struct fonda_vcpu *vcpu)
+static void vmx_vcpu_fini(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	int cpu = smp_load_acquire(&vmx->cpu);
@@ -414,30 +400,24 @@ static void vmx_vcpu_free(struct fonda_vcpu *vcpu)
 		ida_free(&vpids, vmx->vpid);
 	if (vmx->vmcs)
 		free_pages_exact(vmx->vmcs, 3 * PAGE_SIZE);
-	kvfree(vmx);
 	watch_for_emergency(false);
 }
 
-static struct fonda_vcpu *vmx_vcpu_alloc(struct fonda_vm *vm)
+static int vmx_vcpu_init(struct fonda_vcpu *vcpu)
 {
-	struct vmx_vcpu *vmx;
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	struct fonda_vm *vm = vcpu->vm;
 	int vpid;
 
-	vmx = kvzalloc(sizeof(*vmx), GFP_KERNEL_ACCOUNT);
-	if (!vmx)
-		return ERR_PTR(-ENOMEM);
 	watch_for_emergency(true);
-	vmx->vcpu.vm = vm;
 	vmx->cpu = -1;
 	vmx->host_cpu = -1;
 	vmx->offered = -1;
 	vmx->vmcs = alloc_pages_exact(3 * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	vpid = ida_alloc_range(&vpids, 1, U16_MAX, GFP_KERNEL);
 	vmx->vpid = max(vpid, 0);
-	if (!vmx->vmcs || !vmx->vpid) {
-		vmx_vcpu_free(&vmx->vcpu);
-		return ERR_PTR(vpid < 0 ? vpid : -ENOMEM);
-	}
+	if (!vmx->vmcs || !vmx->vpid)
+		return min(vpid, 0) ?: -ENOMEM;
 	*vmx->vmcs = revision;
 	vmx->virtual_apic = (void *)vmx->vmcs + PAGE_SIZE;
 	if (vm->dirty_ring_entries && vm->mmu.format.lists_writes)
@@ -450,7 +430,7 @@ static struct fonda_vcpu *vmx_vcpu_alloc(struct fonda_vm *vm)
 	vmptrld(__pa(vmx->vmcs));
 	init_vmcs(vmx);
 	vmx_close(vmx);
-	return &vmx->vcpu;
+	return 0;
 }
 
 /* -- registers -------------------------------------------------------------- */
@@ -603,20 +583,10 @@ static u64 vmx_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 	case FONDA_REG_CR4:
 		val = read_cr(4);
 		break;
-	case FONDA_REG_CR8:
-		val = vmx->virtual_apic[APIC_TASKPRI] >> 4;
-		break;
 	case FONDA_REG_STAR ... FONDA_REG_KERNEL_GS_BASE:
 		val = vmx->msr[reg - FONDA_REG_STAR];
 		if (reg == FONDA_REG_KERNEL_GS_BASE && vmx->msrs_loaded)
 			rdmsrq(MSR_KERNEL_GS_BASE, val);
-		break;
-	case FONDA_REG_INT_SHADOW:
-		val = (vcpu->int_shadow & BLOCKED_BY_STI ? KVM_X86_SHADOW_INT_STI : 0) |
-		      (vcpu->int_shadow & BLOCKED_BY_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0);
-		break;
-	case FONDA_REG_NMI_MASK:
-		val = vmx->nmi_masked;
 		break;
 	case FONDA_REG_CPL:
 		val = vmread(VMCS_GUEST_ACCESS + 2 * FONDA_SEG_SS) >> 5 & 3;
@@ -643,9 +613,6 @@ static void vmx_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	case FONDA_REG_CR4:
 		set_cr4(vmx, val);
 		break;
-	case FONDA_REG_CR8:
-		vmx->virtual_apic[APIC_TASKPRI] = val << 4;
-		break;
 	case FONDA_REG_EFER:
 		set_efer(vmx, val);
 		break;
@@ -657,21 +624,11 @@ static void vmx_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		if (vcpu->atomic)
 			vmx_switch_msrs(vmx, true);
 		break;
-	case FONDA_REG_INT_SHADOW:
-		/* "Interruptibility State": never both. */
-		vcpu->int_shadow = val & KVM_X86_SHADOW_INT_MOV_SS ? BLOCKED_BY_MOV_SS :
-				   val & KVM_X86_SHADOW_INT_STI ? BLOCKED_BY_STI : 0;
-		break;
-	case FONDA_REG_NMI_MASK:
-		vmx->nmi_masked = val;
-		break;
-	case FONDA_REG_CPL:
-		break;
 	default:
 		vmwrite(field_of[reg], val);
 	}
 	vcpu->backend_work = true;
-	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2 && reg != FONDA_REG_CR8) {
+	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2) {
 		vmx->flush_vpid = true;
 		vmx->pdptes_stale = true;
 		fonda_request(vcpu, FONDA_REQ_CONTROLS);
@@ -792,47 +749,12 @@ static void vmx_update_controls(struct fonda_vcpu *vcpu)
 	vmx_close(vmx);
 }
 
-/* "Processor State After Reset"; INIT keeps what it says. */
-static void vmx_vcpu_reset(struct fonda_vcpu *vcpu, bool init)
+static void vmx_vcpu_reset(struct fonda_vcpu *vcpu)
 {
-	const struct fonda_segment data = { .limit = 0xffff, .attr = 0x93 };
-	struct vmx_vcpu *vmx = to_vmx(vcpu);
-	u64 cache_bits = X86_CR0_CD | X86_CR0_NW;
-	int seg;
-
-	vmx_open(vmx);
-	if (init)
-		cache_bits &= read_cr(0);
-	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_IDTR; seg++)
-		vmx_set_segment(vcpu, seg, &data);
-	vmx_set_segment(vcpu, FONDA_SEG_CS, &(struct fonda_segment){
-		.selector = 0xf000, .base = 0xffff0000, .limit = 0xffff, .attr = 0x9b });
-	vmx_set_segment(vcpu, FONDA_SEG_LDTR,
-			&(struct fonda_segment){ .limit = 0xffff, .attr = 0x82 });
-	vmx_set_segment(vcpu, FONDA_SEG_TR,
-			&(struct fonda_segment){ .limit = 0xffff, .attr = 0x8b });
-	set_efer(vmx, 0);
-	set_cr0(vmx, X86_CR0_ET | cache_bits);
-	vmwrite(VMCS_GUEST_CR3, 0);
-	set_cr4(vmx, 0);
-	vmx->cr2 = 0;
-	vmx->flush_vpid = true;
-	vmx->pdptes_stale = false;
-	if (!init) {
-		vmwrite(VMCS_GUEST_PAT, 0x0007040600070406ull);
-		vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
-		vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
-		vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
-		memset(vmx->msr, 0, sizeof(vmx->msr));
-	}
-	vmwrite(VMCS_GUEST_DEBUGCTL, 0);
+	vmx_open(to_vmx(vcpu));
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
-	vmwrite(VMCS_GUEST_ACTIVITY, 0);
 	vmwrite(VMCS_ENTRY_INTR_INFO, 0);
-	vmx->virtual_apic[APIC_TASKPRI] = 0;
-	vmx->nmi_masked = false;
-	vcpu->int_shadow = 0;
-	vmx_close(vmx);
+	vmx_close(to_vmx(vcpu));
 }
 
 /* -- entries that fail ------------------------------------------------------ */
@@ -879,16 +801,16 @@ static int vmx_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_fie
 
 const struct fonda_backend fonda_vmx = {
 	.name			= "VT-x (vmx)",
+	.shadow_of_sti		= BLOCKED_BY_STI,
+	.shadow_of_mov_ss	= BLOCKED_BY_MOV_SS,
 	.hardware_setup		= vmx_hardware_setup,
 	.hardware_unsetup	= vmx_hardware_unsetup,
-	.cpu_in_use		= vmx_cpu_in_use,
 	.cpu_enable		= vmx_cpu_enable,
 	.cpu_disable		= vmx_cpu_disable,
-	.vcpu_alloc		= vmx_vcpu_alloc,
-	.vcpu_free		= vmx_vcpu_free,
+	.vcpu_size		= sizeof(struct vmx_vcpu),
+	.vcpu_init		= vmx_vcpu_init,
+	.vcpu_fini		= vmx_vcpu_fini,
 	.vcpu_reset		= vmx_vcpu_reset,
-	.section_begin		= vmx_section_begin,
-	.section_end		= vmx_section_end,
 	.run			= vmx_run,
 	.handle_exit		= vmx_handle_exit,
 	.read_reg		= vmx_read_reg,

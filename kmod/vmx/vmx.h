@@ -6,7 +6,6 @@
 #define FONDA_VMX_H
 
 #include <uapi/asm/vmx.h>
-#include <uapi/linux/fonda.h>
 
 #include "../run.h"
 #include "vmcs.h"
@@ -47,8 +46,7 @@ struct vmx_vcpu {
 	unsigned long host_cr3, host_cr4;	/* as in the VMCS */
 	u16 vpid;
 	u64 eptp;
-	bool flush_ept;		/* forget second-stage translations, or */
-	bool flush_vpid;	/* those of the guest's tables */
+	bool flush_vpid;	/* forget translations by the guest's tables */
 	bool pdptes_stale;	/* of a guest with PAE paging: to be read from its memory */
 
 	u64 cr2;
@@ -58,7 +56,6 @@ struct vmx_vcpu {
 	u64 host_debugctl;
 	u16 ds, es, fs, gs, ldt;	/* selectors of the host's user space */
 	bool drs_loaded;	/* guest DR0-DR3 and DR6 are in the processor */
-	bool nmi_masked;
 	bool unsettled;		/* prepare_entry() has done something for this entry */
 	bool event_injected;	/* in this entry */
 	s16 offered;		/* interrupt of this entry, or -1 */
@@ -108,8 +105,6 @@ void vmx_load_pdptes(struct vmx_vcpu *vmx);
 void vmx_switch_msrs(struct vmx_vcpu *vmx, bool guest);
 int vmx_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip);
 /* run.c */
-void vmx_section_begin(struct fonda_vcpu *vcpu);
-void vmx_section_end(struct fonda_vcpu *vcpu);
 void vmx_load_debug_registers(struct vmx_vcpu *vmx);
 int vmx_run(struct fonda_vcpu *vcpu);
 /* exit.c */

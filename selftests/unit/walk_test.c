@@ -9,7 +9,6 @@
 
 #include "mmu.h"
 #include "tap.h"
-#include "walk.h"
 
 #define P	0x1ull
 #define W	0x2ull
