@@ -89,11 +89,9 @@ enum fonda_vcpu_mode { FONDA_OUTSIDE, FONDA_IN_GUEST };
 struct fonda_exception {
 	bool pending;
 	bool injected;		/* delivery began and must be finished */
-	bool soft;		/* INT n, INT3, INTO: RIP moves past insn_len */
 	bool has_error;
 	bool has_payload;
 	u8 vector;
-	u8 insn_len;		/* bytes, of a soft event only */
 	u32 error;
 	u64 payload;		/* CR2 of a #PF, DR6 bits of a #DB */
 };
