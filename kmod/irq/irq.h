@@ -378,6 +378,7 @@ int fonda_irq_offer(struct fonda_vcpu *vcpu, bool *tpr_blocked);
 void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
 /* Would fonda_irq_offer() have one? */
 bool fonda_irq_waits(struct fonda_vcpu *vcpu);
+bool fonda_extint_waits(struct fonda_vcpu *vcpu);	/* and it would be an ExtINT */
 /* Would the guest take an ExtINT, were one asked for? */
 bool fonda_irq_accepts_extint(struct fonda_vcpu *vcpu);
 /* Would KVM_INTERRUPT be of use: for ready_for_interrupt_injection. */

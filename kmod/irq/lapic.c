@@ -480,6 +480,7 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 		WRITE_ONCE(apic->sw_enabled, val & APIC_SPIV_APIC_ENABLED);
 		if (!apic->sw_enabled)
 			mask_lvts(apic);
+		lapic_recheck(apic);
 		break;
 	case APIC_LVTT:
 		change_timer(apic, old);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -53,6 +54,17 @@ bool tvm_in_bochs(void)
 	const char *emulator = getenv("BED_EMULATOR");
 
 	return emulator && !strcmp(emulator, "bochs");
+}
+
+bool tvm_has_apicv(void)
+{
+	FILE *file = fopen(tvm_is_stock() ? "/sys/module/kvm_intel/parameters/enable_apicv" :
+					    "/sys/module/fonda/parameters/apicv", "re");
+	int c = file ? fgetc(file) : EOF;
+
+	if (file)
+		fclose(file);
+	return c == 'Y' && cpuid(0, 0).ecx == 0x6c65746e;	/* "ntel" */
 }
 
 int tvm_open(void)

@@ -56,6 +56,8 @@ bool tvm_is_stock(void);
 bool tvm_in_tcg(void);
 /* True in the bed's other emulator. */
 bool tvm_in_bochs(void);
+/* True where the processor virtualizes local APICs in x2APIC mode. */
+bool tvm_has_apicv(void);
 int tvm_open(void);
 size_t tvm_run_size(int dev);
 /* The supported CPUID table; the caller frees it. */
