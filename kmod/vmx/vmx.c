@@ -41,6 +41,8 @@ static bool use_tpr_shadow __ro_after_init = true;
 module_param_named(tpr_shadow, use_tpr_shadow, bool, 0444);
 static bool use_pml __ro_after_init = true;
 module_param_named(pml, use_pml, bool, 0444);
+static bool use_tsc_scaling __ro_after_init = true;
+module_param_named(tsc_scaling, use_tsc_scaling, bool, 0444);
 /* Once loaded: whether it is there, too. */
 bool vmx_apicv __ro_after_init = true;
 module_param_named(apicv, vmx_apicv, bool, 0444);
@@ -288,6 +290,9 @@ static int find_controls(void)
 	if (!f->ept_ad)
 		ept_format.accessed = ept_format.dirty = 0;
 	ept_format.lists_writes = f->ept_ad && use_pml && f->cpu2_allowed & CPU2_PML;
+	/* "Time-Stamp Counter Offset and Multiplier" */
+	if (use_tsc_scaling && f->cpu2_allowed & CPU2_TSC_SCALING)
+		fonda_tsc_fraction = 48;
 	vmx_apicv &= f->cpu & CPU_TPR_SHADOW && !(CPU2_APICV & ~f->cpu2_allowed);
 	return 0;
 }
@@ -808,6 +813,8 @@ static void vmx_update_controls(struct fonda_vcpu *vcpu)
 		wanted |= CPU2_RDSEED;
 	if (vmx->pml)
 		wanted |= CPU2_PML;
+	if (vcpu->clock.tsc_ratio)
+		wanted |= CPU2_TSC_SCALING;
 	wanted |= vmx_features.cpu2;
 	if (vcpu->vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE)
 		wanted &= ~(u32)CPU2_PAUSE_LOOP;
@@ -817,6 +824,8 @@ static void vmx_update_controls(struct fonda_vcpu *vcpu)
 	vmx->cpu2_controls = wanted & vmx_features.cpu2_allowed;
 	vmx_set_apicv(vmx, vmx->apicv);
 	vmwrite(VMCS_TSC_OFFSET, vcpu->clock.tsc_offset);
+	if (vcpu->clock.tsc_ratio)
+		vmwrite(VMCS_TSC_MULTIPLIER, vcpu->clock.tsc_ratio);
 	set_cr4(vmx, read_cr(4));
 	/* The request comes where memory can be read. */
 	if (vmx->pdptes_stale && vcpu->thread && !vcpu->atomic)
