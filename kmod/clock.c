@@ -89,20 +89,25 @@ u64 fonda_guest_tsc(struct fonda_vcpu *vcpu)
 	return scale(vcpu, rdtsc_ordered()) + vcpu->clock.tsc_offset;
 }
 
+u64 fonda_ticks_until(struct fonda_vcpu *vcpu, u64 guest_tsc)
+{
+	s64 ticks = guest_tsc - (scale(vcpu, rdtsc()) + vcpu->clock.tsc_offset);
+
+	if (ticks <= 0 || likely(!vcpu->clock.tsc_ratio))
+		return max_t(s64, ticks, 0);
+	/* Must not overflow: whoever comes too early asks again. */
+	return mul_u64_u64_div_u64(min_t(u64, ticks, BIT(56)), tsc_khz, scale(vcpu, tsc_khz)) + 1;
+}
+
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
 {
 	struct fonda_vcpu *vcpu = container_of(apic, struct fonda_vcpu, lapic);
-	u64 now_ns = ktime_get_ns();
-	s64 ticks = guest_tsc - (scale(vcpu, rdtsc()) + vcpu->clock.tsc_offset);
+	u64 now_ns = ktime_get_ns(), ticks = fonda_ticks_until(vcpu, guest_tsc);
 
-	if (ticks <= 0)
-		return 0;
-	/* Years away; the sum below must not overflow. */
+	/* Years away; the sum must not overflow. */
 	if (ticks >> 56)
 		return KTIME_MAX;
-	if (unlikely(vcpu->clock.tsc_ratio))
-		ticks = mul_u64_u64_div_u64(ticks, tsc_khz, scale(vcpu, tsc_khz));
-	return now_ns + ticks_to_ns(ticks);
+	return ticks ? now_ns + ticks_to_ns(ticks) : 0;
 }
 
 static void set_offset(struct fonda_vcpu *vcpu, u64 offset)

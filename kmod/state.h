@@ -286,6 +286,8 @@ void fonda_clock_suspend(void);
 void fonda_clock_resume(void);
 
 u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
+/* Ticks of the processor's TSC, at most, until the guest's is @guest_tsc; 0: it is past. */
+u64 fonda_ticks_until(struct fonda_vcpu *vcpu, u64 guest_tsc);
 /* Bits of tsc_ratio behind the point; 0: no scaling. Set by the backend. */
 extern u8 fonda_tsc_fraction;
 

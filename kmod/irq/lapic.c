@@ -280,6 +280,7 @@ static void timer_stop(struct fonda_lapic *apic)
 	hrtimer_cancel(&apic->timer);
 	apic->period_ns = 0;
 	apic->tsc_deadline = 0;
+	apic->watched = false;
 }
 
 /* Count from @count down to 0, then, if periodic, from the initial count. */
@@ -321,9 +322,10 @@ u64 lapic_get_deadline(struct fonda_lapic *apic)
 	 * a VMM that saves the state above all, must see the interrupt too.
 	 */
 	if (apic->tsc_deadline && !lapic_deadline_ns(apic, apic->tsc_deadline)) {
-		if (hrtimer_cancel(&apic->timer))
+		if (hrtimer_cancel(&apic->timer) || apic->watched)
 			timer_interrupt(apic);
 		apic->tsc_deadline = 0;
+		apic->watched = false;
 	}
 	return apic->tsc_deadline;
 }
@@ -349,6 +351,9 @@ void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
 	timer_stop(apic);
 	if (ns) {
 		apic->tsc_deadline = guest_tsc;
+		apic->watched = apic->watches;
+		if (apic->watched)
+			return;
 		WRITE_ONCE(apic->timer_tsc, guest_tsc);
 		hrtimer_start(&apic->timer, ns_to_ktime(ns), HRTIMER_MODE_ABS_PINNED_HARD);
 	} else if (guest_tsc) {

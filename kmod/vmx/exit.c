@@ -211,6 +211,13 @@ static int exit_ept_misconfiguration(struct fonda_vcpu *vcpu)
 					 data, ARRAY_SIZE(data));
 }
 
+/* The deadline, or not yet: then the next entry sets the timer anew. */
+static int exit_timer(struct fonda_vcpu *vcpu)
+{
+	lapic_get_deadline(&vcpu->lapic);
+	return FONDA_RESUME_GUEST;
+}
+
 /* Of a vector that others wait for. The processor has begun as lapic_eoi() does. */
 static int exit_eoi(struct fonda_vcpu *vcpu)
 {
@@ -255,6 +262,7 @@ const struct fonda_exit vmx_exits[VMX_NR_EXITS] = {
 	[EXIT_REASON_PAUSE_INSTRUCTION]	= { fonda_exit_pause, 0, FONDA_STAT_PAUSE },
 	/* The next entry offers what the task priority held back. */
 	[EXIT_REASON_TPR_BELOW_THRESHOLD] = { fonda_exit_resume, 0, FONDA_STAT_OTHER, true },
+	[EXIT_REASON_PREEMPTION_TIMER]	= { exit_timer, 0, FONDA_STAT_OTHER, true },
 	[EXIT_REASON_EOI_INDUCED]	= { exit_eoi, 0, FONDA_STAT_MSR, true },
 	[EXIT_REASON_APIC_WRITE]	= { exit_apic_write, 0, FONDA_STAT_MSR, true },
 	[EXIT_REASON_EPT_VIOLATION]	= { exit_ept_violation, 0, FONDA_STAT_PAGE_FAULT },

@@ -79,7 +79,7 @@ static u32 *virtual_reg(struct vmx_vcpu *vmx, u32 reg, int i)
 static void load_virtual_apic(struct vmx_vcpu *vmx)
 {
 	struct fonda_lapic *apic = &vmx->vcpu.lapic;
-	u16 status = max(apic->isr_top, 0) << 8;
+	u16 status = max_t(int, apic->isr_top, 0) << 8;
 	u32 *isr = (u32 *)apic->isr, *irr = (u32 *)apic->irr, word;
 	u64 exits;
 	int i;
@@ -278,6 +278,23 @@ static noinline void drain_pml(struct vmx_vcpu *vmx, u16 index)
 	vmwrite(VMCS_GUEST_PML_INDEX, 511);
 }
 
+/* Have the guest leave at its deadline. Not the value of the last exit: time goes on after it. */
+static noinline void set_timer(struct vmx_vcpu *vmx)
+{
+	bool on = vmx->vcpu.lapic.watched;
+	u64 ticks;
+
+	if (on) {
+		ticks = fonda_ticks_until(&vmx->vcpu, vmx->vcpu.lapic.tsc_deadline);
+		/* The first one of the timer's may be short. If all is too early: exit_timer(). */
+		ticks = ticks ? (ticks >> vmx_features.timer_shift) + 1 : 0;
+		vmwrite(VMCS_PREEMPTION_TIMER, min_t(u64, ticks, U32_MAX));
+	}
+	if (on != vmx->timer_on)
+		vmwrite(VMCS_PIN_CONTROLS, vmx_features.pin | (on ? PIN_PREEMPTION_TIMER : 0));
+	vmx->timer_on = on;
+}
+
 /* One entry and exit. Interrupts are off. */
 static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
@@ -302,6 +319,8 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	if (unlikely(cr3 != vmx->host_cr3))
 		vmwrite(VMCS_HOST_CR3, cr3);
 	vmx->host_cr3 = cr3;
+	if (vcpu->lapic.watched || vmx->timer_on)
+		set_timer(vmx);
 	if (unlikely(vmx->breaks))
 		swap_broken_field(vmx);
 	fonda_before_switch(vcpu);
@@ -450,12 +469,17 @@ void vmx_section_begin(struct fonda_vcpu *vcpu)
 	    vcpu->dr7 & (DR_LOCAL_ENABLE_MASK | DR_GLOBAL_ENABLE_MASK))
 		vmx_load_debug_registers(vmx);
 	vmx_close(vmx);
+	vcpu->lapic.watches = vmx_timer;
 }
 
 void vmx_section_end(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
+	/* From here on the deadline is the timer's again. */
+	vcpu->lapic.watches = false;
+	if (vcpu->lapic.watched)
+		lapic_set_deadline(&vcpu->lapic, vcpu->lapic.tsc_deadline);
 	vmx_open(vmx);
 	if (vmx->drs_loaded)
 		unload_debug_registers(vmx);

@@ -43,9 +43,11 @@ static bool use_pml __ro_after_init = true;
 module_param_named(pml, use_pml, bool, 0444);
 static bool use_tsc_scaling __ro_after_init = true;
 module_param_named(tsc_scaling, use_tsc_scaling, bool, 0444);
-/* Once loaded: whether it is there, too. */
+/* Once loaded: whether they are there, too. */
 bool vmx_apicv __ro_after_init = true;
 module_param_named(apicv, vmx_apicv, bool, 0444);
+bool vmx_timer __ro_after_init = true;
+module_param_named(preemption_timer, vmx_timer, bool, 0444);
 
 static DEFINE_IDA(vpids);
 static u32 revision __ro_after_init;
@@ -234,7 +236,7 @@ static int refuse(const char *what)
 static int find_controls(void)
 {
 	struct vmx_features *f = &vmx_features;
-	u32 missing[5], nr = 0;
+	u32 missing[5], nr = 0, pin_allowed;
 	u64 basic, misc, caps;
 
 	rdmsrq(MSR_IA32_VMX_BASIC, basic);
@@ -270,6 +272,11 @@ static int find_controls(void)
 	f->cpu2 = adjust(MSR_IA32_VMX_PROCBASED_CTLS2, CPU2_EPT | CPU2_VPID | CPU2_UNRESTRICTED,
 			 CPU2_WBINVD | CPU2_PAUSE_LOOP, &missing[4]);
 	rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2, nr, f->cpu2_allowed);
+	/* Processors from before virtual-interrupt delivery have errata about its rate. */
+	rdmsr(MSR_IA32_VMX_TRUE_PINBASED_CTLS, nr, pin_allowed);
+	vmx_timer &= pin_allowed & PIN_PREEMPTION_TIMER &&
+		     f->cpu2_allowed & CPU2_INTERRUPT_DELIVERY;
+	f->timer_shift = misc & 0x1f;
 	if (missing[4])
 		return refuse(missing[4] & CPU2_EPT ? "extended page tables (ept)" :
 			      missing[4] & CPU2_VPID ? "VPIDs (vpid)" : "unrestricted guests");

@@ -17,11 +17,13 @@ struct vmx_features {
 	u32 cpu2_allowed;
 	u64 cr0_fixed, cr4_fixed;	/* bits that are 1 in VMX operation */
 	bool ept_ad;
+	u8 timer_shift;		/* one tick of the preemption timer is 2^timer_shift of the TSC's */
 	bool perf;		/* PERF_GLOBAL_CTRL is switched */
 };
 
 extern struct vmx_features vmx_features;
 extern bool vmx_apicv;		/* the processor may virtualize local APICs in x2APIC mode */
+extern bool vmx_timer;		/* the preemption timer may watch deadlines */
 
 struct vmx_cpu {
 	u32 *vmxon;		/* region for VMXON; allocated for every possible CPU */
@@ -71,6 +73,7 @@ struct vmx_vcpu {
 	u32 cpu2_controls;	/* the same, without those of apicv */
 	u32 interruptibility;	/* the same */
 	u32 tpr_threshold;	/* the same */
+	bool timer_on;		/* the same */
 
 	/* Of the last exit. */
 	u32 reason;

@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "tvm.h"
 
@@ -57,29 +56,6 @@ GUEST(guest_quiet)
 	}
 }
 
-/* Of vCPU 0, by the name of its counter. */
-static uint64_t exits(struct tvm *t, const char *name)
-{
-	int fd = ioctl(t->cpu, KVM_GET_STATS_FD, 0);
-	static char buf[16384];
-	struct kvm_stats_header *header = (void *)buf;
-	struct kvm_stats_desc *desc;
-	ssize_t len;
-	uint32_t i;
-
-	ASSERT_GE(fd, 0);
-	len = pread(fd, buf, sizeof(buf), 0);
-	ASSERT_GT(len, (ssize_t)sizeof(*header));
-	close(fd);
-	for (i = 0; i < header->num_desc; i++) {
-		desc = (void *)(buf + header->desc_offset +
-				i * (sizeof(*desc) + header->name_size));
-		if (!strcmp(desc->name, name))
-			return *(uint64_t *)(buf + header->data_offset + desc->offset);
-	}
-	FAIL("no counter %s", name);
-}
-
 TEST(ipis_to_oneself_and_their_ends_do_not_exit)
 {
 	uint64_t start, ipis, tprs;
@@ -87,11 +63,11 @@ TEST(ipis_to_oneself_and_their_ends_do_not_exit)
 
 	tvm_init_smp(&t, &guest_quiet, TVM_IRQCHIP, 1);
 	EXPECT_EQ(tvm_go(&t), 1);
-	start = exits(&t, "exits_msr");
+	start = tvm_counter(&t, "exits_msr");
 	EXPECT_EQ(tvm_go(&t), 2);
-	ipis = exits(&t, "exits_msr");
+	ipis = tvm_counter(&t, "exits_msr");
 	EXPECT_EQ(tvm_go(&t), TVM_DONE);
-	tprs = exits(&t, "exits_msr");
+	tprs = tvm_counter(&t, "exits_msr");
 	EXPECT_EQ(ipis - start, tvm_has_apicv() ? 0 : 2 * ROUNDS);
 	EXPECT_EQ(tprs - ipis, tvm_has_apicv() ? 0 : 3 * ROUNDS);
 	tvm_fini(&t);
