@@ -118,6 +118,11 @@ static __always_inline bool extint_waits(struct fonda_vcpu *vcpu)
 	return unlikely(asked) && fonda_irq_accepts_extint(vcpu);
 }
 
+bool fonda_extint_waits(struct fonda_vcpu *vcpu)
+{
+	return extint_waits(vcpu);
+}
+
 bool fonda_irq_waits(struct fonda_vcpu *vcpu)
 {
 	return extint_waits(vcpu) ||

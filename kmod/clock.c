@@ -2,11 +2,12 @@
 /*
  * Time as the guest sees it: its TSC, the kvmclock page, stolen time.
  *
- * A guest's TSC is the processor's plus an offset; offsets of the vCPUs of a VM
- * are kept equal unless somebody insists, since guests compare TSCs across
- * CPUs. kvmclock extrapolates from one moment by the TSC. Where the TSC is
- * stable and the offsets are equal, all vCPUs are given the same moment, once
- * and for all: then no two of them can ever disagree, and the guest is told so.
+ * A guest's TSC is the processor's plus an offset, and before that scaled where
+ * user space wants another rate. Offsets of the vCPUs of a VM are kept equal
+ * unless somebody insists, since guests compare TSCs across CPUs. kvmclock
+ * extrapolates from one moment by the TSC. Where the TSC is stable and the
+ * offsets are equal, all vCPUs are given the same moment, once and for all: then
+ * no two of them can ever disagree, and the guest is told so.
  */
 #include <linux/clocksource.h>
 #include <asm/pvclock.h>
@@ -18,15 +19,23 @@
 static u32 tick_multiplier __ro_after_init;
 static s8 tick_shift __ro_after_init;
 
+u8 fonda_tsc_fraction __ro_after_init;
+
 /* The processor and the clock when the machine went to sleep. */
 static struct fonda_moment suspended;
 
-void __init fonda_clock_setup(void)
+/* The two of them for another TSC. */
+static s8 tick_scale(u32 khz, u32 *multiplier)
 {
 	u32 shift;
 
-	clocks_calc_mult_shift(&tick_multiplier, &shift, tsc_khz, NSEC_PER_MSEC, 0);
-	tick_shift = 32 - shift;
+	clocks_calc_mult_shift(multiplier, &shift, khz, NSEC_PER_MSEC, 0);
+	return 32 - shift;
+}
+
+void __init fonda_clock_setup(void)
+{
+	tick_shift = tick_scale(tsc_khz, &tick_multiplier);
 }
 
 static u64 ticks_to_ns(u64 ticks)
@@ -60,28 +69,43 @@ void fonda_clock_init(struct fonda_vm *vm)
 	mutex_init(&c->lock);
 	take_moment(&c->moment);
 	c->offset_ns = -c->moment.boot_ns;
-	c->tsc_offset = -c->moment.tsc;
+	c->tsc_moment = c->moment.tsc;
 }
 
 /* -- the guest's TSC -------------------------------------------------------- */
 
+/* Ticks of the processor's TSC, or its rate, as the guest's. */
+static u64 scale(const struct fonda_vcpu *vcpu, u64 ticks)
+{
+	u64 ratio = READ_ONCE(vcpu->clock.tsc_ratio);
+
+	return ratio ? mul_u64_u64_shr(ticks, ratio, fonda_tsc_fraction) : ticks;
+}
+
 u64 fonda_guest_tsc(struct fonda_vcpu *vcpu)
 {
-	return rdtsc_ordered() + vcpu->clock.tsc_offset;
+	return scale(vcpu, rdtsc_ordered()) + vcpu->clock.tsc_offset;
+}
+
+u64 fonda_ticks_until(struct fonda_vcpu *vcpu, u64 guest_tsc)
+{
+	s64 ticks = guest_tsc - (scale(vcpu, rdtsc()) + vcpu->clock.tsc_offset);
+
+	if (ticks <= 0 || likely(!vcpu->clock.tsc_ratio))
+		return max_t(s64, ticks, 0);
+	/* Must not overflow: whoever comes too early asks again. */
+	return mul_u64_u64_div_u64(min_t(u64, ticks, BIT(56)), tsc_khz, scale(vcpu, tsc_khz)) + 1;
 }
 
 u64 lapic_deadline_ns(struct fonda_lapic *apic, u64 guest_tsc)
 {
 	struct fonda_vcpu *vcpu = container_of(apic, struct fonda_vcpu, lapic);
-	u64 now_ns = ktime_get_ns();
-	s64 ticks = guest_tsc - (rdtsc() + vcpu->clock.tsc_offset);
+	u64 now_ns = ktime_get_ns(), ticks = fonda_ticks_until(vcpu, guest_tsc);
 
-	if (ticks <= 0)
-		return 0;
-	/* Years away; the sum below must not overflow. */
+	/* Years away; the sum must not overflow. */
 	if (ticks >> 56)
 		return KTIME_MAX;
-	return now_ns + ticks_to_ns(ticks);
+	return ticks ? now_ns + ticks_to_ns(ticks) : 0;
 }
 
 static void set_offset(struct fonda_vcpu *vcpu, u64 offset)
@@ -93,6 +117,13 @@ static void set_offset(struct fonda_vcpu *vcpu, u64 offset)
 	fonda_vm_kick_all(vcpu->vm, FONDA_REQ_CLOCK, false);
 }
 
+static u64 vm_offset(const struct fonda_vcpu *vcpu)
+{
+	const struct fonda_clock *c = &vcpu->vm->clock;
+
+	return READ_ONCE(c->tsc_value) - scale(vcpu, c->tsc_moment);
+}
+
 /* The offset of the VM's TSC, which user space chose, unless @ticks are no difference. */
 static void join_tsc(struct fonda_vcpu *vcpu, u64 offset, s64 ticks)
 {
@@ -100,11 +131,11 @@ static void join_tsc(struct fonda_vcpu *vcpu, u64 offset, s64 ticks)
 	s64 ahead;
 
 	guard(mutex)(&c->lock);
-	ahead = offset - c->tsc_offset;
+	ahead = offset - vm_offset(vcpu);
 	if (!c->tsc_written || ahead > ticks || ahead < -ticks)
-		c->tsc_offset = offset;
+		WRITE_ONCE(c->tsc_value, c->tsc_value + ahead);
 	c->tsc_written = true;
-	set_offset(vcpu, c->tsc_offset);
+	set_offset(vcpu, vm_offset(vcpu));
 }
 
 /*
@@ -117,9 +148,9 @@ int fonda_set_tsc(struct fonda_vcpu *vcpu, u64 val, bool host)
 	u64 change = val - fonda_guest_tsc(vcpu), offset = vcpu->clock.tsc_offset + change;
 
 	if (host && val) {
-		join_tsc(vcpu, offset, (s64)tsc_khz * 1000);
+		join_tsc(vcpu, offset, scale(vcpu, tsc_khz) * 1000);
 	} else if (host) {
-		set_offset(vcpu, READ_ONCE(vcpu->vm->clock.tsc_offset));
+		set_offset(vcpu, vm_offset(vcpu));
 	} else {
 		/* SDM volume 3, "IA32_TSC_ADJUST MSR": a write of either moves both. */
 		vcpu->clock.tsc_adjust += change;
@@ -139,14 +170,28 @@ int fonda_set_tsc_adjust(struct fonda_vcpu *vcpu, u64 val, bool host)
 	return 0;
 }
 
-/* There is no scaling: only what nobody can tell from the machine's own may be set. */
+/* What nobody can tell from the machine's own rate needs no scaling. */
 long fonda_vcpu_tsc_khz(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
 {
 	unsigned long khz = (unsigned long)arg ?: tsc_khz, tolerance = tsc_khz / 4000;
+	u64 moment = vcpu->vm->clock.tsc_moment, ratio = 0;
+	u64 value = scale(vcpu, moment) + vcpu->clock.tsc_offset;
 
 	if (cmd == KVM_GET_TSC_KHZ)
-		return tsc_khz;
-	return khz - (tsc_khz - tolerance) > 2 * tolerance ? -EINVAL : 0;
+		return scale(vcpu, tsc_khz);
+	if (khz - (tsc_khz - tolerance) > 2 * tolerance) {
+		/* So that deadlines cannot overflow. */
+		if (!fonda_tsc_fraction || khz < tsc_khz / 100 || khz > tsc_khz * 100ul)
+			return -EINVAL;
+		/* Rounded up: scale() rounds down. */
+		ratio = mul_u64_u64_div_u64(khz, BIT_ULL(fonda_tsc_fraction), tsc_khz) + 1;
+	}
+	if (ratio == vcpu->clock.tsc_ratio)
+		return 0;
+	/* As if it had run at that rate from the beginning, which makes all vCPUs agree. */
+	WRITE_ONCE(vcpu->clock.tsc_ratio, ratio);
+	set_offset(vcpu, value - scale(vcpu, moment));
+	return 0;
 }
 
 /* KVM_VCPU_TSC_CTRL with KVM_VCPU_TSC_OFFSET is the only attribute. */
@@ -173,13 +218,15 @@ long fonda_vcpu_device_attr(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd
 /* Can all vCPUs share one moment? */
 static bool clock_is_shared(struct fonda_vm *vm)
 {
+	struct fonda_vcpu_clock *first = &vm->vcpus[0]->clock;
 	struct fonda_vcpu *vcpu;
 	int i;
 
 	if (check_tsc_unstable())
 		return false;
 	fonda_for_each_vcpu(i, vcpu, vm)
-		if (READ_ONCE(vcpu->clock.tsc_offset) != READ_ONCE(vm->vcpus[0]->clock.tsc_offset))
+		if (READ_ONCE(vcpu->clock.tsc_offset) != READ_ONCE(first->tsc_offset) ||
+		    READ_ONCE(vcpu->clock.tsc_ratio) != READ_ONCE(first->tsc_ratio))
 			return false;
 	return true;
 }
@@ -233,11 +280,10 @@ void fonda_clock_update(struct fonda_vcpu *vcpu)
 	vcpu->clock.guest_stopped = 0;
 
 	lock_clock(c);
-	info.tsc_timestamp = c->moment.tsc + vcpu->clock.tsc_offset;
+	info.tsc_timestamp = scale(vcpu, c->moment.tsc) + vcpu->clock.tsc_offset;
 	info.system_time = c->moment.boot_ns + c->offset_ns;
 	mutex_unlock(&c->lock);
-	info.tsc_to_system_mul = tick_multiplier;
-	info.tsc_shift = tick_shift;
+	info.tsc_shift = tick_scale(scale(vcpu, tsc_khz), &info.tsc_to_system_mul);
 	vcpu->clock.cpu = raw_smp_processor_id();
 	write_versioned(vcpu, gpa, &info, sizeof(info), offsetof(typeof(info), version));
 }
@@ -422,9 +468,9 @@ void fonda_clock_resume(void)
 
 		c->offset_ns = clock_at(c, suspended.tsc) - suspended.boot_ns;
 		c->moment = now;
-		c->tsc_offset += suspended.tsc - now.tsc;
+		c->tsc_moment += now.tsc - suspended.tsc;
 		fonda_for_each_vcpu(i, vcpu, vm) {
-			vcpu->clock.tsc_offset += suspended.tsc - now.tsc;
+			vcpu->clock.tsc_offset += scale(vcpu, suspended.tsc) - scale(vcpu, now.tsc);
 			fonda_request(vcpu, FONDA_REQ_CONTROLS);
 			fonda_request(vcpu, FONDA_REQ_CLOCK);
 		}

@@ -201,6 +201,8 @@ static long check_extension(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd
 			return valued_caps[i].answer;
 	if (cap == KVM_CAP_NR_VCPUS)
 		return min_t(int, num_online_cpus(), FONDA_MAX_VCPUS);
+	if (cap == KVM_CAP_TSC_CONTROL)
+		return !!fonda_tsc_fraction;
 	if (cap == KVM_CAP_XSAVE2)
 		return max_t(int, fonda_xsave_size, sizeof(struct kvm_xsave));
 	return 0;

@@ -254,8 +254,8 @@ struct fonda_moment {
 };
 
 struct fonda_vcpu_clock {
-	/* Guest TSC = TSC + tsc_offset. (m); others READ_ONCE. */
-	u64 tsc_offset;
+	/* Guest TSC = TSC * tsc_ratio (if not 0) + tsc_offset. (m); others READ_ONCE. */
+	u64 tsc_offset, tsc_ratio;
 	u64 tsc_adjust;		/* (m) IA32_TSC_ADJUST */
 	u64 system_msr;		/* (m) MSR_KVM_SYSTEM_TIME as written */
 	int cpu;		/* (m) where the page was last written */
@@ -277,8 +277,11 @@ struct fonda_clock {
 	s64 offset_ns;			/* under lock */
 	u64 wall_clock;			/* MSR_KVM_WALL_CLOCK as written; (a) */
 
-	/* The TSC offset that new or rewritten vCPUs join. Under lock. */
-	u64 tsc_offset;
+	/*
+	 * The TSC that new or rewritten vCPUs join is tsc_value, under lock, where the
+	 * processor's is tsc_moment, (c) but for a resume.
+	 */
+	u64 tsc_value, tsc_moment;
 	bool tsc_written;		/* user space chose it */
 };
 
@@ -290,6 +293,10 @@ void fonda_clock_suspend(void);
 void fonda_clock_resume(void);
 
 u64 fonda_guest_tsc(struct fonda_vcpu *vcpu);
+/* Ticks of the processor's TSC, at most, until the guest's is @guest_tsc; 0: it is past. */
+u64 fonda_ticks_until(struct fonda_vcpu *vcpu, u64 guest_tsc);
+/* Bits of tsc_ratio behind the point; 0: no scaling. Set by the backend. */
+extern u8 fonda_tsc_fraction;
 
 /*
  * FONDA_REQ_CLOCK: rewrite the guest's page. In the vCPU's thread, slots held,

@@ -145,6 +145,8 @@ struct fonda_lapic {
 	u64 pv_eoi;			/* (v) MSR_KVM_PV_EOI_EN as written */
 	bool pv_eoi_offered;		/* (v) its word says that EOI may be left out */
 	u64 tsc_deadline;		/* (v), read by the timer; 0: none */
+	bool watches;			/* (v) the backend will see when the next one set is due */
+	bool watched;			/* (v) it does so of tsc_deadline: the timer is off */
 	u64 timer_tsc;			/* (a) the timer's expiry is this deadline's */
 	u64 period_ns;			/* (v) of one count-down; 0: it does not count */
 	struct hrtimer timer;
@@ -401,6 +403,7 @@ int fonda_irq_offer(struct fonda_vcpu *vcpu);
 void fonda_irq_settle(struct fonda_vcpu *vcpu, int vector, bool taken);
 /* Would fonda_irq_offer() have one? */
 bool fonda_irq_waits(struct fonda_vcpu *vcpu);
+bool fonda_extint_waits(struct fonda_vcpu *vcpu);	/* and it would be an ExtINT */
 /* Would the guest take an ExtINT, were one asked for? */
 bool fonda_irq_accepts_extint(struct fonda_vcpu *vcpu);
 /* The vCPU obeys the INIT and SIPI that have arrived. In its thread. */

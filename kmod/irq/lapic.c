@@ -257,6 +257,7 @@ static void timer_stop(struct fonda_lapic *apic)
 	hrtimer_cancel(&apic->timer);
 	apic->period_ns = 0;
 	apic->tsc_deadline = 0;
+	apic->watched = false;
 }
 
 /* Count from @count down to 0, then, if periodic, from the initial count. */
@@ -298,9 +299,10 @@ u64 lapic_get_deadline(struct fonda_lapic *apic)
 	 * a VMM that saves the state above all, must see the interrupt too.
 	 */
 	if (apic->tsc_deadline && !lapic_deadline_ns(apic, apic->tsc_deadline)) {
-		if (hrtimer_cancel(&apic->timer))
+		if (hrtimer_cancel(&apic->timer) || apic->watched)
 			timer_interrupt(apic);
 		apic->tsc_deadline = 0;
+		apic->watched = false;
 	}
 	return apic->tsc_deadline;
 }
@@ -326,6 +328,9 @@ void lapic_set_deadline(struct fonda_lapic *apic, u64 guest_tsc)
 	timer_stop(apic);
 	if (ns) {
 		apic->tsc_deadline = guest_tsc;
+		apic->watched = apic->watches;
+		if (apic->watched)
+			return;
 		WRITE_ONCE(apic->timer_tsc, guest_tsc);
 		hrtimer_start(&apic->timer, ns_to_ktime(ns), HRTIMER_MODE_ABS_PINNED_HARD);
 	} else if (guest_tsc) {
@@ -457,6 +462,7 @@ static void write_reg(struct fonda_lapic *apic, u32 reg, u32 val)
 		WRITE_ONCE(apic->sw_enabled, val & APIC_SPIV_APIC_ENABLED);
 		if (!apic->sw_enabled)
 			mask_lvts(apic);
+		lapic_recheck(apic);
 		break;
 	case APIC_LVTT:
 		change_timer(apic, old);

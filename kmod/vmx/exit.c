@@ -201,6 +201,30 @@ static int exit_ept_misconfiguration(struct fonda_vcpu *vcpu)
 				    to_vmx(vcpu)->reason, faulting_gpa(to_vmx(vcpu)));
 }
 
+/* The deadline, or not yet: then the next entry sets the timer anew. */
+static int exit_timer(struct fonda_vcpu *vcpu)
+{
+	lapic_get_deadline(&vcpu->lapic);
+	return FONDA_RESUME_GUEST;
+}
+
+/* Of a vector that others wait for. The processor has begun as lapic_eoi() does. */
+static int exit_eoi(struct fonda_vcpu *vcpu)
+{
+	lapic_settle(&vcpu->lapic, to_vmx(vcpu)->qualification, true);
+	lapic_eoi(&vcpu->lapic);
+	return FONDA_RESUME_GUEST;
+}
+
+/* After the write: a self-IPI whose vector is an error. */
+static int exit_apic_write(struct fonda_vcpu *vcpu)
+{
+	u32 reg = to_vmx(vcpu)->qualification & 0xff0;
+
+	fonda_lapic_write_msr(vcpu, MSR_X2(reg), *(u32 *)&to_vmx(vcpu)->virtual_apic[reg], false);
+	return FONDA_RESUME_GUEST;
+}
+
 #define UD	{ fonda_exit_invalid_opcode, .stat = FONDA_STAT_OTHER }
 
 const struct fonda_exit vmx_exits[VMX_NR_EXITS] = {
@@ -228,6 +252,9 @@ const struct fonda_exit vmx_exits[VMX_NR_EXITS] = {
 	[EXIT_REASON_PAUSE_INSTRUCTION]	= { fonda_exit_pause, 0, FONDA_STAT_PAUSE },
 	/* The next entry offers what the task priority held back. */
 	[EXIT_REASON_TPR_BELOW_THRESHOLD] = { fonda_exit_resume, 0, FONDA_STAT_OTHER, true },
+	[EXIT_REASON_PREEMPTION_TIMER]	= { exit_timer, 0, FONDA_STAT_OTHER, true },
+	[EXIT_REASON_EOI_INDUCED]	= { exit_eoi, 0, FONDA_STAT_MSR, true },
+	[EXIT_REASON_APIC_WRITE]	= { exit_apic_write, 0, FONDA_STAT_MSR, true },
 	[EXIT_REASON_EPT_VIOLATION]	= { exit_ept_violation, 0, FONDA_STAT_PAGE_FAULT },
 	[EXIT_REASON_EPT_MISCONFIG]	= { exit_ept_misconfiguration, 0, FONDA_STAT_OTHER },
 	[EXIT_REASON_INVEPT]		= UD,

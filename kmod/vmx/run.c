@@ -53,6 +53,69 @@ static void set_tpr_threshold(struct vmx_vcpu *vmx, u32 threshold)
 	vmx->tpr_threshold = threshold;
 }
 
+/* Word @i of a register of the virtual-APIC page. */
+static u32 *virtual_reg(struct vmx_vcpu *vmx, u32 reg, int i)
+{
+	return (u32 *)(vmx->virtual_apic + reg) + 4 * i;
+}
+
+/* Until the exit the processor has what waits and what is in service. */
+static void load_virtual_apic(struct vmx_vcpu *vmx)
+{
+	struct fonda_lapic *apic = &vmx->vcpu.lapic;
+	u16 status = max_t(int, apic->isr_top, 0) << 8;
+	u32 *isr = (u32 *)apic->isr, *irr = (u32 *)apic->irr, word;
+	u64 exits;
+	int i;
+
+	for (i = 7; i >= 0; i--) {
+		*virtual_reg(vmx, APIC_ISR, i) = isr[i];
+		word = READ_ONCE(irr[i]) ? xchg(&irr[i], 0) : 0;
+		*virtual_reg(vmx, APIC_IRR, i) = word;
+		if (word && !(u8)status)
+			status |= 32 * i + __fls(word);
+	}
+	if (status != vmx->apic_status)
+		vmwrite(VMCS_GUEST_INTERRUPT_STATUS, status);
+	vmx->apic_status = status;
+	/* After what waits: whose trigger mode was set before. */
+	for (i = 0; i < 4; i++) {
+		exits = READ_ONCE(apic->tmr[i]) | READ_ONCE(apic->chip->eoi_vectors[i]);
+		if (exits != vmx->eoi_exits[i])
+			vmwrite(VMCS_EOI_EXIT_BITMAP + 2 * i, exits);
+		vmx->eoi_exits[i] = exits;
+	}
+}
+
+/* And after it the local APIC has everything again. */
+static noinline void save_virtual_apic(struct vmx_vcpu *vmx, u16 status)
+{
+	struct fonda_lapic *apic = &vmx->vcpu.lapic;
+	u32 word;
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		((u32 *)apic->isr)[i] = *virtual_reg(vmx, APIC_ISR, i);
+		word = *virtual_reg(vmx, APIC_IRR, i);
+		if (word)
+			atomic_or(word, (atomic_t *)apic->irr + i);
+	}
+	apic->isr_top = status >> 8 ?: -1;
+	vmx->apic_status = status;
+	lapic_recheck(apic);
+}
+
+/* An exit has cut short the delivery of the last that the processor took: take it back. */
+static void undo_delivery(struct fonda_lapic *apic)
+{
+	int vector = apic->isr_top, below;
+
+	__clear_bit(vector, apic->isr);
+	below = find_last_bit(apic->isr, 256);
+	apic->isr_top = below < 256 ? below : -1;
+	lapic_settle(apic, vector, false);
+}
+
 /* Offer an interrupt, or have the guest leave when it can take one. True: so wait. */
 static bool offer_interrupt(struct vmx_vcpu *vmx)
 {
@@ -60,12 +123,26 @@ static bool offer_interrupt(struct vmx_vcpu *vmx)
 	bool open = !vmx->event_injected && vcpu->rflags & X86_EFLAGS_IF && !vcpu->int_shadow;
 	bool tpr_blocked = false, wait = vcpu->want_window;
 
+	if (vmx->apicv) {
+		/* As in fonda_irq_offer(): then a look at what waits. */
+		smp_store_mb(vcpu->irq_pending, false);
+		if (fonda_extint_waits(vcpu))
+			WRITE_ONCE(vcpu->irq_pending, true);
+	}
 	if (READ_ONCE(vcpu->irq_pending) && open) {
 		vmx->offered = fonda_irq_offer(vcpu);
 		tpr_blocked = vmx->offered == LAPIC_TPR_BLOCKED;
 	} else if (READ_ONCE(vcpu->irq_pending)) {
 		tpr_blocked = !fonda_irq_waits(vcpu);
 		wait |= !tpr_blocked;
+	}
+	if (vmx->apicv) {
+		/* One that has come meanwhile, or the ExtINT was withdrawn. */
+		if (vmx->offered >= 0 && !vcpu->lapic.offered_ext) {
+			fonda_irq_settle(vcpu, vmx->offered, false);
+			vmx->offered = -1;
+		}
+		load_virtual_apic(vmx);
 	}
 	if (vmx->offered >= 0)
 		vmwrite(VMCS_ENTRY_INTR_INFO,
@@ -92,6 +169,8 @@ static noinline void settle(struct vmx_vcpu *vmx, bool entered)
 			trace_fonda_inject(vcpu, vector, 0);
 		/* An exit in the middle of the delivery: it is offered anew. */
 		fonda_settle_offer(vcpu, vector, entered && !(cut && interrupt));
+	} else if (cut && interrupt && vcpu->lapic.isr_top >= 0) {
+		undo_delivery(&vcpu->lapic);
 	}
 	fonda_requeue_event(vcpu, cut && !interrupt ? vmx->idt_info : 0,
 			    cut ? vmread(VMCS_IDT_VECTORING_ERROR) : 0);
@@ -117,7 +196,7 @@ static noinline void swap_broken_field(struct vmx_vcpu *vmx)
 /* What most entries have nothing of: events, interrupts, stale translations. */
 static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 {
-	bool blocked = vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ, wait = false, nmi;
+	bool blocked = vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ, wait = false, nmi, apicv;
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
 	vmx->unsettled = true;
@@ -130,6 +209,10 @@ static noinline void prepare_entry(struct fonda_vcpu *vcpu)
 		vmwrite(VMCS_ENTRY_INTR_INFO, 0);
 	if (vcpu->event_pending)
 		inject_events(vmx, blocked);
+	/* Switched off, it would refuse the self-IPIs that the processor accepts. */
+	apicv = vmx_apicv && vcpu->lapic.x2apic && vcpu->lapic.sw_enabled && !blocked;
+	if (apicv != vmx->apicv)
+		vmx_set_apicv(vmx, apicv);
 	if (!blocked)
 		wait = offer_interrupt(vmx);
 	else
@@ -174,15 +257,32 @@ static noinline void drain_pml(struct vmx_vcpu *vmx, u16 index)
 	vmwrite(VMCS_GUEST_PML_INDEX, 511);
 }
 
+/* Have the guest leave at its deadline. Not the value of the last exit: time goes on after it. */
+static noinline void set_timer(struct vmx_vcpu *vmx)
+{
+	bool on = vmx->vcpu.lapic.watched;
+	u64 ticks;
+
+	if (on) {
+		ticks = fonda_ticks_until(&vmx->vcpu, vmx->vcpu.lapic.tsc_deadline);
+		/* The first one of the timer's may be short. If all is too early: exit_timer(). */
+		ticks = ticks ? (ticks >> vmx_features.timer_shift) + 1 : 0;
+		vmwrite(VMCS_PREEMPTION_TIMER, min_t(u64, ticks, U32_MAX));
+	}
+	if (on != vmx->timer_on)
+		vmwrite(VMCS_PIN_CONTROLS, vmx_features.pin | (on ? PIN_PREEMPTION_TIMER : 0));
+	vmx->timer_on = on;
+}
+
 /* One entry and exit. Interrupts are off. */
 static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	unsigned long cr3 = __read_cr3();
-	u8 *vtpr = &vmx->virtual_apic[APIC_TASKPRI], tpr = lapic_get_tpr(&vcpu->lapic) << 4;
+	u8 *vtpr = &vmx->virtual_apic[APIC_TASKPRI], tpr = vcpu->lapic.regs[APIC_TASKPRI / 16];
 	bool failed;
+	u16 index, status;
 	u32 state;
-	u16 index;
 
 	*vtpr = tpr;
 	vmwrite(VMCS_GUEST_RIP, vcpu->rip);
@@ -197,6 +297,8 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	if (unlikely(cr3 != vmx->host_cr3))
 		vmwrite(VMCS_HOST_CR3, cr3);
 	vmx->host_cr3 = cr3;
+	if (vcpu->lapic.watched || vmx->timer_on)
+		set_timer(vmx);
 	if (unlikely(vmx->breaks))
 		swap_broken_field(vmx);
 	fonda_before_switch(vcpu);
@@ -211,6 +313,12 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	vmx->reason = failed ? EXIT_ENTRY_FAILED : vmread(VMCS_EXIT_REASON);
 	vmx->qualification = vmread(VMCS_EXIT_QUALIFICATION);
 	vmx->idt_info = vmread(VMCS_IDT_VECTORING_INFO);
+	if (vmx->apicv) {
+		status = vmread(VMCS_GUEST_INTERRUPT_STATUS);
+		/* Nothing waited, and nothing but that was served meanwhile. */
+		if (status | vmx->apic_status)
+			save_virtual_apic(vmx, status);
+	}
 	if (unlikely(vmx->reason & EXIT_ENTRY_FAILED)) {
 		vmx->insn_error = failed ? vmread(VMCS_INSN_ERROR) : 0;
 		vmx->idt_info = 0;
@@ -230,7 +338,7 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	if (unlikely(vmx->unsettled || vmx->idt_info & FONDA_EVENT_VALID))
 		settle(vmx, true);
 	if (unlikely(*vtpr != tpr))
-		lapic_set_tpr(&vcpu->lapic, *vtpr >> 4);
+		vcpu->lapic.regs[APIC_TASKPRI / 16] = *vtpr;
 	if (unlikely(vmx->pml)) {
 		index = vmread(VMCS_GUEST_PML_INDEX);
 		if (index != 511)
@@ -339,12 +447,17 @@ static void section_begin(struct fonda_vcpu *vcpu)
 	    vcpu->dr7 & (DR_LOCAL_ENABLE_MASK | DR_GLOBAL_ENABLE_MASK))
 		vmx_load_debug_registers(vmx);
 	vmx_close(vmx);
+	vcpu->lapic.watches = vmx_timer;
 }
 
 static void section_end(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
+	/* From here on the deadline is the timer's again. */
+	vcpu->lapic.watches = false;
+	if (vcpu->lapic.watched)
+		lapic_set_deadline(&vcpu->lapic, vcpu->lapic.tsc_deadline);
 	vmx_open(vmx);
 	if (vmx->drs_loaded)
 		unload_debug_registers(vmx);

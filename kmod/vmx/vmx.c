@@ -30,10 +30,17 @@ static bool use_tpr_shadow __ro_after_init = true;
 module_param_named(tpr_shadow, use_tpr_shadow, bool, 0444);
 static bool use_pml __ro_after_init = true;
 module_param_named(pml, use_pml, bool, 0444);
+static bool use_tsc_scaling __ro_after_init = true;
+module_param_named(tsc_scaling, use_tsc_scaling, bool, 0444);
+/* Once loaded: whether they are there, too. */
+bool vmx_apicv __ro_after_init = true;
+module_param_named(apicv, vmx_apicv, bool, 0444);
+bool vmx_timer __ro_after_init = true;
+module_param_named(preemption_timer, vmx_timer, bool, 0444);
 
 static DEFINE_IDA(vpids);
 static u32 revision __ro_after_init;
-/* The MSR bitmap, and one that has all MSRs exit, for filters. */
+/* One for each of BITMAP_* below. */
 static u8 *msr_bitmap;
 static struct fonda_mmu_format ept_format __ro_after_init;
 
@@ -42,6 +49,13 @@ static const u32 direct_msrs[] = {
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
 };
+
+/*
+ * The usual one; one that has all exit, for filters; and for APICs in x2APIC mode
+ * that the processor virtualizes. Only those: in xAPIC mode the page of registers
+ * would have to be mapped, and another for each vCPU that has moved it.
+ */
+enum { BITMAP_USUAL, BITMAP_FILTER, BITMAP_X2APIC, NR_BITMAPS };
 
 static const u32 msr_numbers[VMX_NR_MSRS] = {
 	MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_KERNEL_GS_BASE,
@@ -208,7 +222,7 @@ static int refuse(const char *what)
 static int find_controls(void)
 {
 	struct vmx_features *f = &vmx_features;
-	u32 missing[5], nr = 0;
+	u32 missing[5], nr = 0, pin_allowed;
 	u64 basic, misc, caps;
 
 	rdmsrq(MSR_IA32_VMX_BASIC, basic);
@@ -244,6 +258,11 @@ static int find_controls(void)
 	f->cpu2 = adjust(MSR_IA32_VMX_PROCBASED_CTLS2, CPU2_EPT | CPU2_VPID | CPU2_UNRESTRICTED,
 			 CPU2_WBINVD | CPU2_PAUSE_LOOP, &missing[4]);
 	rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2, nr, f->cpu2_allowed);
+	/* Processors from before virtual-interrupt delivery have errata about its rate. */
+	rdmsr(MSR_IA32_VMX_TRUE_PINBASED_CTLS, nr, pin_allowed);
+	vmx_timer &= pin_allowed & PIN_PREEMPTION_TIMER &&
+		     f->cpu2_allowed & CPU2_INTERRUPT_DELIVERY;
+	f->timer_shift = misc & 0x1f;
 	if (missing[4])
 		return refuse(missing[4] & CPU2_EPT ? "extended page tables (ept)" :
 			      missing[4] & CPU2_VPID ? "VPIDs (vpid)" : "unrestricted guests");
@@ -264,6 +283,10 @@ static int find_controls(void)
 	if (!f->ept_ad)
 		ept_format.accessed = ept_format.dirty = 0;
 	ept_format.lists_writes = f->ept_ad && use_pml && f->cpu2_allowed & CPU2_PML;
+	/* "Time-Stamp Counter Offset and Multiplier" */
+	if (use_tsc_scaling && f->cpu2_allowed & CPU2_TSC_SCALING)
+		fonda_tsc_fraction = 48;
+	vmx_apicv &= f->cpu & CPU_TPR_SHADOW && !(CPU2_APICV & ~f->cpu2_allowed);
 	return 0;
 }
 
@@ -291,12 +314,13 @@ static void vmx_hardware_unsetup(void)
 
 	for_each_possible_cpu(cpu)
 		free_page((unsigned long)per_cpu(vmx_cpus, cpu).vmxon);
-	free_pages_exact(msr_bitmap, 2 * PAGE_SIZE);
+	free_pages_exact(msr_bitmap, NR_BITMAPS * PAGE_SIZE);
 }
 
 static int vmx_hardware_setup(void)
 {
 	int ret, cpu, i;
+	u8 *x2apic;
 
 	ret = check_processor();
 	if (ret)
@@ -308,10 +332,10 @@ static int vmx_hardware_setup(void)
 	for (i = 0; i < VMX_NR_MSRS; i++)
 		rdmsrq(msr_numbers[i], host_msr[i]);
 
-	msr_bitmap = alloc_pages_exact(2 * PAGE_SIZE, GFP_KERNEL);
+	msr_bitmap = alloc_pages_exact(NR_BITMAPS * PAGE_SIZE, GFP_KERNEL);
 	if (!msr_bitmap)
 		return -ENOMEM;
-	memset(msr_bitmap, 0xff, 2 * PAGE_SIZE);
+	memset(msr_bitmap, 0xff, NR_BITMAPS * PAGE_SIZE);
 	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++) {
 		/* "MSR-Bitmap Address": reads, then writes; of each, two ranges. */
 		u32 bit = (direct_msrs[i] & 0x1fff) + (direct_msrs[i] >> 31) * 0x2000;
@@ -319,6 +343,14 @@ static int vmx_hardware_setup(void)
 		__clear_bit(bit, (unsigned long *)msr_bitmap);
 		__clear_bit(bit + 0x4000, (unsigned long *)msr_bitmap);
 	}
+	x2apic = memcpy(msr_bitmap + BITMAP_X2APIC * PAGE_SIZE, msr_bitmap, PAGE_SIZE);
+	/* ISR; and IRR, of which other CPUs' newest get there by an exit. */
+	x2apic[MSR_X2(APIC_ISR) / 8] = x2apic[MSR_X2(APIC_IRR) / 8] = 0;
+	__clear_bit(MSR_X2(APIC_PROCPRI), (unsigned long *)x2apic);
+	__clear_bit(MSR_X2(APIC_TASKPRI), (unsigned long *)x2apic);
+	__clear_bit(MSR_X2(APIC_TASKPRI) + 0x4000, (unsigned long *)x2apic);
+	__clear_bit(MSR_X2(APIC_EOI) + 0x4000, (unsigned long *)x2apic);
+	__clear_bit(MSR_X2(APIC_SELF_IPI) + 0x4000, (unsigned long *)x2apic);
 	for_each_possible_cpu(cpu) {
 		struct page *page = alloc_pages_node(cpu_to_node(cpu), GFP_KERNEL | __GFP_ZERO, 0);
 
@@ -346,6 +378,9 @@ static void init_vmcs(struct vmx_vcpu *vmx)
 		VMCS_HOST_SELECTOR + 10, VMCS_PF_ERROR_MASK, VMCS_PF_ERROR_MATCH,
 		VMCS_CR3_TARGET_COUNT, VMCS_EXIT_MSR_STORE_COUNT, VMCS_EXIT_MSR_LOAD_COUNT,
 		VMCS_ENTRY_MSR_LOAD_COUNT, VMCS_GUEST_INTERRUPTIBILITY, VMCS_TPR_THRESHOLD,
+		/* Without virtual-interrupt delivery they are not there, and nothing is written. */
+		VMCS_GUEST_INTERRUPT_STATUS, VMCS_EOI_EXIT_BITMAP, VMCS_EOI_EXIT_BITMAP + 2,
+		VMCS_EOI_EXIT_BITMAP + 4, VMCS_EOI_EXIT_BITMAP + 6,
 	};
 	int i;
 
@@ -717,6 +752,16 @@ void vmx_update_debug_controls(struct vmx_vcpu *vmx)
 	vcpu->backend_work = true;
 }
 
+void vmx_set_apicv(struct vmx_vcpu *vmx, bool on)
+{
+	int bitmap = rcu_access_pointer(vmx->vcpu.vm->msr_filter) ? BITMAP_FILTER :
+		     on ? BITMAP_X2APIC : BITMAP_USUAL;
+
+	vmx->apicv = on;
+	vmwrite(VMCS_CPU_CONTROLS2, vmx->cpu2_controls | (on ? CPU2_APICV : 0));
+	vmwrite(VMCS_MSR_BITMAP, __pa(msr_bitmap) + bitmap * PAGE_SIZE);
+}
+
 static void vmx_update_controls(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
@@ -732,16 +777,19 @@ static void vmx_update_controls(struct fonda_vcpu *vcpu)
 		wanted |= CPU2_RDSEED;
 	if (vmx->pml)
 		wanted |= CPU2_PML;
+	if (vcpu->clock.tsc_ratio)
+		wanted |= CPU2_TSC_SCALING;
 	wanted |= vmx_features.cpu2;
 	if (vcpu->vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE)
 		wanted &= ~(u32)CPU2_PAUSE_LOOP;
 
 	vmx_open(vmx);
 	vmx_update_debug_controls(vmx);
-	vmwrite(VMCS_CPU_CONTROLS2, wanted & vmx_features.cpu2_allowed);
+	vmx->cpu2_controls = wanted & vmx_features.cpu2_allowed;
+	vmx_set_apicv(vmx, vmx->apicv);
 	vmwrite(VMCS_TSC_OFFSET, vcpu->clock.tsc_offset);
-	vmwrite(VMCS_MSR_BITMAP, __pa(msr_bitmap) +
-		(rcu_access_pointer(vcpu->vm->msr_filter) ? PAGE_SIZE : 0));
+	if (vcpu->clock.tsc_ratio)
+		vmwrite(VMCS_TSC_MULTIPLIER, vcpu->clock.tsc_ratio);
 	set_cr4(vmx, read_cr(4));
 	/* The request comes where memory can be read. */
 	if (vmx->pdptes_stale && vcpu->thread && !vcpu->atomic)

@@ -16,10 +16,13 @@ struct vmx_features {
 	u32 cpu2_allowed;
 	u64 cr0_fixed, cr4_fixed;	/* bits that are 1 in VMX operation */
 	bool ept_ad;
+	u8 timer_shift;		/* one tick of the preemption timer is 2^timer_shift of the TSC's */
 	bool perf;		/* PERF_GLOBAL_CTRL is switched */
 };
 
 extern struct vmx_features vmx_features;
+extern bool vmx_apicv;		/* the processor may virtualize local APICs in x2APIC mode */
+extern bool vmx_timer;		/* the preemption timer may watch deadlines */
 
 struct vmx_cpu {
 	u32 *vmxon;		/* region for VMXON; allocated for every possible CPU */
@@ -36,7 +39,10 @@ enum { VMX_STAR, VMX_LSTAR, VMX_CSTAR, VMX_SFMASK, VMX_KERNEL_GS_BASE, VMX_NR_MS
 struct vmx_vcpu {
 	struct fonda_vcpu vcpu;
 	u32 *vmcs;
-	u8 *virtual_apic;	/* a page, of which the processor keeps the TPR */
+	u8 *virtual_apic;	/* a page, of which the processor keeps the TPR and, with */
+	bool apicv;		/* virtual-interrupt delivery, what waits and is in service */
+	u16 apic_status;	/* VMCS_GUEST_INTERRUPT_STATUS, as in the VMCS */
+	u64 eoi_exits[4];	/* the same: vectors whose EOI exits */
 	u64 *pml;		/* a page, or NULL */
 	int cpu;		/* (a) where the VMCS is active; -1: nowhere */
 	bool launched;		/* since then */
@@ -61,8 +67,10 @@ struct vmx_vcpu {
 	s16 offered;		/* interrupt of this entry, or -1 */
 	u64 own_tf;		/* RFLAGS.TF when it is ours, not the guest's */
 	u32 cpu_controls;	/* as in the VMCS */
+	u32 cpu2_controls;	/* the same, without those of apicv */
 	u32 interruptibility;	/* the same */
 	u32 tpr_threshold;	/* the same */
+	bool timer_on;		/* the same */
 
 	/* Of the last exit. */
 	u32 reason;
@@ -96,10 +104,13 @@ static inline void vmx_control(struct vmx_vcpu *vmx, u32 bits, bool on)
 	vmx->cpu_controls = new;
 }
 
+#define MSR_X2(reg)	(0x800 + (reg) / 16)	/* of a register of the APIC's page */
+
 /* enter.S: 0; 1: VMLAUNCH or VMRESUME failed. */
 bool vmx_enter(unsigned long *regs, bool launched);
 void vmx_exit_point(void);
 /* vmx.c; open */
+void vmx_set_apicv(struct vmx_vcpu *vmx, bool on);
 void vmx_update_debug_controls(struct vmx_vcpu *vmx);
 void vmx_load_pdptes(struct vmx_vcpu *vmx);
 void vmx_switch_msrs(struct vmx_vcpu *vmx, bool guest);

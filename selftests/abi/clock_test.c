@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tvm.h"
@@ -37,7 +38,110 @@ TEST(tsc_frequency)
 	/* No scaling on this processor: another frequency cannot be had. */
 	if (!ioctl(t.fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL))
 		EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_TSC_KHZ, khz / 2), EINVAL);
+	if (!tvm_is_stock()) {
+		EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_TSC_KHZ, 1), EINVAL);
+		EXPECT_ERRNO(ioctl(t.cpu, KVM_SET_TSC_KHZ, 1ul << 40), EINVAL);
+		EXPECT_EQ(ioctl(t.cpu, KVM_GET_TSC_KHZ, 0), khz);
+	}
 	tvm_fini(&t);
+}
+
+/* -- another rate ----------------------------------------------------------- */
+
+/* A rate of mul / div of the machine's, for all vCPUs; the guest's kHz. */
+static long set_rate(struct tvm *t, long mul, long div)
+{
+	long khz = ioctl(t->cpu, KVM_GET_TSC_KHZ, 0) * mul / div;
+	unsigned int i;
+
+	if (!ioctl(t->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL))
+		SKIP("emulator: no TSC scaling");
+	for (i = 0; i < t->nr_vcpus; i++) {
+		ASSERT_OK(ioctl(t->vcpu[i].fd, KVM_SET_TSC_KHZ, khz));
+		EXPECT_EQ(ioctl(t->vcpu[i].fd, KVM_GET_TSC_KHZ, 0), khz);
+	}
+	return khz;
+}
+
+static const struct { long mul, div; } rates[] = { { 2, 1 }, { 1, 3 }, { 7, 5 } };
+
+TEST(tsc_at_another_rate)
+{
+	uint64_t host, guest, start;
+	struct tvm t;
+	size_t i;
+
+	for (i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		tvm_init(&t, &guest_stamps);
+		set_rate(&t, rates[i].mul, rates[i].div);
+		start = rdtsc();
+		guest = tvm_msr(&t, 0, MSR_TSC);
+		/* Fresh still. (On the reference it jumps with the rate.) */
+		if (!tvm_is_stock())
+			EXPECT_LT(guest, start * rates[i].mul / rates[i].div / 2);
+		do {
+			uint64_t before = tvm_msr(&t, 0, MSR_TSC);
+
+			EXPECT_EQ(tvm_go(&t), 1);
+			EXPECT_GE(G(&t, stamp), before);
+			EXPECT_LE(G(&t, stamp), tvm_msr(&t, 0, MSR_TSC));
+			host = rdtsc() - start;
+		} while (host < 5000000);
+		guest = tvm_msr(&t, 0, MSR_TSC) - guest;
+		host = host * rates[i].mul / rates[i].div;
+		EXPECT_GT(guest, host - host / 20);
+		EXPECT_LT(guest, host + host / 20);
+		/* What the VMM writes is in the guest's ticks. */
+		EXPECT_EQ(tvm_set_msr(&t, 0, MSR_TSC, 1ull << 50), 1);
+		EXPECT_EQ(tvm_go(&t), 1);
+		EXPECT_GE(G(&t, stamp), 1ull << 50);
+		EXPECT_LT(G(&t, stamp), (1ull << 50) + (1ull << 45));
+		/* And back to the machine's. */
+		EXPECT_OK(ioctl(t.cpu, KVM_SET_TSC_KHZ, 0));
+		tvm_fini(&t);
+	}
+}
+
+static volatile uint64_t guest_khz;
+
+GUEST(guest_waits_for_deadlines)
+{
+	uint32_t i;
+
+	guest_handlers[0x60] = guest_eoi_handler;
+	guest_x2apic = true;
+	apic_enable();
+	apic_write(APIC_LVTT, 0x60 | APIC_LVT_DEADLINE);
+	for (i = 1; i <= 10; i++) {
+		uint64_t when = rdtsc() + 5 * guest_khz;
+
+		wrmsr(MSR_TSC_DEADLINE, when);
+		while (guest_cpu()->irqs[0x60] < i) {
+			sti_hlt();
+			cli();
+		}
+		GUEST_TRUE(rdtsc() >= when);
+	}
+}
+
+TEST(deadlines_at_another_rate)
+{
+	struct timespec start, end;
+	struct tvm t;
+	size_t i;
+	long ms;
+
+	for (i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		tvm_init_smp(&t, &guest_waits_for_deadlines, TVM_IRQCHIP, 1);
+		G(&t, guest_khz) = (uint64_t)set_rate(&t, rates[i].mul, rates[i].div);
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		EXPECT_EQ(tvm_go(&t), TVM_DONE);
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		ms = (end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000;
+		EXPECT_GE(ms, 49);
+		EXPECT_LT(ms, 90);
+		tvm_fini(&t);
+	}
 }
 
 TEST(tsc_follows_what_the_vmm_writes)
@@ -143,6 +247,18 @@ TEST(tsc_written_alike_stays_monotonic)
 	tvm_fini(&t);
 }
 
+TEST(tscs_at_another_rate_stay_monotonic)
+{
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_compares_tscs, TVM_IRQCHIP, 2);
+	set_rate(&t, 3, 2);
+	tvm_start_all(&t);
+	tvm_join_all(&t);
+	EXPECT_EQ(G(&t, total), 2 * ROUNDS);
+	tvm_fini(&t);
+}
+
 /* The page that kvmclock fills in, by the kernel's ABI (pvclock-abi.h). */
 struct pvclock {
 	volatile uint32_t version;
@@ -188,13 +304,15 @@ GUEST(guest_reads_kvmclock)
 	}
 }
 
-TEST(kvmclock_agrees_with_get_clock)
+static void check_kvmclock(long mul, long div)
 {
 	struct kvm_clock_data before, after, set;
 	uint64_t stable;
 	struct tvm t;
 
 	tvm_init(&t, &guest_reads_kvmclock);
+	if (mul != div)
+		set_rate(&t, mul, div);
 	EXPECT_OK(ioctl(t.fd, KVM_GET_CLOCK, &before));
 	stable = tvm_go(&t);
 	EXPECT_OK(ioctl(t.fd, KVM_GET_CLOCK, &after));
@@ -210,6 +328,19 @@ TEST(kvmclock_agrees_with_get_clock)
 	EXPECT_GE(G(&t, guest_ns), set.clock);
 	EXPECT_LT(G(&t, guest_ns), set.clock + 600000000000);
 	tvm_fini(&t);
+}
+
+TEST(kvmclock_agrees_with_get_clock)
+{
+	check_kvmclock(1, 1);
+}
+
+TEST(kvmclock_agrees_at_another_rate)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(rates) / sizeof(rates[0]); i++)
+		check_kvmclock(rates[i].mul, rates[i].div);
 }
 
 TEST(clock_errors)

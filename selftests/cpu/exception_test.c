@@ -557,6 +557,8 @@ TEST(deliveries_that_fault_are_repeated_once)
 	struct tvm t;
 	uint64_t ret;
 
+	if (tvm_in_bochs() && tvm_has_apicv())
+		SKIP("emulator: an interrupt that it delivers by itself and cannot is reported as another event");
 	tvm_init_smp(&t, &guest_takes_deliveries, TVM_IRQCHIP, 1);
 	while ((ret = tvm_go(&t)) != TVM_DONE) {
 		if (ret == 2)

@@ -27,6 +27,7 @@ static bool has_feature(uint32_t feature)
 
 static volatile uint32_t eoi_word __attribute__((aligned(4)));
 static volatile uint32_t left_out, written, offered_for_level;
+static volatile bool apicv;	/* there writes are cheaper, and none is left out */
 
 static void pv_eoi(void)
 {
@@ -86,7 +87,7 @@ GUEST(guest_pv_eoi)
 		GUEST_EQ(eoi_word & 1, 0);
 	}
 	GUEST_EQ(left_out + written, 100);
-	GUEST_TRUE(left_out > 0);
+	GUEST_EQ(left_out > 0, !apicv);
 
 	/* Two that wait: the end of the first lets in the second. */
 	cli();
@@ -120,6 +121,7 @@ TEST(pv_eoi_instead_of_a_write)
 {
 	struct tvm t;
 
+	apicv = tvm_has_apicv();
 	tvm_init_smp(&t, &guest_pv_eoi, TVM_IRQCHIP, 1);
 	EXPECT_EQ(tvm_go(&t), 1);
 	tvm_irq_line(&t, PIN, 1);

@@ -175,12 +175,56 @@ GUEST(guest_tsc_deadline)
 
 TEST(tsc_deadline_timer)
 {
-	if (tvm_in_bochs())
+	if (tvm_in_bochs() && !tvm_vmx_parameter("preemption_timer"))
 		SKIP("emulator: an interrupt of the host does not end a run that began with the guest's off");
 	run_to_done(&guest_tsc_deadline, TVM_IRQCHIP);
 }
 
 /* The VMM saves an armed deadline and sets it in another vCPU. */
+#define NR_DEADLINES	20
+
+GUEST(guest_spins)
+{
+	uint32_t i;
+
+	start_apic(true);
+	apic_write(APIC_LVTT, TIMER | APIC_LVT_DEADLINE);
+	GUEST_SYNC(1);
+	for (i = 1; i <= NR_DEADLINES; i++) {
+		uint64_t when = rdtsc() + 1000000;
+
+		wrmsr(MSR_TSC_DEADLINE, when);
+		/* Of others in between it is not forgotten. */
+		cpuid(0, 0);
+		if (i & 1)
+			GUEST_SYNC(2);
+		/* A PAUSE might let others run. */
+		while (*ticks() < i)
+			;
+		GUEST_TRUE(fired_at >= when);
+		GUEST_EQ(rdmsr(MSR_TSC_DEADLINE), 0);
+	}
+}
+
+/*
+ * Those that the guest waits for without a break, by the processor's own timer: most
+ * of every other one, since the scheduler may break in.
+ */
+TEST(deadlines_of_a_guest_that_spins)
+{
+	uint64_t others;
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_spins, TVM_IRQCHIP, 1);
+	EXPECT_EQ(tvm_go(&t), 1);
+	others = tvm_is_stock() ? 0 : tvm_counter(&t, "exits_other");
+	while (tvm_go(&t) != TVM_DONE)
+		;
+	if (tvm_vmx_parameter("preemption_timer") && !tvm_is_stock())
+		EXPECT_GE(tvm_counter(&t, "exits_other") - others, NR_DEADLINES / 4);
+	tvm_fini(&t);
+}
+
 GUEST(guest_arms_deadline)
 {
 	start_apic(true);

@@ -386,6 +386,14 @@ static inline void apic_icr(uint32_t dest, uint32_t low)
 /* Software-enables the local APIC, in x2APIC mode if guest_x2apic says so. */
 static inline void apic_enable(void)
 {
+	/*
+	 * Map what the delivery of interrupts touches. Where Bochs virtualizes the APIC
+	 * it takes them by itself, and reports one that meets an EPT violation as the
+	 * event before it, of whatever kind.
+	 */
+	(void)*mmio32(GUEST_GDT);
+	(void)*mmio32(GUEST_IDT);
+	__asm__ volatile("orb $0, -256(%%rsp)" : : : "memory", "cc");
 	if (guest_x2apic)
 		wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
 	apic_write(APIC_SVR, 0x1ff);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -53,6 +54,48 @@ bool tvm_in_bochs(void)
 	const char *emulator = getenv("BED_EMULATOR");
 
 	return emulator && !strcmp(emulator, "bochs");
+}
+
+bool tvm_vmx_parameter(const char *name)
+{
+	char path[96];
+	FILE *file;
+	int c;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/parameters/%s",
+		 tvm_is_stock() ? "kvm_intel" : "fonda", name);
+	file = fopen(path, "re");
+	c = file ? fgetc(file) : EOF;
+	if (file)
+		fclose(file);
+	return c == 'Y' && cpuid(0, 0).ecx == 0x6c65746e;	/* "ntel" */
+}
+
+bool tvm_has_apicv(void)
+{
+	return tvm_vmx_parameter(tvm_is_stock() ? "enable_apicv" : "apicv");
+}
+
+uint64_t tvm_counter(struct tvm *t, const char *name)
+{
+	int fd = ioctl(t->cpu, KVM_GET_STATS_FD, 0);
+	static char buf[16384];
+	struct kvm_stats_header *header = (void *)buf;
+	struct kvm_stats_desc *desc;
+	ssize_t len;
+	uint32_t i;
+
+	ASSERT_GE(fd, 0);
+	len = pread(fd, buf, sizeof(buf), 0);
+	ASSERT_GT(len, (ssize_t)sizeof(*header));
+	close(fd);
+	for (i = 0; i < header->num_desc; i++) {
+		desc = (void *)(buf + header->desc_offset +
+				i * (sizeof(*desc) + header->name_size));
+		if (!strcmp(desc->name, name))
+			return *(uint64_t *)(buf + header->data_offset + desc->offset);
+	}
+	FAIL("no counter %s", name);
 }
 
 int tvm_open(void)

@@ -56,6 +56,10 @@ bool tvm_is_stock(void);
 bool tvm_in_tcg(void);
 /* True in the bed's other emulator. */
 bool tvm_in_bochs(void);
+/* True where it has VT-x, and this parameter of the module is on. */
+bool tvm_vmx_parameter(const char *name);
+/* True where the processor virtualizes local APICs in x2APIC mode. */
+bool tvm_has_apicv(void);
 int tvm_open(void);
 size_t tvm_run_size(int dev);
 /* The supported CPUID table; the caller frees it. */
@@ -102,6 +106,8 @@ uint64_t tvm_msr(struct tvm *t, unsigned int i, uint32_t msr);
 int tvm_set_msr(struct tvm *t, unsigned int i, uint32_t msr, uint64_t val);
 struct kvm_lapic_state tvm_lapic(struct tvm *t, unsigned int i);
 uint32_t tvm_lapic_reg(struct tvm *t, unsigned int i, unsigned int reg);
+/* A counter of vCPU 0, of those that KVM_GET_STATS_FD gives. */
+uint64_t tvm_counter(struct tvm *t, const char *name);
 
 /* Runs until an exit and returns its reason; a signal is no exit. */
 int tvm_run_vcpu(struct tvm *t, unsigned int i);

@@ -24,6 +24,7 @@ static void start(int nr)
 	world_init(nr);
 	for (i = 0; i < nr; i++)
 		apic_enable(i);
+	memset(world.rechecks, 0, sizeof(world.rechecks));
 }
 
 static void start_x2(int nr)
@@ -518,11 +519,13 @@ TEST(extint)
 	lapic_reset(&world.apic[0], false, true);
 	EXPECT_TRUE(lapic_accepts_extint(&world.apic[0]));
 	EXPECT_EQ(world.rechecks[0], 1);
+	/* A processor that virtualizes the APIC does so only while it is enabled. */
 	apic_enable(0);
+	EXPECT_EQ(world.rechecks[0], 2);
 	apic_set(0, APIC_LVT0, MASKED | 0x700);
-	EXPECT_EQ(world.rechecks[0], 2);
+	EXPECT_EQ(world.rechecks[0], 3);
 	apic_set(0, APIC_LVT1, 0x400);
-	EXPECT_EQ(world.rechecks[0], 2);
+	EXPECT_EQ(world.rechecks[0], 3);
 	EXPECT_FALSE(lapic_accepts_extint(&world.apic[0]));
 	apic_set(0, APIC_LVT0, 0x400);
 	EXPECT_FALSE(lapic_accepts_extint(&world.apic[0]));

@@ -263,8 +263,8 @@ struct kvm_userspace_memory_region2 {
  *
  *   KVM_GET_TSC_KHZ v		Frequency of the TSC. Also of a VM.
  *   KVM_SET_TSC_KHZ v		-EINVAL: more than 250 parts in a million from
- *				the machine's, since there is no scaling; 0 is
- *				the machine's.
+ *				the machine's without TSC_CONTROL, or a hundred
+ *				times as fast or slow; 0 is the machine's.
  *   KVM_KVMCLOCK_CTRL v	Tells the guest that it was stopped. -EINVAL: it
  *				has no kvmclock.
  *   KVM_HAS_DEVICE_ATTR <, KVM_GET_DEVICE_ATTR <, KVM_SET_DEVICE_ATTR <
@@ -327,7 +327,8 @@ struct kvm_userspace_memory_region2 {
  *		SET_GUEST_DEBUG2 (the bits that it takes), BINARY_STATS_FD,
  *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
  *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
- *		TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES
+ *		TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES, TSC_CONTROL (with VT-x,
+ *		where the processor scales)
  *
  * What the guest finds: CPUID leaf 0x40000000 says "KVMKVMKVM"; 0x40000001 EAX
  * has CLOCKSOURCE, CLOCKSOURCE2, CLOCKSOURCE_STABLE_BIT, NOP_IO_DELAY, STEAL_TIME,
