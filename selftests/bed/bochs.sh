@@ -90,10 +90,12 @@ plugin_ctrl: unmapped=1, biosdev=1, serial=1
 sound: waveoutdrv=dummy
 speaker: enabled=0
 END
-	# Debian's starts in its debugger, and draws its screen on a terminal. It
-	# takes SIGTERM for a wish to debug.
+	# Debian's starts in its debugger, and takes SIGTERM for a wish to debug. It
+	# draws its screen on a terminal that nobody reads: with each refresh it hides
+	# the cursor, so that after a quarter of an hour it would wait there for ever.
+	# A VT100 cannot hide it.
 	printf '%s\n' c q >"$work/debugger"
-	command=(env TERM=xterm script -qec
+	command=(env TERM=vt100 script -qec
 		"exec setpriv --pdeathsig KILL bochs-bin -q -unlock -f '$work/bochsrc' -rc '$work/debugger'"
 		/dev/null)
 }
