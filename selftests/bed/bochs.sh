@@ -60,7 +60,7 @@ unpack_kernel() {
 machine_command() {
 	local error=ignore
 
-	emulator_output=/dev/null
+	emulator_output=${trace:-/dev/null}
 	# Its reports of information can deadlock with a signal handler.
 	[ -z "$verbose" ] || error=report
 	gcc -O1 -o "$work/mkdisk" "$here/mkdisk.c" &&
@@ -90,10 +90,21 @@ plugin_ctrl: unmapped=1, biosdev=1, serial=1
 sound: waveoutdrv=dummy
 speaker: enabled=0
 END
-	# Debian's starts in its debugger, and draws its screen on a terminal. It
-	# takes SIGTERM for a wish to debug.
-	printf '%s\n' c q >"$work/debugger"
-	command=(env TERM=xterm script -qec
+	# Debian's starts in its debugger, and takes SIGTERM for a wish to debug. It
+	# draws its screen on a terminal that nobody reads: with each refresh it hides
+	# the cursor, so that after a quarter of an hour it would wait there for ever.
+	# A VT100 cannot hide it.
+	if [ -z "$trace" ]; then
+		printf '%s\n' c q
+	else
+		echo "magic_break: enabled=1" >>"$work/bochsrc"
+		for _ in {1..100}; do
+			printf '%s\n' c "trace on" c "trace off"
+		done
+		# The breaks that follow are not counted.
+		printf 'c\n%.0s' {1..10000}
+	fi >"$work/debugger"
+	command=(env TERM=vt100 script -qec
 		"exec setpriv --pdeathsig KILL bochs-bin -q -unlock -f '$work/bochsrc' -rc '$work/debugger'"
 		/dev/null)
 }

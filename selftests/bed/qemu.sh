@@ -10,6 +10,7 @@ default_memory=2G
 ok_status=0
 
 machine_init() {
+	[ -z "$trace" ] || die 2 "--trace: only with Bochs"
 	case $emulator in
 	qemu | qemu7)
 		qemu=$cache/qemu/usr/bin/qemu-system-x86_64

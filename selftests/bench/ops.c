@@ -113,13 +113,21 @@ static uint64_t op_wrmsr(void)
 ROW(wrmsr, .label = "WRMSR", .floor = 110, .target = 450,
     .prepare = read_misc_enable, .guest = op_wrmsr)
 
+static bool is_amd;
+
+static void find_vendor(void)
+{
+	is_amd = cpu_is_amd();
+}
+
+/* The number is none of the hypercalls. */
 static uint64_t op_hypercall(void)
 {
-	/* The number is none of the hypercalls. */
-	return TIMED("mov $0x7fff, %%eax\n\tvmmcall", );
+	return is_amd ? TIMED("mov $0x7fff, %%eax\n\tvmmcall", ) :
+			TIMED("mov $0x7fff, %%eax\n\tvmcall", );
 }
 ROW(hypercall, .label = "unknown hypercall", .floor = 110, .target = 450,
-    .guest = op_hypercall)
+    .prepare = find_vendor, .guest = op_hypercall)
 
 static uint64_t op_wbinvd(void)
 {

@@ -239,12 +239,17 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t index)
 	return r;
 }
 
+static inline bool cpu_is_amd(void)
+{
+	return cpuid(0, 0).ebx == 0x68747541;	/* "Auth" */
+}
+
 /* By the instruction that this processor has for it. */
 static inline uint64_t hypercall(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
 	uint64_t ret;
 
-	if (cpuid(0, 0).ebx == 0x68747541)	/* "Auth": AMD */
+	if (cpu_is_amd())
 		__asm__ volatile("vmmcall" : "=a"(ret)
 				 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
 	else
