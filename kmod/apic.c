@@ -125,8 +125,16 @@ bool fonda_extint_waits(struct fonda_vcpu *vcpu)
 
 bool fonda_irq_waits(struct fonda_vcpu *vcpu)
 {
-	return extint_waits(vcpu) ||
-	       (likely(vcpu->in_kernel_apic) && lapic_peek(&vcpu->lapic) >= 0);
+	bool extint;
+	int vector;
+
+	/* As in fonda_irq_offer(). */
+	smp_store_mb(vcpu->irq_pending, false);
+	extint = fonda_extint_waits(vcpu);
+	vector = likely(vcpu->in_kernel_apic) ? lapic_peek(&vcpu->lapic) : -1;
+	if (extint || vector != -1)
+		WRITE_ONCE(vcpu->irq_pending, true);
+	return extint || vector >= 0;
 }
 
 static noinline int offer_extint(struct fonda_vcpu *vcpu)

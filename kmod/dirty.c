@@ -153,7 +153,7 @@ static u32 reserve(const struct fonda_vm *vm)
 static int enable_rings(struct fonda_vm *vm, u64 bytes)
 {
 	if (!is_power_of_2(bytes) || bytes < PAGE_SIZE ||
-	    bytes < 2 * reserve(vm) * sizeof(struct kvm_dirty_gfn))
+	    bytes < reserve(vm) * sizeof(struct kvm_dirty_gfn))
 		return -EINVAL;
 	if (bytes > FONDA_DIRTY_RING_BYTES)
 		return -E2BIG;

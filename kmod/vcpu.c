@@ -22,7 +22,7 @@ void fonda_vcpu_kick(struct fonda_vcpu *vcpu)
 {
 	/*
 	 * What the caller set must be visible before the mode is looked at; the
-	 * vCPU stores its mode, then looks for work (enter_guest()).
+	 * vCPU stores its mode, then looks for work (fonda_go_in()).
 	 */
 	smp_mb();
 	if (READ_ONCE(vcpu->mode) == FONDA_IN_GUEST) {

@@ -161,22 +161,12 @@ static int exit_task_switch(struct fonda_vcpu *vcpu)
 }
 
 /* The gpa in a retry outside the section is still in the VMCS. */
-static gpa_t faulting_gpa(struct vmx_vcpu *vmx)
-{
-	gpa_t gpa;
-
-	vmx_open(vmx);
-	gpa = vmread(VMCS_GUEST_PHYSICAL_ADDRESS);
-	vmx_close(vmx);
-	return gpa;
-}
-
 static int exit_ept_violation(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	u64 q = vmx->qualification;
 	const struct fonda_nested_fault fault = {
-		.gpa = faulting_gpa(vmx), .write = q & EPT_WRITE, .fetch = q & EPT_FETCH,
+		.gpa = vmx->gpa, .write = q & EPT_WRITE, .fetch = q & EPT_FETCH,
 		.table_walk = (q & (EPT_LINEAR | EPT_TRANSLATED)) == EPT_LINEAR,
 		.event = vmx->idt_info & FONDA_EVENT_VALID ? vmx->idt_info : 0,
 		.reason = vmx->reason, .info = q,
@@ -198,7 +188,7 @@ static int exit_ept_misconfiguration(struct fonda_vcpu *vcpu)
 {
 	WRITE_ONCE(vcpu->vm->bugged, true);
 	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-				    to_vmx(vcpu)->reason, faulting_gpa(to_vmx(vcpu)));
+				    to_vmx(vcpu)->reason, to_vmx(vcpu)->gpa);
 }
 
 /* The deadline, or not yet: then the next entry sets the timer anew. */

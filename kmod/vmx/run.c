@@ -133,8 +133,10 @@ static bool offer_interrupt(struct vmx_vcpu *vmx)
 		vmx->offered = fonda_irq_offer(vcpu);
 		tpr_blocked = vmx->offered == LAPIC_TPR_BLOCKED;
 	} else if (READ_ONCE(vcpu->irq_pending)) {
-		tpr_blocked = !fonda_irq_waits(vcpu);
-		wait |= !tpr_blocked;
+		if (fonda_irq_waits(vcpu))
+			wait = true;
+		else
+			tpr_blocked = READ_ONCE(vcpu->irq_pending);
 	}
 	if (vmx->apicv) {
 		/* One that has come meanwhile, or the ExtINT was withdrawn. */
@@ -313,6 +315,8 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	vmx->reason = failed ? EXIT_ENTRY_FAILED : vmread(VMCS_EXIT_REASON);
 	vmx->qualification = vmread(VMCS_EXIT_QUALIFICATION);
 	vmx->idt_info = vmread(VMCS_IDT_VECTORING_INFO);
+	if (vmx->reason == EXIT_REASON_EPT_VIOLATION || vmx->reason == EXIT_REASON_EPT_MISCONFIG)
+		vmx->gpa = vmread(VMCS_GUEST_PHYSICAL_ADDRESS);
 	if (vmx->apicv) {
 		status = vmread(VMCS_GUEST_INTERRUPT_STATUS);
 		/* Nothing waited, and nothing but that was served meanwhile. */

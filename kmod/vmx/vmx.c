@@ -277,7 +277,7 @@ static int find_controls(void)
 	ept_format = fonda_ept_format;
 	ept_format.max_level = caps & BIT_ULL(17) ? 3 : caps & BIT_ULL(16) ? 2 : 1;
 	/* A guest that changes the size of a page that it executes must not halt the host. */
-	if (boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT))
+	if (boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off())
 		ept_format.max_level = 1;
 	f->ept_ad = caps & BIT_ULL(21);
 	if (!f->ept_ad)
@@ -572,14 +572,17 @@ void vmx_load_pdptes(struct vmx_vcpu *vmx)
 void vmx_switch_msrs(struct vmx_vcpu *vmx, bool guest)
 {
 	const u64 *msr = guest ? vmx->msr : host_msr;
-	int i;
 
 	if (guest == vmx->msrs_loaded)
 		return;
 	vmx->msrs_loaded = guest;
-	for (i = VMX_STAR; i <= VMX_SFMASK; i++)
-		if (vmx->msr[i] != host_msr[i] && i != VMX_CSTAR)
-			wrmsrq(msr_numbers[i], msr[i]);
+	/* Not a loop: each exit to user space comes by. CSTAR is of no use to a 64-bit host. */
+	if (vmx->msr[VMX_STAR] != host_msr[VMX_STAR])
+		wrmsrq(MSR_STAR, msr[VMX_STAR]);
+	if (vmx->msr[VMX_LSTAR] != host_msr[VMX_LSTAR])
+		wrmsrq(MSR_LSTAR, msr[VMX_LSTAR]);
+	if (vmx->msr[VMX_SFMASK] != host_msr[VMX_SFMASK])
+		wrmsrq(MSR_SYSCALL_MASK, msr[VMX_SFMASK]);
 	if (guest) {
 		rdmsrq(MSR_KERNEL_GS_BASE, vmx->host_kernel_gs_base);
 		wrmsrq(MSR_KERNEL_GS_BASE, vmx->msr[VMX_KERNEL_GS_BASE]);

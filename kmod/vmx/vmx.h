@@ -77,6 +77,7 @@ struct vmx_vcpu {
 	u32 idt_info;		/* an event that was being delivered */
 	u32 insn_error;		/* of an entry that failed early */
 	u64 qualification;
+	gpa_t gpa;		/* of an EPT violation or misconfiguration */
 
 	struct fonda_entry_field broken;	/* FONDA_BREAK_ENTRY */
 	bool breaks, is_broken;	/* the next entry; the VMCS as it is now */
