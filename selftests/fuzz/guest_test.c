@@ -247,6 +247,12 @@ static void set_state(struct tvm *t, int bits)
 	sregs.cr0 |= CR0_MP | CR0_EM | CR0_NE;
 	/* Nor LME without PAE, which a WRMSR could make: see the bed's README. */
 	sregs.cr4 |= CR4_PAE;
+	/*
+	 * An IRET of a handler whose stack is garbage may lead to virtual-8086 mode,
+	 * and QEMU aborts when it then needs a TSS that is busy: an available one it takes.
+	 */
+	if (tvm_in_tcg())
+		sregs.tr.type = 9;
 	tvm_set_sregs(t, 0, &sregs);
 	regs = tvm_regs(t, 0);
 	/* All but RSP, between RSI, RDI and RBP. */
