@@ -130,7 +130,7 @@ bool fonda_irq_waits(struct fonda_vcpu *vcpu)
 
 	/* As in fonda_irq_offer(). */
 	smp_store_mb(vcpu->irq_pending, false);
-	extint = fonda_extint_waits(vcpu);
+	extint = extint_waits(vcpu);
 	vector = likely(vcpu->in_kernel_apic) ? lapic_peek(&vcpu->lapic) : -1;
 	if (extint || vector != -1)
 		WRITE_ONCE(vcpu->irq_pending, true);

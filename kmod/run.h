@@ -7,7 +7,6 @@
 #ifndef FONDA_RUN_H
 #define FONDA_RUN_H
 
-
 #include "backend.h"
 #include "trace.h"
 

@@ -122,7 +122,6 @@ static inline u64 fonda_merge_dr6(u64 dr6, u64 payload)
 #define KVM_SEG_GATHER_FLAGS	\
 	(BIT_ULL(51) | BIT_ULL(4) | BIT_ULL(21) | BIT_ULL(38) | BIT_ULL(15) | BIT_ULL(24))
 
-
 /* Where @seg is, except the descriptor tables, which look different. */
 static __always_inline struct kvm_segment *fonda_sregs_segment(struct kvm_sregs2 *sregs,
 							       enum fonda_seg seg)

@@ -11,8 +11,8 @@
  * Mitigations of speculation, and where: RSB filled, returns untrained, IBPB on
  * exit where the host wants it, registers cleared (enter.S); IBPB when another
  * vCPU follows on a CPU (section_begin); guest SPEC_CTRL by V_SPEC_CTRL or
- * around the entry (switch_worlds); VERW before entry where the kernel asks for
- * it (switch_worlds). Permission maps are never writable by anyone but us.
+ * around the entry (run.h); VERW before entry where the kernel asks for
+ * it (run.h). Permission maps are never writable by anyone but us.
  */
 #include "svm.h"
 

@@ -276,7 +276,10 @@ static int find_controls(void)
 		return refuse("write-back EPT of 4 levels, INVEPT or INVVPID");
 	ept_format = fonda_ept_format;
 	ept_format.max_level = caps & BIT_ULL(17) ? 3 : caps & BIT_ULL(16) ? 2 : 1;
-	/* A guest that changes the size of a page that it executes must not halt the host. */
+	/*
+	 * A guest that changes the size of a page that it executes must not halt the
+	 * host, unless the host's owner wants no mitigations.
+	 */
 	if (boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off())
 		ept_format.max_level = 1;
 	f->ept_ad = caps & BIT_ULL(21);
