@@ -160,7 +160,8 @@ u32 fonda_next_event(struct fonda_vcpu *vcpu, bool nmi_open)
 	/* Before the sources are read: a new NMI sets it again. */
 	WRITE_ONCE(vcpu->event_pending, false);
 	smp_mb();
-	vcpu->nmi_pending = min(vcpu->nmi_pending + atomic_xchg(&vcpu->nmi_queued, 0), 2);
+	vcpu->nmi_pending = fonda_cap_nmis(vcpu, vcpu->nmi_pending +
+					   atomic_xchg(&vcpu->nmi_queued, 0));
 
 	if (vcpu->exception.injected || vcpu->exception.pending) {
 		fonda_deliver_payload(vcpu);

@@ -357,6 +357,12 @@ void fonda_vcpu_kick(struct fonda_vcpu *vcpu);
 int fonda_vcpu_halt(struct fonda_vcpu *vcpu);
 /* KVM_NMI, and from any context: one more NMI for the guest (at most two are kept). */
 long fonda_vcpu_nmi(struct fonda_vcpu *vcpu);
+/* Of @nr NMIs wait two that come at once, or one behind the one that is being handled. */
+static inline int fonda_cap_nmis(const struct fonda_vcpu *vcpu, int nr)
+{
+	return min(nr, vcpu->nmi_masked || vcpu->nmi_injected ? 1 : 2);
+}
+
 /* Back to power-up (@init false) or INIT state, the local APIC excepted. */
 void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init);
 /* The guest spins: let another vCPU of the VM run. May sleep. */

@@ -264,7 +264,8 @@ long fonda_vcpu_get_vcpu_events(struct fonda_vcpu *vcpu, void *arg, unsigned int
 		 KVM_X86_SHADOW_INT_MOV_SS : 0);
 
 	events->nmi.injected = vcpu->nmi_injected;
-	events->nmi.pending = min(vcpu->nmi_pending + atomic_read(&vcpu->nmi_queued), 2);
+	events->nmi.pending = fonda_cap_nmis(vcpu, vcpu->nmi_pending +
+					     atomic_read(&vcpu->nmi_queued));
 	events->nmi.masked = vcpu->nmi_masked;
 
 	events->triple_fault.pending = vcpu->vm->triple_fault_event &&
