@@ -637,8 +637,10 @@ int lapic_set_base(struct fonda_lapic *apic, u64 val, bool host)
 
 	set_mode(apic, val);
 	/* Switched on again it is as after a reset; a VMM restores the rest. */
-	if (!host && mode && !old_mode)
+	if (!host && mode && !old_mode) {
+		set_ids(apic);
 		reset_regs(apic);
+	}
 	if (!mode)
 		timer_stop(apic);
 	fonda_apic_map_update(apic);

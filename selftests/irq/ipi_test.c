@@ -453,6 +453,12 @@ GUEST(guest_apic_registers)
 	wrmsr(MSR_APIC_BASE, val & ~0xc00ul);
 	wrmsr(MSR_APIC_BASE, (val & ~0xc00ul) | 0x800);
 	GUEST_EQ(*mmio32(APIC_BASE + APIC_VERSION) & 0xff, 0x14);
+	/* Off and on brings its id back. */
+	*mmio32(APIC_BASE + APIC_ID) = 0x7000000;
+	GUEST_EQ(*mmio32(APIC_BASE + APIC_ID), 0x7000000);
+	wrmsr(MSR_APIC_BASE, val & ~0xc00ul);
+	wrmsr(MSR_APIC_BASE, (val & ~0xc00ul) | 0x800);
+	GUEST_EQ(*mmio32(APIC_BASE + APIC_ID), 0);
 }
 
 TEST(apic_registers_and_modes)

@@ -559,6 +559,9 @@ TEST(base_and_modes)
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00900, false), 0);
 	/* On again it is as after a reset. */
 	EXPECT_EQ(apic_get(0, APIC_SPIV), 0xff);
+	apic_set(0, APIC_ID, 0x07000000);
+	EXPECT_EQ(lapic_set_base(apic, 0xfee00100, false), 0);
+	EXPECT_EQ(lapic_set_base(apic, 0xfee00900, false), 0);
 	EXPECT_EQ(apic_get(0, APIC_ID), 0);
 	/* User space may set any mode there is. */
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00d00, true), 0);
