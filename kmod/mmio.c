@@ -114,16 +114,31 @@ static int access_port(struct fonda_vcpu *vcpu, bool in, u16 port)
 	return EMULATE_OK;
 }
 
+/*
+ * The page of a local APIC that is off or in x2APIC mode is a hole, unless user space
+ * has asked for it: it might take what is written there for a message.
+ */
+static __always_inline bool access_lapic(struct fonda_vcpu *vcpu, u32 offset, void *data, int len,
+					 bool write)
+{
+	if (likely(lapic_has_page(&vcpu->lapic)))
+		lapic_access(&vcpu->lapic, offset, len, data, write);
+	else if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_LAPIC_MMIO_HOLE)
+		return false;
+	else if (!write)
+		memset(data, 0xff, len);
+	return true;
+}
+
 /* Asks user space for what no device in the kernel does; the data is not there yet. */
 static __always_inline int access_device(struct fonda_vcpu *vcpu, gpa_t gpa, void *data, int len,
 					 bool write)
 {
 	struct kvm_run *run = vcpu->run;
 
-	if ((gpa & PAGE_MASK) == lapic_gpa(&vcpu->lapic)) {
-		lapic_access(&vcpu->lapic, gpa & ~PAGE_MASK, len, data, write);
+	if ((gpa & PAGE_MASK) == lapic_gpa(&vcpu->lapic) && vcpu->in_kernel_apic &&
+	    access_lapic(vcpu, gpa & ~PAGE_MASK, data, len, write))
 		return EMULATE_OK;
-	}
 	if (!fonda_io_access(vcpu, fonda_bus(vcpu, FONDA_BUS_MMIO), gpa, len, data, write))
 		return EMULATE_OK;
 	run->exit_reason = KVM_EXIT_MMIO;

@@ -254,12 +254,15 @@ static inline bool lapic_is_bsp(const struct fonda_lapic *apic)
 	return apic->base & BIT(8);
 }
 
-/* Guest physical address of the register page, or FONDA_INVALID_GPA. */
+/* Guest physical address of the register page, whether or not it is there. */
 static inline gpa_t lapic_gpa(const struct fonda_lapic *apic)
 {
-	if (!apic->enabled || apic->x2apic)
-		return FONDA_INVALID_GPA;
 	return apic->base & 0xffffffffff000ULL;
+}
+
+static inline bool lapic_has_page(const struct fonda_lapic *apic)
+{
+	return apic->enabled && !apic->x2apic;
 }
 
 /* A routing table: route.c. */

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "tvm.h"
 
@@ -467,5 +468,36 @@ TEST(apic_registers_and_modes)
 
 	tvm_init_smp(&t, &guest_apic_registers, TVM_IRQCHIP, 1);
 	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}
+
+/* Of a page that is not there nobody hears, or only who has asked for it. */
+GUEST(guest_looks_for_the_apic)
+{
+	uint64_t base = rdmsr(MSR_APIC_BASE);
+
+	wrmsr(MSR_APIC_BASE, base | 0xc00);
+	*mmio32(APIC_BASE) = 0xff;
+	GUEST_EQ(*mmio32(APIC_BASE + APIC_VERSION), ~0u);
+	wrmsr(MSR_APIC_BASE, base & ~0xc00ul);
+	*mmio32(APIC_BASE) = 0xff;
+	GUEST_EQ(*mmio32(APIC_BASE + APIC_VERSION), ~0u);
+}
+
+TEST(the_page_of_an_apic_that_is_off)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_DISABLE_QUIRKS2, .args[0] = KVM_X86_QUIRK_LAPIC_MMIO_HOLE };
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_looks_for_the_apic, TVM_IRQCHIP, 1);
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+
+	tvm_init_smp(&t, &guest_looks_for_the_apic, TVM_IRQCHIP, 1);
+	ASSERT_OK(ioctl(t.fd, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(tvm_run(&t), KVM_EXIT_MMIO);
+	EXPECT_EQ(t.run->mmio.phys_addr, APIC_BASE);
+	EXPECT_TRUE(t.run->mmio.is_write);
 	tvm_fini(&t);
 }

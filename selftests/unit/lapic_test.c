@@ -546,15 +546,16 @@ TEST(base_and_modes)
 	start(1);
 	EXPECT_EQ(lapic_set_base(apic, 0xfed00900, false), 0);
 	EXPECT_EQ(lapic_gpa(apic), 0xfed00000);
+	EXPECT_TRUE(lapic_has_page(apic));
 	/* "x2APIC State Transitions" */
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00500, false), 1);
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00d00, false), 0);
-	EXPECT_EQ(lapic_gpa(apic), FONDA_INVALID_GPA);
+	EXPECT_FALSE(lapic_has_page(apic));
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00900, false), 1);
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00500, false), 1);
 	EXPECT_TRUE(apic->x2apic);
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00100, false), 0);
-	EXPECT_EQ(lapic_gpa(apic), FONDA_INVALID_GPA);
+	EXPECT_FALSE(lapic_has_page(apic));
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00d00, false), 1);
 	EXPECT_EQ(lapic_set_base(apic, 0xfee00900, false), 0);
 	/* On again it is as after a reset. */
