@@ -348,6 +348,45 @@ TEST(interrupt_shadows)
 	run_to_done(&guest_shadows, TVM_IRQCHIP);
 }
 
+/* The shadow of an STI whose next instruction an exit has put off. */
+GUEST(guest_put_off)
+{
+	uint64_t after;
+
+	guest_handlers[0x40] = on_irq;
+	guest_x2apic = true;
+	apic_enable();
+	cli();
+	__asm__ volatile("out %%al, $0x80\n\tnop\n1:\tnop\n\tcli\n\tlea 1b(%%rip), %0"
+			 : "=r"(after) : "a"(0) : "memory");
+	GUEST_EQ(guest_cpu()->irqs[0x40], 1);
+	GUEST_EQ(irq_rip, after);
+}
+
+TEST(a_shadow_outlives_the_exit)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_regs regs;
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_put_off, TVM_IRQCHIP, 1);
+	ASSERT_EQ(tvm_run(&t), KVM_EXIT_IO);
+	t.run->immediate_exit = 1;
+	ASSERT_ERRNO(ioctl(t.cpu, KVM_RUN, 0), EINTR);
+	t.run->immediate_exit = 0;
+
+	regs = tvm_regs(&t, 0);
+	regs.rflags |= 1 << 9;		/* IF */
+	tvm_set_regs(&t, 0, &regs);
+	ASSERT_OK(ioctl(t.cpu, KVM_GET_VCPU_EVENTS, &events));
+	events.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
+	events.flags = KVM_VCPUEVENT_VALID_SHADOW;
+	ASSERT_OK(ioctl(t.cpu, KVM_SET_VCPU_EVENTS, &events));
+	ASSERT_EQ(tvm_signal_msi(&t, TVM_MSI_ADDR(0), 0x40), 1);
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}
+
 /* MOV SS: the interrupt that CPUID's exit finds pending waits for one more. */
 GUEST(guest_mov_ss_shadow)
 {
