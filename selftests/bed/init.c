@@ -190,6 +190,38 @@ static void dump_tasks(void)
 	write_file("/proc/sysrq-trigger", "t");
 }
 
+/* --- a debug kernel's checks --------------------------------------------- */
+
+/* Once lockdep has reported something it checks no more; it taints nothing. */
+static bool lockdep_is_off(void)
+{
+	char *text = read_file("/proc/lockdep_stats");
+	char *value = text ? strstr(text, "debug_locks:") : NULL;
+	bool off = value && !strtoul(value + strlen("debug_locks:"), NULL, 10);
+
+	free(text);
+	return off;
+}
+
+/* What kmemleak knows of, once the modules are gone. */
+static void report_leaks(void)
+{
+	static const char path[] = "/sys/kernel/debug/kmemleak";
+	char *text;
+	int i;
+
+	/* It reports what has not changed from one scan to the next. */
+	for (i = 0; i < 2; i++)
+		if (!write_file(path, "scan"))
+			return;
+	text = read_file(path);
+	if (text && *text) {
+		failure(&totals, "memory has leaked");
+		write_all(STDOUT_FILENO, text, strlen(text));
+	}
+	free(text);
+}
+
 /* --- setting up ---------------------------------------------------------- */
 
 static void mount_all(void)
@@ -414,7 +446,7 @@ static const struct phase phases[] = {
 static bool run_job(const struct job *job, const char *device)
 {
 	unsigned long tainted = read_number("/proc/sys/kernel/tainted");
-	bool again = !strcmp(device, "/dev/kvm");
+	bool again = !strcmp(device, "/dev/kvm"), unlocked = lockdep_is_off();
 	size_t before = nr_reported;
 	struct totals t = { 0 };
 	long long start = now_ms();
@@ -438,6 +470,8 @@ static bool run_job(const struct job *job, const char *device)
 	if (tainted & TAINT_BROKEN)
 		failure(&t, "%s: the kernel is tainted (%#lx)", job->command,
 			tainted);
+	if (!unlocked && lockdep_is_off())
+		failure(&t, "%s: lockdep reports", job->command);
 	if (t.failed) {
 		if (!clean)
 			dump_tasks();
@@ -526,6 +560,7 @@ int main(void)
 			break;
 	}
 
+	report_leaks();
 	if (read_number("/proc/sys/kernel/tainted") & TAINT_BROKEN)
 		failure(&totals, "the kernel is tainted (%#lx)",
 			read_number("/proc/sys/kernel/tainted"));
