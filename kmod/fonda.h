@@ -152,11 +152,7 @@ struct fonda_io_dev {
 	struct eventfd_ctx *eventfd;
 };
 
-enum fonda_bus {
-	FONDA_BUS_MMIO,
-	FONDA_BUS_PIO,
-	FONDA_NR_BUSES
-};
+enum fonda_bus { FONDA_BUS_MMIO, FONDA_BUS_PIO, FONDA_NR_BUSES };
 
 struct fonda_io_range {
 	gpa_t base, reach;		/* the end of all up to this one */
