@@ -103,11 +103,8 @@ static inline u64 fonda_written_bit(const struct fonda_mmu_format *f)
 	return f->dirty ? f->dirty : FONDA_ENTRY_WRITE;
 }
 
-enum fonda_memtype {
-	FONDA_MEM_WB,		/* memory */
-	FONDA_MEM_WC,
-	FONDA_MEM_UC,
-};
+/* Write-back is memory's. */
+enum fonda_memtype { FONDA_MEM_WB, FONDA_MEM_WC, FONDA_MEM_UC };
 
 #define FONDA_ROOT_LEVEL	4
 #define FONDA_TABLE_ENTRIES	512

@@ -22,8 +22,7 @@
 
 /* kvm_pit_channel_state: read_state, write_state, rw_mode and count_latched. */
 enum {
-	RW_NONE, RW_LSB,
-	RW_MSB,
+	RW_NONE, RW_LSB, RW_MSB,
 	RW_WORD,	/* the low byte of two is next */
 	RW_WORD_MSB,	/* the high byte of two is next */
 };

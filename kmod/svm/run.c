@@ -137,15 +137,6 @@ static void new_asid(struct svm_vcpu *svm, struct svm_cpu *sc)
 	svm_dirty(svm, CLEAN_ASID);
 }
 
-static void flush_guest_tlb(struct svm_vcpu *svm, struct svm_cpu *sc)
-{
-	svm->vcpu.flush = false;
-	if (svm_features.flush_by_asid && svm->asid_generation == sc->asid_generation)
-		svm->vmcb->tlb_control = VMCB_TLB_FLUSH_ASID;
-	else
-		svm->asid_generation = 0;
-}
-
 /* FONDA_BREAK_ENTRY: the field gets its value, and after that entry its own again. */
 static noinline void swap_broken_field(struct svm_vcpu *svm)
 {
@@ -184,8 +175,12 @@ static noinline void prepare_all(struct svm_vcpu *svm)
 	vcpu->rflags |= svm->own_tf;
 	/* Until that is over. */
 	vcpu->backend_work = step || blocked || svm->iret_rip;
-	if (vcpu->flush)
-		flush_guest_tlb(svm, sc);
+	if (vcpu->flush && svm_features.flush_by_asid)
+		svm->vmcb->tlb_control = VMCB_TLB_FLUSH_ASID;
+	else if (vcpu->flush)
+		svm->asid_generation = 0;
+	vcpu->flush = false;
+	/* A new one needs no flush, but where the numbers begin anew. */
 	if (svm->asid_generation != sc->asid_generation)
 		new_asid(svm, sc);
 	if (unlikely(svm->broken.size))

@@ -306,6 +306,7 @@ static u64 *vmcb_register(struct vmcb *vmcb, enum fonda_reg reg)
 		[FONDA_REG_CR2]		= offsetof(struct vmcb, cr2),
 		[FONDA_REG_CR3]		= offsetof(struct vmcb, cr3),
 		[FONDA_REG_CR4]		= offsetof(struct vmcb, cr4),
+		[FONDA_REG_EFER]	= offsetof(struct vmcb, efer),
 		[FONDA_REG_PAT]		= offsetof(struct vmcb, g_pat),
 		[FONDA_REG_STAR]	= offsetof(struct vmcb, star),
 		[FONDA_REG_LSTAR]	= offsetof(struct vmcb, lstar),
@@ -358,24 +359,15 @@ static __always_inline void set_guest_cr0(struct svm_vcpu *svm, u64 val)
 static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
-	struct vmcb *vmcb = svm->vmcb;
 
 	svm_dirty(svm, CLEAN_CR | CLEAN_CR2 | CLEAN_NESTED_PAGING);
-	switch (reg) {
-	case FONDA_REG_CR0:
+	if (reg == FONDA_REG_CR0)
 		set_guest_cr0(svm, val);
-		fonda_flush(&svm->vcpu);
-		break;
-	case FONDA_REG_EFER:
+	else
 		/* VMRUN demands SVME in the guest's EFER. */
-		vmcb->efer = val | EFER_SVME;
+		*vmcb_register(svm->vmcb, reg) = reg == FONDA_REG_EFER ? val | EFER_SVME : val;
+	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2)
 		fonda_flush(&svm->vcpu);
-		break;
-	default:
-		*vmcb_register(vmcb, reg) = val;
-		if (reg == FONDA_REG_CR3 || reg == FONDA_REG_CR4)
-			fonda_flush(&svm->vcpu);
-	}
 }
 
 static void svm_get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
