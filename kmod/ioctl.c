@@ -138,6 +138,14 @@ static long vm_enable_cap(struct fonda_vm *vm, void *argp, unsigned int cmd)
 			return -EINVAL;
 		vm->max_vcpu_id = arg;
 		return 0;
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+		/* The longest that the timer can be set to must fit a signed number. */
+		if (!arg || arg > S64_MAX / 128 / U32_MAX)
+			return -EINVAL;
+		if (vm->nr_vcpus || vm->irqchip.mode == FONDA_IRQCHIP_NONE)
+			return vm->nr_vcpus ? -EINVAL : -ENXIO;
+		vm->irqchip.timer_ns = arg;
+		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 	case KVM_CAP_DIRTY_LOG_RING:
 	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
@@ -166,6 +174,7 @@ static const u16 plain_caps[] = {
 	KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_EXT_EMUL_CPUID,
 	KVM_CAP_ENFORCE_PV_FEATURE_CPUID, KVM_CAP_ENABLE_CAP, KVM_CAP_EXIT_ON_EMULATION_FAILURE,
 	KVM_CAP_SET_BOOT_CPU_ID, KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_BINARY_STATS_FD,
+	KVM_CAP_PRE_FAULT_MEMORY, KVM_CAP_X86_APIC_BUS_CYCLES_NS,
 };
 
 /* Those with another one that never changes. */
@@ -287,6 +296,7 @@ static const struct ioctl_entry vcpu_ioctls[NR_IOCTLS] = {
 	E(FONDA_GET_FAILED_ENTRY,	FIO_FILL,  vcpu, fonda_vcpu_get_failed_entry),
 	E(FONDA_BREAK_ENTRY,		FIO_IN,    vcpu, fonda_vcpu_break_entry),
 	E(KVM_TRANSLATE,		FIO_INOUT, vcpu, fonda_vcpu_translate),
+	E(KVM_PRE_FAULT_MEMORY,		FIO_INOUT, vcpu, fonda_vcpu_pre_fault_memory),
 	E(KVM_GET_MP_STATE,		FIO_OUT,   vcpu, fonda_vcpu_access_mp_state),
 	E(KVM_SET_MP_STATE,		FIO_IN,    vcpu, fonda_vcpu_access_mp_state),
 	E(KVM_GET_LAPIC,		FIO_OUT,   vcpu, fonda_vcpu_lapic_state),

@@ -122,6 +122,7 @@ static int register_devs(struct fonda_vm *vm, int first, int end)
 void fonda_irq_init(struct fonda_vm *vm)
 {
 	raw_spin_lock_init(&vm->irqchip.lock);
+	vm->irqchip.timer_ns = 1;
 	hrtimer_setup(&vm->irqchip.pit.timer, pit_timer_fn, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_ABS_HARD);
 	mutex_init(&vm->eventfds.lock);

@@ -214,6 +214,31 @@ int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access)
 	return FONDA_RESUME_GUEST;
 }
 
+/* As if the guest had read it; what is left to do is in *@arg. */
+long fonda_vcpu_pre_fault_memory(struct fonda_vcpu *vcpu, void *arg, unsigned int cmd)
+{
+	struct kvm_pre_fault_memory *range = arg;
+	const u64 size = range->size;
+	long ret;
+
+	if (range->flags || !PAGE_ALIGNED(range->gpa | size) || range->gpa + size <= range->gpa)
+		return -EINVAL;
+	fonda_slots_enter(vcpu);
+	do {
+		ret = signal_pending(current) ? -EINTR :
+		      fonda_mmu_fault(vcpu, range->gpa, FONDA_ACCESS_READ);
+		if (ret == FONDA_FAULT_MMIO)
+			ret = -ENOENT;
+		if (ret < 0)
+			break;
+		range->gpa += PAGE_SIZE;
+		range->size -= PAGE_SIZE;
+		cond_resched();
+	} while (range->size);
+	fonda_slots_leave(vcpu);
+	return range->size < size ? 0 : ret;
+}
+
 /* --- invalidation --- */
 
 static hva_t slot_end(const struct fonda_memslot *slot)

@@ -247,6 +247,7 @@ int fonda_mmu_fault_in(struct fonda_vcpu *vcpu, hva_t hva, bool write);
  * May leave and re-enter vm->srcu when it sleeps.
  */
 int fonda_mmu_fault(struct fonda_vcpu *vcpu, gpa_t gpa, u32 access);
+fonda_vcpu_handler fonda_vcpu_pre_fault_memory;
 
 /* --- The kernel's own access to guest memory: memory.c -------------------- */
 

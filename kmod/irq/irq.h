@@ -287,6 +287,7 @@ struct fonda_irqchip {
 	raw_spinlock_t lock;		/* PIC, IOAPIC, PIT state, by_id */
 	int mode;			/* (l) enum fonda_irqchip_mode; read by anyone */
 	u32 bsp_id;			/* (l) vCPU id of the boot processor */
+	u32 timer_ns;			/* (l) a count of the local APICs' timers, undivided */
 	bool x2apic_format;		/* (l) KVM_X2APIC_API_USE_32BIT_IDS */
 	bool x2apic_no_broadcast_quirk;	/* (l) */
 	struct fonda_routes __rcu *routes;

@@ -211,12 +211,12 @@ static bool in_timer_mode(const struct fonda_lapic *apic, u32 mode)
 	return (get_reg(apic, APIC_LVTT) & LVTT_MODE_MASK) == mode;
 }
 
-/* "Divide Configuration Register": the timer's clock ticks every nanosecond. */
-static u32 divisor(const struct fonda_lapic *apic)
+/* "Divide Configuration Register": nanoseconds from one count to the next. */
+static u64 count_ns(const struct fonda_lapic *apic)
 {
 	u32 tdcr = get_reg(apic, APIC_TDCR);
 
-	return 1u << ((((tdcr & 3) | (tdcr & 8) >> 1) + 1) & 7);
+	return (u64)apic->chip->timer_ns << ((((tdcr & 3) | (tdcr & 8) >> 1) + 1) & 7);
 }
 
 static void timer_interrupt(struct fonda_lapic *apic)
@@ -263,7 +263,7 @@ static void timer_stop(struct fonda_lapic *apic)
 /* Count from @count down to 0, then, if periodic, from the initial count. */
 static void timer_count(struct fonda_lapic *apic, u32 count)
 {
-	u64 ns, period = (u64)get_reg(apic, APIC_TMICT) * divisor(apic);
+	u64 ns, period = get_reg(apic, APIC_TMICT) * count_ns(apic);
 
 	timer_stop(apic);
 	if (!period)
@@ -272,7 +272,7 @@ static void timer_count(struct fonda_lapic *apic, u32 count)
 	if (in_timer_mode(apic, APIC_LVT_TIMER_PERIODIC))
 		period = max(period, fonda_timer_min_ns());
 	apic->period_ns = period;
-	ns = ktime_get_ns() + (u64)count * divisor(apic);
+	ns = ktime_get_ns() + count * count_ns(apic);
 	/* On this CPU: where the vCPU runs its expiry makes it leave the guest. */
 	hrtimer_start(&apic->timer, ns_to_ktime(ns), HRTIMER_MODE_ABS_PINNED_HARD);
 }
@@ -289,7 +289,7 @@ static u32 current_count(struct fonda_lapic *apic)
 		left = apic->period_ns - (u64)-left % apic->period_ns;
 	}
 	/* A period that was stretched would show more than it was loaded with. */
-	return min_t(u64, (u64)left / divisor(apic), get_reg(apic, APIC_TMICT));
+	return min_t(u64, (u64)left / count_ns(apic), get_reg(apic, APIC_TMICT));
 }
 
 u64 lapic_get_deadline(struct fonda_lapic *apic)

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <linux/fonda.h>
+
 #include "tvm.h"
 
 #define BAD_PTR	((void *)8)
@@ -329,6 +331,36 @@ TEST_TIMEOUT(routes_change_while_interrupts_flow, 60)
 	ASSERT_EQ(pthread_join(thread, NULL), 0);
 	EXPECT_EQ(IRQS(&t, 0x7f), 0);
 	tvm_stop(&t, 0);
+	tvm_fini(&t);
+}
+
+/* How fast the clock is: unit/lapic_test, and KVM's apic_bus_clock_test. */
+TEST(timer_clock)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_APIC_BUS_CYCLES_NS, .args = { 40 } };
+	struct tvm t;
+
+	tvm_init_bare(&t, 0);
+	if (!ioctl(t.fd, KVM_CHECK_EXTENSION, cap.cap)) {
+		/* The reference has it since Linux 6.11. */
+		EXPECT_TRUE(tvm_is_stock());
+		EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), EINVAL);
+		tvm_fini(&t);
+		return;
+	}
+	EXPECT_EQ(ioctl(t.fd, KVM_CHECK_EXTENSION, cap.cap), 1);
+	EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), ENXIO);
+	ASSERT_OK(ioctl(t.fd, KVM_CREATE_IRQCHIP, 0));
+	EXPECT_OK(ioctl(t.fd, KVM_ENABLE_CAP, &cap));
+	cap.args[0] = INT64_MAX / 128 / UINT32_MAX;
+	EXPECT_OK(ioctl(t.fd, KVM_ENABLE_CAP, &cap));
+	cap.args[0]++;
+	EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 0;
+	EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	tvm_add_vcpu(&t, 0);
+	cap.args[0] = 40;
+	EXPECT_ERRNO(ioctl(t.fd, KVM_ENABLE_CAP, &cap), EINVAL);
 	tvm_fini(&t);
 }
 

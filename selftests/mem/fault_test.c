@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/fonda.h>
+
 #include "tvm.h"
 
 #define PAGE		4096ul
@@ -305,6 +307,55 @@ TEST(unmapped_and_protected_host_memory)
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), mem);
 	EXPECT_EQ(tvm_go(&t), 1);
 	EXPECT_EQ(U64(mem + MB - PAGE), BASE + MB - PAGE + 2);
+	tvm_fini(&t);
+}
+
+static long pre_fault(struct tvm *t, struct kvm_pre_fault_memory *range, uint64_t gpa,
+		      uint64_t size)
+{
+	*range = (struct kvm_pre_fault_memory){ .gpa = gpa, .size = size };
+	return ioctl(t->cpu, KVM_PRE_FAULT_MEMORY, range);
+}
+
+/* Before the guest runs, so that its first accesses need no exit. */
+TEST(memory_can_be_mapped_beforehand)
+{
+	uint8_t *mem = map(MB, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	struct kvm_pre_fault_memory range;
+	struct tvm t;
+
+	init(&t, mem, MB);
+	if (!ioctl(t.fd, KVM_CHECK_EXTENSION, KVM_CAP_PRE_FAULT_MEMORY)) {
+		/* The reference has it since Linux 6.11. */
+		EXPECT_TRUE(tvm_is_stock());
+		EXPECT_ERRNO(pre_fault(&t, &range, BASE, MB), EINVAL);
+		tvm_fini(&t);
+		return;
+	}
+	memset(mem, 0x5a, MB / 2);
+	EXPECT_OK(pre_fault(&t, &range, BASE, MB));
+	EXPECT_EQ(range.gpa, BASE + MB);
+	EXPECT_EQ(range.size, 0);
+	/* As far as there is memory; nothing at all is an error. */
+	EXPECT_OK(pre_fault(&t, &range, BASE + MB - PAGE, 3 * PAGE));
+	EXPECT_EQ(range.gpa, BASE + MB);
+	EXPECT_EQ(range.size, 2 * PAGE);
+	EXPECT_ERRNO(pre_fault(&t, &range, BASE + MB, PAGE), ENOENT);
+	EXPECT_EQ(range.size, PAGE);
+	EXPECT_ERRNO(pre_fault(&t, &range, BASE + 1, PAGE), EINVAL);
+	EXPECT_ERRNO(pre_fault(&t, &range, BASE, PAGE + 1), EINVAL);
+	EXPECT_ERRNO(pre_fault(&t, &range, BASE, 0), EINVAL);
+	EXPECT_ERRNO(pre_fault(&t, &range, BASE, -BASE), EINVAL);
+	range = (struct kvm_pre_fault_memory){ .gpa = BASE, .size = PAGE, .flags = 1 };
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_PRE_FAULT_MEMORY, &range), EINVAL);
+	EXPECT_ERRNO(ioctl(t.cpu, KVM_PRE_FAULT_MEMORY, NULL), EFAULT);
+	/* What is mapped may be taken away, and what was read is not written. */
+	work(&t, READ, BASE, MB, 0);
+	EXPECT_EQ(G(&t, job).sum, MB / 2 / PAGE * 0x5a5a5a5a5a5a5a5aull);
+	work(&t, WRITE, BASE, MB, 3);
+	EXPECT_EQ(U64(mem + MB - PAGE), BASE + MB - PAGE + 3);
+	ASSERT_OK(munmap(mem, MB));
+	EXPECT_ERRNO(pre_fault(&t, &range, BASE, MB), EFAULT);
 	tvm_fini(&t);
 }
 

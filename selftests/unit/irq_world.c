@@ -125,6 +125,7 @@ void world_init_mode(int nr, int mode)
 	unit_now_ns = 1000000000;
 	world.min_period_ns = 1;
 	world.chip.mode = mode;
+	world.chip.timer_ns = 1;
 	pic_init(&world.chip.pic);
 	ioapic_init(&world.chip);
 	pit_init(&world.chip.pit);

@@ -710,6 +710,30 @@ TEST(timer_divider)
 	world_fini();
 }
 
+/* KVM_CAP_X86_APIC_BUS_CYCLES_NS: the timer's clock is another one. */
+TEST(timer_of_another_clock)
+{
+	start(1);
+	world.chip.timer_ns = 40;
+	apic_set(0, APIC_LVTT, 0x51);
+	apic_set(0, APIC_TDCR, 1);	/* by 4 */
+	apic_set(0, APIC_TMICT, 100);
+	world_advance(30 * 160 + 1);
+	EXPECT_EQ(apic_get(0, APIC_TMCCT), 69);
+	world_advance(70 * 160 - 2);
+	EXPECT_FALSE(apic_irr(0, 0x51));
+	world_advance(1);
+	EXPECT_EQ(apic_take(0), 0x51);
+	eoi(0);
+	/* The longest there is. */
+	world.chip.timer_ns = INT64_MAX / 128 / U32_MAX;
+	apic_set(0, APIC_TDCR, 10);
+	apic_set(0, APIC_TMICT, U32_MAX);
+	EXPECT_EQ(apic_get(0, APIC_TMCCT), U32_MAX);
+	EXPECT_TRUE(world.apic[0].timer.active);
+	world_fini();
+}
+
 TEST(timer_periodic_does_not_drift)
 {
 	int i;

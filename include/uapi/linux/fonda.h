@@ -45,6 +45,20 @@ struct kvm_userspace_memory_region2 {
 #define KVM_SET_USER_MEMORY_REGION2	_IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
 #endif
 
+/* Nor those before 6.11 these. */
+#ifndef KVM_PRE_FAULT_MEMORY
+struct kvm_pre_fault_memory {
+	__u64 gpa;
+	__u64 size;
+	__u64 flags;
+	__u64 padding[5];
+};
+
+#define KVM_CAP_PRE_FAULT_MEMORY	236
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237
+#define KVM_PRE_FAULT_MEMORY		_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#endif
+
 /* The type of ioctls of fonda's own. */
 #define FONDA_IOCTL_TYPE	0xfd
 
@@ -246,6 +260,10 @@ struct kvm_userspace_memory_region2 {
  *   KVM_GET_VCPU_EVENTS >, KVM_SET_VCPU_EVENTS <
  *				-EINVAL: flags that are not valid or not enabled,
  *				an exception vector over 31 or 2, SMM.
+ *   KVM_PRE_FAULT_MEMORY *	Maps guest memory as if it had been read; gpa and
+ *				size become what is left, 0 if anything was done.
+ *				-EINVAL: flags, alignment, size. -ENOENT: no slot.
+ *				-EINTR. -EFAULT: memory of a slot is not mapped.
  *   KVM_TRANSLATE *		Where the guest would find an address, read at CPL
  *				0; valid is 0 where it would fault.
  *   KVM_GET_MP_STATE >, KVM_SET_MP_STATE <
@@ -306,11 +324,13 @@ struct kvm_userspace_memory_region2 {
  *  VM		IMMEDIATE_EXIT, INTERNAL_ERROR_DATA, CHECK_EXTENSION_VM,
  *		ENABLE_CAP, ENABLE_CAP_VM, NR_VCPUS (CPUs online), MAX_VCPUS
  *		(1024), MAX_VCPU_ID+ (1024), X86_DISABLE_EXITS+ (HLT, PAUSE),
- *		DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a
- *		mask)
+ *		DISABLE_QUIRKS+, DISABLE_QUIRKS2+ (a mask;
+ *		FIX_HYPERCALL_INSN: until a vCPU has met eight other undefined
+ *		instructions)
  *  memory	USER_MEMORY, USER_MEMORY2, READONLY_MEM, SYNC_MMU, NR_MEMSLOTS,
  *		MULTI_ADDRESS_SPACE (1: no more), DESTROY_MEMORY_REGION_WORKS,
- *		JOIN_MEMORY_REGIONS_WORKS, COALESCED_MMIO (2: page of the ring),
+ *		JOIN_MEMORY_REGIONS_WORKS, PRE_FAULT_MEMORY,
+ *		COALESCED_MMIO (2: page of the ring),
  *		COALESCED_PIO, MANUAL_DIRTY_LOG_PROTECT2+ (3),
  *		DIRTY_LOG_RING+ and DIRTY_LOG_RING_ACQ_REL+ (bytes of the largest
  *		ring of a vCPU; a power of two, before the first vCPU, -E2BIG),
@@ -326,8 +346,9 @@ struct kvm_userspace_memory_region2 {
  *		X86_TRIPLE_FAULT_EVENT+, X86_ROBUST_SINGLESTEP, SET_GUEST_DEBUG,
  *		SET_GUEST_DEBUG2 (the bits that it takes), BINARY_STATS_FD,
  *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
- *  time	CLOCKSOURCE, ADJUST_CLOCK (14), KVMCLOCK_CTRL, GET_TSC_KHZ,
- *		TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES, TSC_CONTROL (with VT-x,
+ *  time	X86_APIC_BUS_CYCLES_NS+ (1; before the first vCPU, -EINVAL; -ENXIO:
+ *		there are no local APICs), CLOCKSOURCE, ADJUST_CLOCK (14),
+ *		KVMCLOCK_CTRL, GET_TSC_KHZ, TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES, TSC_CONTROL (with VT-x,
  *		where the processor scales)
  *
  * What the guest finds: CPUID leaf 0x40000000 says "KVMKVMKVM"; 0x40000001 EAX
