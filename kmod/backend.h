@@ -27,6 +27,7 @@ struct fonda_backend {
 	const char *name;
 	/* Bits of vcpu->int_shadow; the same one where the processor does not tell. */
 	u8 shadow_of_sti, shadow_of_mov_ss;
+	u8 hypercall;		/* the last byte of the instruction, after 0F 01 */
 
 	/*
 	 * Can this machine be used? Logs what is missing and what to do; fills

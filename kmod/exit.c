@@ -20,6 +20,35 @@ int fonda_exit_invalid_opcode(struct fonda_vcpu *vcpu)
 	return FONDA_RESUME_GUEST;
 }
 
+/*
+ * The other vendor's hypercall, of which only the last byte differs, becomes this
+ * one's. A guest that executes others that are undefined, as kernels do where they
+ * warn, is left alone with them after a few.
+ */
+int fonda_exit_undefined(struct fonda_vcpu *vcpu)
+{
+	const u8 native = fonda_backend->hypercall, other = native ^ 0xc1 ^ 0xd9;
+	u8 code[FONDA_INSN_MAX];
+	struct fonda_paging p;
+	struct fonda_walk w;
+	gva_t rip;
+
+	if (vcpu->atomic)
+		return FONDA_RETRY_SLEEPING;
+	fonda_backend->get_code(vcpu, &p, &rip);
+	/* Its own right to read it has been checked. */
+	p.cr4 &= ~(u64)X86_CR4_SMAP;
+	if (!(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_FIX_HYPERCALL_INSN) &&
+	    fonda_fetch_code(vcpu, &p, rip, code) >= 3 &&
+	    code[0] == 0x0f && code[1] == 0x01 && code[2] == other &&
+	    !fonda_walk_guest(vcpu, &p, rip + 2, FONDA_ACCESS_READ, &w) &&
+	    !fonda_write_guest(vcpu, w.gpa, &native, sizeof(native)))
+		return FONDA_RESUME_GUEST;
+	if (++vcpu->nr_undefined == FONDA_MAX_UNDEFINED)
+		fonda_request(vcpu, FONDA_REQ_CONTROLS);
+	return fonda_exit_invalid_opcode(vcpu);
+}
+
 int fonda_exit_protection(struct fonda_vcpu *vcpu)
 {
 	fonda_queue_exception_error(vcpu, X86_TRAP_GP, 0);
@@ -66,7 +95,7 @@ int fonda_exit_pause(struct fonda_vcpu *vcpu)
 {
 	if (vcpu->atomic)
 		return FONDA_RETRY_SLEEPING;
-	fonda_vcpu_yield(vcpu);
+	fonda_vcpu_yield(vcpu, -1);
 	return fonda_exit_skip(vcpu);
 }
 

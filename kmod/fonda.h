@@ -210,6 +210,7 @@ struct fonda_vm {
 };
 
 #define FONDA_WORK_IRQ	1
+#define FONDA_MAX_UNDEFINED	8
 
 struct fonda_vcpu {
 	/* Touched on every entry and exit. */
@@ -248,6 +249,7 @@ struct fonda_vcpu {
 	bool nmi_injected;		/* (m) delivery was cut short */
 	bool nmi_masked;		/* (m) from an NMI to its IRET */
 	int mp_state;			/* (m) KVM_MP_STATE_* */
+	u8 nr_undefined;		/* (m) #UD met so far: fonda_exit_undefined() */
 	bool pv_unhalted;		/* (a) KVM_HC_KICK_CPU: ends the next HLT */
 	int ext_irq;			/* (m) vector from KVM_INTERRUPT, or -1 */
 
@@ -361,8 +363,8 @@ static inline int fonda_cap_nmis(const struct fonda_vcpu *vcpu, int nr)
 
 /* Back to power-up (@init false) or INIT state, the local APIC excepted. */
 void fonda_vcpu_reset(struct fonda_vcpu *vcpu, bool init);
-/* The guest spins: let another vCPU of the VM run. May sleep. */
-void fonda_vcpu_yield(struct fonda_vcpu *vcpu);
+/* The guest spins: let another vCPU of the VM run, or the one with that id. May sleep. */
+void fonda_vcpu_yield(struct fonda_vcpu *vcpu, s64 apic_id);
 /* VMMCALL or VMCALL; a handler's answer. */
 int fonda_hypercall(struct fonda_vcpu *vcpu, bool in_64bit_mode, int cpl);
 bool fonda_in_64bit_mode(struct fonda_vcpu *vcpu);

@@ -165,6 +165,8 @@ struct fonda_nested_fault {
 };
 typedef int fonda_exit_handler(struct fonda_vcpu *vcpu);
 fonda_exit_handler fonda_exit_resume, fonda_exit_invalid_opcode, fonda_exit_protection;
+/* #UD, which is intercepted up to vcpu->nr_undefined == FONDA_MAX_UNDEFINED. */
+fonda_exit_handler fonda_exit_undefined;
 fonda_exit_handler fonda_exit_cpuid, fonda_exit_rdmsr, fonda_exit_wrmsr, fonda_exit_hlt;
 fonda_exit_handler fonda_exit_skip, fonda_exit_pause, fonda_exit_monitor, fonda_exit_xsetbv;
 fonda_exit_handler fonda_exit_machine_check;

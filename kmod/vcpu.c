@@ -163,14 +163,20 @@ int fonda_hypercall(struct fonda_vcpu *vcpu, bool in_64bit_mode, int cpl)
 	unsigned long nr = vcpu->regs[FONDA_RAX] & mask;
 	long ret = -KVM_ENOSYS;
 
-	if (cpl)
+	if (cpl) {
 		ret = -KVM_EPERM;
-	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
+	} else if (nr == KVM_HC_VAPIC_POLL_IRQ) {
 		ret = 0;
-	else if (nr == KVM_HC_SEND_IPI && has_pv(vcpu, FONDA_PV_FEATURE(PV_SEND_IPI)))
+	} else if (nr == KVM_HC_SEND_IPI && has_pv(vcpu, FONDA_PV_FEATURE(PV_SEND_IPI))) {
 		ret = fonda_hc_send_ipi(vcpu, in_64bit_mode);
-	else if (nr == KVM_HC_KICK_CPU && has_pv(vcpu, FONDA_PV_FEATURE(PV_UNHALT)))
+	} else if (nr == KVM_HC_KICK_CPU && has_pv(vcpu, FONDA_PV_FEATURE(PV_UNHALT))) {
 		ret = fonda_hc_kick_cpu(vcpu, vcpu->regs[FONDA_RCX]);
+	} else if (nr == KVM_HC_SCHED_YIELD && has_pv(vcpu, FONDA_PV_FEATURE(PV_SCHED_YIELD))) {
+		if (vcpu->atomic)
+			return FONDA_RETRY_SLEEPING;
+		fonda_vcpu_yield(vcpu, (u32)vcpu->regs[FONDA_RBX]);
+		ret = 0;
+	}
 	vcpu->regs[FONDA_RAX] = ret & mask;
 	return fonda_skip_insn(vcpu, vcpu->insn_len);
 }
@@ -282,7 +288,7 @@ static void block(struct fonda_vcpu *vcpu)
  * The guest spins, most likely for a lock whose holder does not run: give this
  * CPU to the next vCPU of the VM that wants one.
  */
-void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
+void fonda_vcpu_yield(struct fonda_vcpu *vcpu, s64 apic_id)
 {
 	struct fonda_vm *vm = vcpu->vm;
 	int nr = smp_load_acquire(&vm->nr_vcpus), i;
@@ -292,7 +298,8 @@ void fonda_vcpu_yield(struct fonda_vcpu *vcpu)
 		struct task_struct *task;
 		int ret;
 
-		if (READ_ONCE(other->mode) == FONDA_IN_GUEST)
+		if (READ_ONCE(other->mode) == FONDA_IN_GUEST ||
+		    (apic_id >= 0 && other->lapic.id != apic_id))
 			continue;
 		/* It may leave and exit meanwhile, but is not freed before we look. */
 		rcu_read_lock();

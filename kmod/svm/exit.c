@@ -287,6 +287,7 @@ struct fonda_exit svm_exits[SVM_NR_EXITS] __ro_after_init = {
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_DB] = { exit_debug_exception, 0, FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_BP] =
 		{ exit_breakpoint, 0, FONDA_STAT_EXCEPTION, .on_demand = true },
+	[SVM_EXIT_EXCP_BASE + X86_TRAP_UD] = { fonda_exit_undefined, 0, FONDA_STAT_EXCEPTION },
 	/* Delivered in an endless loop these two would never let go of the CPU. */
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_AC] = { exit_alignment_check, 0, FONDA_STAT_EXCEPTION },
 	[SVM_EXIT_EXCP_BASE + X86_TRAP_MC] =

@@ -437,6 +437,8 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 	/* A filter may want any of them: the ports' map, all ones, serves as a map of MSRs. */
 	vmcb->msrpm_base_pa = virt_to_phys(iopm) +
 		(rcu_access_pointer(vcpu->vm->msr_filter) ? 0 : IOPM_PAGES * PAGE_SIZE);
+	svm_intercept(svm, SVM_EXIT_EXCP_BASE + X86_TRAP_UD,
+		      vcpu->nr_undefined < FONDA_MAX_UNDEFINED);
 	svm_intercept(svm, SVM_EXIT_RDTSCP, !fonda_guest_has(vcpu, X86_FEATURE_RDTSCP));
 	svm_intercept(svm, SVM_EXIT_INVPCID, !fonda_guest_has(vcpu, X86_FEATURE_INVPCID));
 	/* A guest that may set all that there is needs nobody to check it. */
@@ -480,6 +482,7 @@ const struct fonda_backend fonda_svm = {
 	.name			= "AMD-V (svm)",
 	.shadow_of_sti		= INT_SHADOW,
 	.shadow_of_mov_ss	= INT_SHADOW,
+	.hypercall		= 0xd9,
 	.hardware_setup		= svm_hardware_setup,
 	.hardware_unsetup	= svm_hardware_unsetup,
 	.cpu_enable		= svm_cpu_enable,

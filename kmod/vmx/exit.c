@@ -68,6 +68,8 @@ static int exit_exception(struct fonda_vcpu *vcpu)
 		return debug_exception(vmx);
 	case X86_TRAP_BP:
 		return fonda_exit_debug(vcpu, X86_TRAP_BP, 0, 0);
+	case X86_TRAP_UD:
+		return fonda_exit_undefined(vcpu);
 	case X86_TRAP_AC:
 		fonda_queue_exception_error(vcpu, X86_TRAP_AC, vmread(VMCS_EXIT_INTR_ERROR));
 		return FONDA_RESUME_GUEST;

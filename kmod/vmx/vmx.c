@@ -754,7 +754,8 @@ void vmx_update_debug_controls(struct vmx_vcpu *vmx)
 		set_debugreg(vcpu->dr6, 6);
 	/* Delivered in an endless loop #AC and #DB would never let go of the CPU. */
 	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC) |
-		(control & KVM_GUESTDBG_USE_SW_BP ? BIT(X86_TRAP_BP) : 0));
+		(control & KVM_GUESTDBG_USE_SW_BP ? BIT(X86_TRAP_BP) : 0) |
+		(vcpu->nr_undefined < FONDA_MAX_UNDEFINED ? BIT(X86_TRAP_UD) : 0));
 	vcpu->backend_work = true;
 }
 
@@ -857,6 +858,7 @@ const struct fonda_backend fonda_vmx = {
 	.name			= "VT-x (vmx)",
 	.shadow_of_sti		= BLOCKED_BY_STI,
 	.shadow_of_mov_ss	= BLOCKED_BY_MOV_SS,
+	.hypercall		= 0xc1,
 	.hardware_setup		= vmx_hardware_setup,
 	.hardware_unsetup	= vmx_hardware_unsetup,
 	.cpu_enable		= vmx_cpu_enable,

@@ -244,3 +244,95 @@ TEST(kick_ends_a_halt)
 	tvm_join_all(&t);
 	tvm_fini(&t);
 }
+
+/* -- KVM_HC_SCHED_YIELD, and the hypercall of another vendor ---------------- */
+
+static volatile uint32_t passed;
+
+GUEST(guest_yield)
+{
+	guest_x2apic = true;
+	apic_enable();
+	sti();
+	if (guest_cpu()->id) {
+		/* Whoever waits for it gives it the processor. */
+		while (!quit)
+			passed++;
+		return;
+	}
+	GUEST_TRUE(has_feature(KVM_FEATURE_PV_SCHED_YIELD));
+	while (passed < 1000)
+		GUEST_EQ(hypercall(KVM_HC_SCHED_YIELD, 1, 0, 0, 0), 0);
+	/* Oneself, and nobody. */
+	GUEST_EQ(hypercall(KVM_HC_SCHED_YIELD, 0, 0, 0, 0), 0);
+	GUEST_EQ(hypercall(KVM_HC_SCHED_YIELD, ~0u, 0, 0, 0), 0);
+	quit = 1;
+}
+
+TEST_TIMEOUT(a_vcpu_yields_to_another, 60)
+{
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_yield, TVM_IRQCHIP, 2);
+	tvm_start_all(&t);
+	tvm_join_all(&t);
+	tvm_fini(&t);
+}
+
+extern uint8_t foreign_insn[];
+
+static volatile bool patched;
+
+/* VMCALL and VMMCALL differ in their last byte. */
+static __attribute__((noinline)) uint64_t foreign_hypercall(void)
+{
+	uint64_t ret = KVM_HC_VAPIC_POLL_IRQ;
+
+	__asm__ volatile(".globl foreign_insn\n"
+			 "foreign_insn:\n\t.byte 0x0f, 0x01, 0" : "+a"(ret) : : "memory");
+	return ret;
+}
+
+GUEST(guest_foreign)
+{
+	uint8_t native = cpu_is_amd() ? 0xd9 : 0xc1, foreign = native ^ 0xc1 ^ 0xd9;
+	int i;
+
+	/* Others that are undefined are the guest's own, however many. */
+	for (i = 0; i < 3; i++)
+		GUEST_EQ(GUEST_TRY("ud2", , ), 6);
+	foreign_insn[2] = foreign;
+	if (patched) {
+		GUEST_EQ(foreign_hypercall(), 0);
+		GUEST_EQ(foreign_insn[2], native);
+		GUEST_EQ(foreign_hypercall(), 0);
+	}
+	for (i = 0; i < 20; i++)
+		GUEST_EQ(GUEST_TRY("ud2", , ), 6);
+	if (patched)
+		return;
+	if (cpu_is_amd())
+		GUEST_EQ(GUEST_TRY("vmcall", , ), 6);
+	else
+		GUEST_EQ(GUEST_TRY("vmmcall", , ), 6);
+	GUEST_EQ(foreign_insn[2], foreign);
+}
+
+TEST(hypercall_of_another_vendor)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_DISABLE_QUIRKS2, .args = { KVM_X86_QUIRK_FIX_HYPERCALL_INSN }
+	};
+	struct tvm t;
+
+	patched = true;
+	tvm_init(&t, &guest_foreign);
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+
+	patched = false;
+	tvm_init(&t, &guest_foreign);
+	ASSERT_OK(ioctl(t.fd, KVM_ENABLE_CAP, &cap));
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}

@@ -348,8 +348,9 @@ struct kvm_pre_fault_memory {
  *		EXIT_ON_EMULATION_FAILURE+, NOP_IO_DELAY
  *  time	X86_APIC_BUS_CYCLES_NS+ (1; before the first vCPU, -EINVAL; -ENXIO:
  *		there are no local APICs), CLOCKSOURCE, ADJUST_CLOCK (14),
- *		KVMCLOCK_CTRL, GET_TSC_KHZ, TSC_DEADLINE_TIMER, VCPU_ATTRIBUTES, TSC_CONTROL (with VT-x,
- *		where the processor scales)
+ *		KVMCLOCK_CTRL, GET_TSC_KHZ, TSC_DEADLINE_TIMER,
+ *		VCPU_ATTRIBUTES, TSC_CONTROL (with VT-x, where the processor
+ *		scales)
  *
  * What the guest finds: CPUID leaf 0x40000000 says "KVMKVMKVM"; 0x40000001 EAX
  * has CLOCKSOURCE, CLOCKSOURCE2, CLOCKSOURCE_STABLE_BIT, NOP_IO_DELAY, STEAL_TIME,
