@@ -473,25 +473,27 @@ static int vmx_vcpu_init(struct fonda_vcpu *vcpu)
 
 /* -- registers -------------------------------------------------------------- */
 
-static void vmx_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct fonda_segment *s)
+/* Of the VMCS that is open, like set_segment(). */
+static __always_inline void get_segment(enum fonda_seg seg, struct fonda_segment *s)
 {
-	u32 access = 0;
+	u32 access = vmread(VMCS_GUEST_ACCESS + 2 * seg);
 
-	vmx_open(to_vmx(vcpu));
 	s->base = vmread(VMCS_GUEST_BASE + 2 * seg);
 	s->limit = vmread(VMCS_GUEST_LIMIT + 2 * seg);
-	if (seg < FONDA_SEG_GDTR) {
-		s->selector = vmread(VMCS_GUEST_SELECTOR + 2 * seg);
-		access = vmread(VMCS_GUEST_ACCESS + 2 * seg);
-	}
-	vmx_close(to_vmx(vcpu));
+	s->selector = vmread(VMCS_GUEST_SELECTOR + 2 * seg);
 	s->attr = (access & 0xff) | (access >> 4 & 0xf00);
 	if (access & ACCESS_UNUSABLE)
 		s->attr &= ~FONDA_SEG_P;
 }
 
-static void vmx_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
-			    const struct fonda_segment *s)
+static void vmx_get_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg, struct fonda_segment *s)
+{
+	vmx_open(to_vmx(vcpu));
+	get_segment(seg, s);
+	vmx_close(to_vmx(vcpu));
+}
+
+static __always_inline void set_segment(enum fonda_seg seg, const struct fonda_segment *s)
 {
 	/*
 	 * "Checks on Guest Segment Registers": what was loaded is accessed, a task is
@@ -500,13 +502,17 @@ static void vmx_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
 	u32 access = (s->attr & 0xff) | (s->attr & 0xf00) << 4 | (s->attr & FONDA_SEG_S ? 1 : 0) |
 		     (seg == FONDA_SEG_TR ? 2 : 0) | (s->attr & FONDA_SEG_P ? 0 : ACCESS_UNUSABLE);
 
-	vmx_open(to_vmx(vcpu));
 	vmwrite(VMCS_GUEST_BASE + 2 * seg, s->base);
 	vmwrite(VMCS_GUEST_LIMIT + 2 * seg, s->limit);
-	if (seg < FONDA_SEG_GDTR) {
-		vmwrite(VMCS_GUEST_SELECTOR + 2 * seg, s->selector);
-		vmwrite(VMCS_GUEST_ACCESS + 2 * seg, access);
-	}
+	vmwrite(VMCS_GUEST_SELECTOR + 2 * seg, s->selector);
+	vmwrite(VMCS_GUEST_ACCESS + 2 * seg, access);
+}
+
+static void vmx_set_segment(struct fonda_vcpu *vcpu, enum fonda_seg seg,
+			    const struct fonda_segment *s)
+{
+	vmx_open(to_vmx(vcpu));
+	set_segment(seg, s);
 	vmx_close(to_vmx(vcpu));
 }
 
@@ -639,6 +645,14 @@ static u64 vmx_read_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg)
 	return val;
 }
 
+/* What was cached of the guest's translations is void; PDPTEs come from memory. */
+static void forget_translations(struct vmx_vcpu *vmx)
+{
+	vmx->flush_vpid = true;
+	vmx->pdptes_stale = true;
+	fonda_request(&vmx->vcpu, FONDA_REQ_CONTROLS);
+}
+
 static void vmx_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
@@ -669,11 +683,8 @@ static void vmx_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 		vmwrite(field_of[reg], val);
 	}
 	vcpu->backend_work = true;
-	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2) {
-		vmx->flush_vpid = true;
-		vmx->pdptes_stale = true;
-		fonda_request(vcpu, FONDA_REQ_CONTROLS);
-	}
+	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2)
+		forget_translations(vmx);
 	vmx_close(vmx);
 }
 
@@ -684,14 +695,15 @@ static void vmx_get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 	int seg;
 
 	vmx_open(vmx);
+#pragma GCC unroll 8
 	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_TR; seg++) {
-		vmx_get_segment(vcpu, seg, &s);
+		get_segment(seg, &s);
 		fonda_segment_to_kvm(&s, fonda_sregs_segment(sregs, seg));
 	}
-	vmx_get_segment(vcpu, FONDA_SEG_GDTR, &s);
-	sregs->gdt = (struct kvm_dtable){ s.base, s.limit };
-	vmx_get_segment(vcpu, FONDA_SEG_IDTR, &s);
-	sregs->idt = (struct kvm_dtable){ s.base, s.limit };
+	sregs->gdt = (struct kvm_dtable){ vmread(VMCS_GUEST_BASE + 2 * FONDA_SEG_GDTR),
+					  vmread(VMCS_GUEST_LIMIT + 2 * FONDA_SEG_GDTR) };
+	sregs->idt = (struct kvm_dtable){ vmread(VMCS_GUEST_BASE + 2 * FONDA_SEG_IDTR),
+					  vmread(VMCS_GUEST_LIMIT + 2 * FONDA_SEG_IDTR) };
 	sregs->cr0 = read_cr(0);
 	sregs->cr2 = vmx->cr2;
 	sregs->cr3 = vmread(VMCS_GUEST_CR3);
@@ -702,25 +714,29 @@ static void vmx_get_sregs(struct fonda_vcpu *vcpu, struct kvm_sregs2 *sregs)
 
 static void vmx_set_sregs(struct fonda_vcpu *vcpu, const struct kvm_sregs2 *sregs)
 {
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	struct fonda_segment s;
 	int seg;
 
-	vmx_open(to_vmx(vcpu));
+	vmx_open(vmx);
+#pragma GCC unroll 8
 	for (seg = FONDA_SEG_ES; seg <= FONDA_SEG_TR; seg++) {
 		fonda_segment_from_kvm(&s, fonda_sregs_segment((void *)sregs, seg));
-		vmx_set_segment(vcpu, seg, &s);
+		set_segment(seg, &s);
 	}
-	s = (struct fonda_segment){ sregs->gdt.base, sregs->gdt.limit };
-	vmx_set_segment(vcpu, FONDA_SEG_GDTR, &s);
-	s = (struct fonda_segment){ sregs->idt.base, sregs->idt.limit };
-	vmx_set_segment(vcpu, FONDA_SEG_IDTR, &s);
-	vmx_write_reg(vcpu, FONDA_REG_EFER, sregs->efer);
-	vmx_write_reg(vcpu, FONDA_REG_CR0, sregs->cr0);
-	vmx_write_reg(vcpu, FONDA_REG_CR2, sregs->cr2);
-	vmx_write_reg(vcpu, FONDA_REG_CR3, sregs->cr3);
-	vmx_write_reg(vcpu, FONDA_REG_CR4, sregs->cr4);
+	vmwrite(VMCS_GUEST_BASE + 2 * FONDA_SEG_GDTR, sregs->gdt.base);
+	vmwrite(VMCS_GUEST_LIMIT + 2 * FONDA_SEG_GDTR, sregs->gdt.limit);
+	vmwrite(VMCS_GUEST_BASE + 2 * FONDA_SEG_IDTR, sregs->idt.base);
+	vmwrite(VMCS_GUEST_LIMIT + 2 * FONDA_SEG_IDTR, sregs->idt.limit);
+	set_efer(vmx, sregs->efer);
+	set_cr0(vmx, sregs->cr0);
+	vmx->cr2 = sregs->cr2;
+	vmwrite(VMCS_GUEST_CR3, sregs->cr3);
+	set_cr4(vmx, sregs->cr4);
 	vmwrite(VMCS_GUEST_ACTIVITY, 0);
-	vmx_close(to_vmx(vcpu));
+	vcpu->backend_work = true;
+	forget_translations(vmx);
+	vmx_close(vmx);
 }
 
 int vmx_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
@@ -729,7 +745,7 @@ int vmx_get_code(struct fonda_vcpu *vcpu, struct fonda_paging *p, gva_t *rip)
 	struct fonda_segment cs;
 
 	vmx_open(vmx);
-	vmx_get_segment(vcpu, FONDA_SEG_CS, &cs);
+	get_segment(FONDA_SEG_CS, &cs);
 	*p = (struct fonda_paging){
 		.cr0 = read_cr(0), .cr3 = vmread(VMCS_GUEST_CR3), .cr4 = read_cr(4),
 		.efer = vmread(VMCS_GUEST_EFER), .rflags = vcpu->rflags,
