@@ -49,6 +49,8 @@ while read -r seconds command; do
 	# Unquoted: the words of the command.
 	timeout -s KILL $((seconds * scale)) "$bin"/$command >"$log" 2>&1 </dev/null
 	status=$?
+	# Some have children, who would spin on beside those that follow.
+	[ $status = 0 ] || killall -q -KILL "$(basename "${command%% *}")"
 	read -r end _ </proc/uptime
 	if [ $status = 0 ]; then
 		echo "ok $nr $kernel $command"
