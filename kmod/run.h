@@ -7,6 +7,8 @@
 #ifndef FONDA_RUN_H
 #define FONDA_RUN_H
 
+#include <linux/interrupt.h>
+
 #include "backend.h"
 #include "trace.h"
 
@@ -50,8 +52,12 @@ static __always_inline void fonda_go_in(struct fonda_vcpu *vcpu)
 {
 	local_irq_disable();
 	smp_store_mb(vcpu->mode, FONDA_IN_GUEST);
-	/* On a CPU that is being taken away: any request ends the section. */
-	if (unlikely(!this_cpu_read(fonda_cpu_enabled)))
+	/*
+	 * On a CPU that is being taken away, or where softirqs wait for the end of the
+	 * section (newer kernels keep them off in it): any request ends that.
+	 */
+	if (unlikely(!this_cpu_read(fonda_cpu_enabled)) ||
+	    unlikely(softirq_count() && local_softirq_pending()))
 		fonda_request(vcpu, FONDA_REQ_UNLOAD);
 	vtime_account_guest_enter();
 }
