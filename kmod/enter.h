@@ -66,11 +66,12 @@
 /*
  * The guest must not steer the host's returns: the return stack buffer is filled
  * with what leads nowhere (not by the kernel's macro, which loops). Nor may
- * speculation use what it left in the registers.
+ * speculation use what it left in the registers. Where the buffer need not be filled
+ * because IBRS is always on, one entry is needed all the same: for our own return,
+ * with which SPEC_CTRL still is the guest's.
  */
 .macro LEAVE_GUEST_BEHIND
-	ALTERNATIVE_2 "jmp .Lrsb_done\@", "", X86_FEATURE_RSB_VMEXIT,		\
-		"jmp .Lrsb_one\@", X86_FEATURE_RSB_VMEXIT_LITE
+	ALTERNATIVE "jmp .Lrsb_one\@", "", X86_FEATURE_RSB_VMEXIT
 	.rept	RSB_CLEAR_LOOPS - 1
 	ANNOTATE_INTRA_FUNCTION_CALL
 	call	1f
@@ -88,7 +89,6 @@
 #ifdef CREDIT_CALL_DEPTH
 	CREDIT_CALL_DEPTH
 #endif
-.Lrsb_done\@:
 	CALL_UNTRAIN_RET
 #ifdef X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT
 	CLEAR_BRANCH_HISTORY_VMEXIT
