@@ -46,6 +46,21 @@ static int debug_exception(struct vmx_vcpu *vmx)
 	return FONDA_RESUME_GUEST;
 }
 
+/*
+ * Of a lock across cache lines, which the host wants to know of and no guest expects?
+ * Until the section ends those pass: what comes again is the guest's.
+ */
+static bool allow_split_locks(struct vmx_vcpu *vmx)
+{
+	u64 val;
+
+	if (rdmsrq_safe(MSR_TEST_CTRL, &val) || !(val & MSR_TEST_CTRL_SPLIT_LOCK_DETECT))
+		return false;
+	vmx->host_test_ctrl = val;
+	wrmsrq(MSR_TEST_CTRL, val & ~(u64)MSR_TEST_CTRL_SPLIT_LOCK_DETECT);
+	return true;
+}
+
 static int exit_exception(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
@@ -71,6 +86,8 @@ static int exit_exception(struct fonda_vcpu *vcpu)
 	case X86_TRAP_UD:
 		return fonda_exit_undefined(vcpu);
 	case X86_TRAP_AC:
+		if (allow_split_locks(vmx))
+			return FONDA_RESUME_GUEST;
 		fonda_queue_exception_error(vcpu, X86_TRAP_AC, vmread(VMCS_EXIT_INTR_ERROR));
 		return FONDA_RESUME_GUEST;
 	default:

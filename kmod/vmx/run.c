@@ -467,6 +467,9 @@ static void section_end(struct fonda_vcpu *vcpu)
 		unload_debug_registers(vmx);
 	vmx_switch_msrs(vmx, false);
 	vmx_close(vmx);
+	if (unlikely(vmx->host_test_ctrl))
+		wrmsrq(MSR_TEST_CTRL, vmx->host_test_ctrl);
+	vmx->host_test_ctrl = 0;
 	restore_selectors(vmx);
 	/* An exit leaves these tables' limits at 64 KiB, and the task's without a port map. */
 	load_fixmap_gdt(vcpu->cpu);

@@ -155,6 +155,7 @@ static int vmx_cpu_enable(void)
 		return -EBUSY;
 	if (windows)
 		return 0;
+	vc->loaded = NULL;
 	fonda_pt_handle_vmx(1);
 	fonda_set_vmxe(true);
 	if (!vmxon(__pa(vc->vmxon)))
@@ -256,7 +257,7 @@ static int find_controls(void)
 	if (missing[1] & CPU_SECONDARY)
 		return refuse("secondary controls");
 	f->cpu2 = adjust(MSR_IA32_VMX_PROCBASED_CTLS2, CPU2_EPT | CPU2_VPID | CPU2_UNRESTRICTED,
-			 CPU2_WBINVD | CPU2_PAUSE_LOOP, &missing[4]);
+			 CPU2_WBINVD | CPU2_PAUSE_LOOP | CPU2_ENCLS, &missing[4]);
 	rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2, nr, f->cpu2_allowed);
 	/* Processors from before virtual-interrupt delivery have errata about its rate. */
 	rdmsr(MSR_IA32_VMX_TRUE_PINBASED_CTLS, nr, pin_allowed);
@@ -406,6 +407,8 @@ static void init_vmcs(struct vmx_vcpu *vmx)
 		vmwrite(VMCS_PML_ADDRESS, __pa(vmx->pml));
 		vmwrite(VMCS_GUEST_PML_INDEX, 511);
 	}
+	/* Enclaves' memory that user space may have given the guest is the host's to manage. */
+	vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ull);
 	/* As the manual's example has it: spinning is 128 ticks from one to the next. */
 	if (f->cpu2 & CPU2_PAUSE_LOOP) {
 		vmwrite(VMCS_PLE_GAP, 128);
