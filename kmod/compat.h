@@ -111,6 +111,20 @@ static inline int fonda_handle_task_work(void)
 #endif
 }
 
+/* On Zen 5 kernels leave it to hypervisors to have guests train no returns of the host's. */
+static inline void fonda_reduce_speculation(bool on)
+{
+#ifdef X86_FEATURE_SRSO_BP_SPEC_REDUCE
+	const u64 bit = BIT(MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT);
+	u64 val;
+
+	if (!cpu_feature_enabled(X86_FEATURE_SRSO_BP_SPEC_REDUCE))
+		return;
+	rdmsrq(MSR_ZEN4_BP_CFG, val);
+	wrmsrq(MSR_ZEN4_BP_CFG, on ? val | bit : val & ~bit);
+#endif
+}
+
 /* What the host itself keeps in SPEC_CTRL on this CPU. */
 #define fonda_host_spec_ctrl()	this_cpu_read(x86_spec_ctrl_current)
 

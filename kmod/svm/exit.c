@@ -326,8 +326,13 @@ static int exit_unexpected(struct fonda_vcpu *vcpu)
 	u64 code = to_svm(vcpu)->vmcb->exit_code;
 
 	/* -1; QEMU's emulation stores its lower half. */
-	if ((u32)code == (u32)SVM_EXIT_ERR)
+	if ((u32)code == (u32)SVM_EXIT_ERR) {
+		/* A flush may not have come about, of this guest or of the whole TLB. */
+		to_svm(vcpu)->vmcb_cpu = -1;
+		if (vcpu->atomic)
+			this_cpu_write(svm_cpus.next_asid, svm_max_asid + 1);
 		return fonda_exit_fail_entry(vcpu, code);
+	}
 	return fonda_internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, code,
 				    vcpu->cpu);
 }

@@ -34,6 +34,8 @@ static void inject_events(struct svm_vcpu *svm, bool blocked)
 	info = fonda_next_event(vcpu, !blocked && !vcpu->nmi_masked && !vcpu->int_shadow);
 	svm->vmcb->event_inj = info;
 	svm->vmcb->event_inj_error = vcpu->exception.error;
+	/* Where INT3 and INTO return to, of which the processor makes use of this. */
+	svm->vmcb->next_rip = vcpu->rip + 1;
 	vcpu->nmi_masked |= (info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI;
 	svm_intercept(svm, SVM_EXIT_IRET, vcpu->nmi_masked && !svm->iret_rip);
 	/*
@@ -206,9 +208,6 @@ static void section_begin(struct fonda_vcpu *vcpu)
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	/* FS and GS bases of this task, and the rest that VMLOAD replaces. */
-	asm volatile("vmsave %%rax" : : "a"(sc->host_pa) : "memory");
-
 	if (svm->vmcb_cpu != vcpu->cpu) {
 		svm->vmcb_cpu = vcpu->cpu;
 		svm->asid_generation = 0;
@@ -253,6 +252,15 @@ static __always_inline const struct fonda_exit *enter(struct fonda_vcpu *vcpu)
 	return svm_find_exit(vmcb->exit_code);
 }
 
+/*
+ * FS and GS bases of this task, and the rest that VMLOAD replaces. An interrupt of the
+ * host may have loaded another LDT and freed the one before.
+ */
+static __always_inline void save_host(struct fonda_vcpu *vcpu)
+{
+	asm volatile("vmsave %%rax" : : "a"(this_cpu_read(svm_cpus.host_pa)) : "memory");
+}
+
 static __always_inline void nothing(struct fonda_vcpu *vcpu)
 {
 }
@@ -263,9 +271,12 @@ int svm_run(struct fonda_vcpu *vcpu)
 
 	section_begin(vcpu);
 	ret = fonda_inner_loop(vcpu, (struct fonda_loop){
-		.open = nothing, .close = nothing, .prepare = prepare_entry,
+		.open = save_host, .close = nothing, .prepare = prepare_entry,
 		.enter = enter, .dispatch = svm_dispatch });
 	if (to_svm(vcpu)->drs_loaded)
 		svm_unload_debug_registers(to_svm(vcpu));
+	/* The host must not find causes of the guest's there. */
+	if (unlikely(to_svm(vcpu)->vmcb->dr6 != DR6_RESERVED))
+		set_debugreg(DR6_RESERVED, 6);
 	return ret;
 }

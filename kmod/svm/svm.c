@@ -123,7 +123,7 @@ static int svm_hardware_setup(void)
 			return -ENOMEM;
 		}
 		per_cpu(svm_cpus, cpu).host_pages = (unsigned long)page_address(pages);
-		per_cpu(svm_cpus, cpu).host_pa = page_to_phys(pages + 1);
+		per_cpu(svm_cpus, cpu).host_pa = __sme_set(page_to_phys(pages));
 	}
 	fonda_mmu_setup(&fonda_npt_format);
 	return 0;
@@ -138,7 +138,8 @@ static int svm_cpu_enable(void)
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
-	wrmsrq(MSR_VM_HSAVE_PA, virt_to_phys((void *)sc->host_pages));
+	fonda_reduce_speculation(true);
+	wrmsrq(MSR_VM_HSAVE_PA, sc->host_pa + PAGE_SIZE);
 	/* Every vCPU that comes here takes a new ASID. */
 	sc->asid_generation++;
 	sc->next_asid = svm_max_asid + 1;
@@ -149,6 +150,7 @@ static void svm_cpu_disable(void)
 {
 	u64 efer;
 
+	fonda_reduce_speculation(false);
 	wrmsrq(MSR_VM_HSAVE_PA, 0);
 	rdmsrq(MSR_EFER, efer);
 	wrmsrq(MSR_EFER, efer & ~EFER_SVME);
@@ -170,20 +172,25 @@ static void init_vmcb(struct svm_vcpu *svm)
 		      !(svm->vcpu.vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE));
 	if (svm->vcpu.vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
 		svm_intercept(svm, SVM_EXIT_HLT, false);
-	vmcb->iopm_base_pa = virt_to_phys(iopm);
+	vmcb->iopm_base_pa = __sme_pa(iopm);
 	vmcb->int_ctl = V_INTR_MASKING;
 	vmcb->nested_ctl = NESTED_PAGING_ENABLE;
-	vmcb->nested_cr3 = fonda_mmu_root_hpa(svm->vcpu.vm);
+	vmcb->nested_cr3 = __sme_set(fonda_mmu_root_hpa(svm->vcpu.vm));
 }
 
 static int svm_vcpu_init(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm->vmcb = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!svm->vmcb)
+	/*
+	 * The second of two pages, as of VM_HSAVE_PA: the first could be that of a large
+	 * page, none of which can be written to on an SNP host while the processor uses it.
+	 */
+	svm->refused = alloc_pages_exact(2 * PAGE_SIZE, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!svm->refused)
 		return -ENOMEM;
-	svm->vmcb_pa = virt_to_phys(svm->vmcb);
+	svm->vmcb = svm->refused + 1;
+	svm->vmcb_pa = __sme_pa(svm->vmcb);
 	svm->vmcb_cpu = -1;
 	init_vmcb(svm);
 	return 0;
@@ -193,8 +200,8 @@ static void svm_vcpu_fini(struct fonda_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	free_page((unsigned long)svm->vmcb);
-	kfree(svm->refused);
+	if (svm->refused)
+		free_pages_exact(svm->refused, 2 * PAGE_SIZE);
 }
 
 /* -- registers -------------------------------------------------------------- */
@@ -435,7 +442,7 @@ static void svm_update_controls(struct fonda_vcpu *vcpu)
 	svm_update_debug_controls(svm);
 	vmcb->tsc_offset = vcpu->clock.tsc_offset;
 	/* A filter may want any of them: the ports' map, all ones, serves as a map of MSRs. */
-	vmcb->msrpm_base_pa = virt_to_phys(iopm) +
+	vmcb->msrpm_base_pa = __sme_pa(iopm) +
 		(rcu_access_pointer(vcpu->vm->msr_filter) ? 0 : IOPM_PAGES * PAGE_SIZE);
 	svm_intercept(svm, SVM_EXIT_EXCP_BASE + X86_TRAP_UD,
 		      vcpu->nr_undefined < FONDA_MAX_UNDEFINED);
@@ -470,9 +477,6 @@ static int svm_break_entry(struct fonda_vcpu *vcpu, const struct fonda_entry_fie
 		return -EINVAL;
 	if (svm->is_broken)
 		return -EBUSY;
-	svm->refused = svm->refused ?: kmalloc(sizeof(struct vmcb), GFP_KERNEL_ACCOUNT);
-	if (!svm->refused)
-		return -ENOMEM;
 	svm->broken = *f;
 	vcpu->backend_work = true;
 	return 0;

@@ -22,8 +22,8 @@ extern struct svm_features svm_features;
 
 /* What one processor needs, allocated for every possible CPU. */
 struct svm_cpu {
-	unsigned long host_pages;	/* two: VM_HSAVE_PA's own, the target of our VMSAVE */
-	hpa_t host_pa;		/* of the second */
+	unsigned long host_pages;	/* two: the target of our VMSAVE, VM_HSAVE_PA's own */
+	hpa_t host_pa;		/* of the first */
 	u64 asid_generation;
 	u32 next_asid;
 };
