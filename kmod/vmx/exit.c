@@ -117,8 +117,15 @@ static int exit_nmi_window(struct fonda_vcpu *vcpu)
 
 static int exit_hypercall(struct fonda_vcpu *vcpu)
 {
-	return fonda_hypercall(vcpu, fonda_in_64bit_mode(vcpu),
-			       fonda_backend->read_reg(vcpu, FONDA_REG_CPL));
+	bool long_mode;
+	u32 cs, ss;
+
+	vmx_open(to_vmx(vcpu));
+	cs = vmread(VMCS_GUEST_ACCESS + 2 * FONDA_SEG_CS);
+	ss = vmread(VMCS_GUEST_ACCESS + 2 * FONDA_SEG_SS);
+	long_mode = vmread(VMCS_GUEST_EFER) & EFER_LMA;
+	vmx_close(to_vmx(vcpu));
+	return fonda_hypercall(vcpu, long_mode && cs & ACCESS_LONG, ss >> 5 & 3);
 }
 
 /*
