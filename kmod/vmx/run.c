@@ -494,6 +494,12 @@ static void open_for_loop(struct fonda_vcpu *vcpu)
 		vmwrite(VMCS_HOST_CR4, cr4);
 	vmx->host_cr4 = cr4;
 	rdmsrq(MSR_IA32_DEBUGCTLMSR, vmx->host_debugctl);
+	/* A record that is due would be written through the guest's tables. */
+	if (boot_cpu_has(X86_FEATURE_PEBS)) {
+		rdmsrq(MSR_IA32_PEBS_ENABLE, vmx->host_pebs);
+		if (unlikely(vmx->host_pebs))
+			wrmsrq(MSR_IA32_PEBS_ENABLE, 0);
+	}
 	if (vmx_features.perf) {
 		rdmsrq(MSR_CORE_PERF_GLOBAL_CTRL, val);
 		vmwrite(VMCS_HOST_PERF, val);
@@ -505,6 +511,8 @@ static void open_for_loop(struct fonda_vcpu *vcpu)
 
 static void close_for_loop(struct fonda_vcpu *vcpu)
 {
+	if (unlikely(to_vmx(vcpu)->host_pebs))
+		wrmsrq(MSR_IA32_PEBS_ENABLE, to_vmx(vcpu)->host_pebs);
 	vmx_close(to_vmx(vcpu));
 }
 

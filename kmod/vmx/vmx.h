@@ -59,7 +59,7 @@ struct vmx_vcpu {
 	u64 msr[VMX_NR_MSRS];
 	bool msrs_loaded;	/* the processor has them, and this is the host's: */
 	u64 host_kernel_gs_base;
-	u64 host_debugctl;
+	u64 host_debugctl, host_pebs;
 	u64 host_test_ctrl;	/* not 0: the guest's split locks are let pass */
 	u16 ds, es, fs, gs, ldt;	/* selectors of the host's user space */
 	bool drs_loaded;	/* guest DR0-DR3 and DR6 are in the processor */
