@@ -158,9 +158,10 @@ static bool offer_interrupt(struct vmx_vcpu *vmx)
 /* After the exit: what became of all that prepare_entry() did. */
 static noinline void settle(struct vmx_vcpu *vmx, bool entered)
 {
-	bool cut = vmx->idt_info & FONDA_EVENT_VALID, interrupt =
-		(vmx->idt_info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_INTR;
+	u32 type = vmx->idt_info & FONDA_EVENT_TYPE;
+	bool cut = vmx->idt_info & FONDA_EVENT_VALID, interrupt = type == FONDA_EVENT_TYPE_INTR;
 	struct fonda_vcpu *vcpu = &vmx->vcpu;
+	u64 flags = vcpu->rflags;
 	int vector = vmx->offered;
 
 	vmx->unsettled = false;
@@ -179,6 +180,10 @@ static noinline void settle(struct vmx_vcpu *vmx, bool entered)
 	/* Injected again, an NMI must not find itself masked. */
 	if (vcpu->nmi_injected)
 		vcpu->nmi_masked = false;
+	/* INT n had begun; it executes again, perhaps after an STI, and before what waits. */
+	if (cut && type == EVENT_TYPE_SOFT_INTERRUPT && flags & X86_EFLAGS_IF &&
+	    !(flags & X86_EFLAGS_TF))
+		vcpu->int_shadow = BLOCKED_BY_STI;
 }
 
 /* -- entry ------------------------------------------------------------------ */

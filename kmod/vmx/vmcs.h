@@ -100,6 +100,7 @@ enum {
 #define PENDING_DEBUG_BS	BIT_ULL(14)
 
 /* VMCS_ENTRY_INTR_INFO, beside FONDA_EVENT_*: INT3 and INTO. */
+#define EVENT_TYPE_SOFT_INTERRUPT	(4u << 8)
 #define EVENT_TYPE_INT1			(5u << 8)
 #define EVENT_TYPE_SOFT_EXCEPTION	(6u << 8)
 /* VMCS_EXIT_INTR_INFO and the qualification of EPT violations: an IRET was cut short. */

@@ -654,6 +654,33 @@ TEST(nmi_comes_before_an_interrupt)
 	tvm_fini(&t);
 }
 
+/* Behind an STI comes the INT, even if its delivery exits, and then the interrupt. */
+GUEST(guest_sti_int)
+{
+	guest_handlers[0x42] = on_first;
+	guest_handlers[0x41] = on_second;
+	guest_x2apic = true;
+	apic_enable();
+	self_ipi(0x41);
+	GUEST_SYNC(1);
+	__asm__ volatile("sti\n\tint $0x42\n\tcli" : : : "memory");
+	GUEST_EQ(hits, 2);
+}
+
+TEST(int_behind_sti_comes_before_an_interrupt)
+{
+	struct tvm t;
+
+	if (tvm_in_bochs() && tvm_has_apicv())
+		SKIP("emulator: an interrupt that it delivers by itself may come with IF clear");
+	tvm_init_smp(&t, &guest_sti_int, TVM_IRQCHIP, 1);
+	EXPECT_EQ(tvm_go(&t), 1);
+	ASSERT_OK(mprotect(t.ram, GUEST_RAM_SIZE, PROT_NONE));
+	ASSERT_OK(mprotect(t.ram, GUEST_RAM_SIZE, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}
+
 /* From real mode to long mode by the guest's own instructions. */
 GUEST16(guest_boots,
 	"cli\n"
