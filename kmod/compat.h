@@ -56,6 +56,13 @@
 #define X86_FEATURE_CLEAR_CPU_BUF_VM	X86_FEATURE_CLEAR_CPU_BUF
 #endif
 
+/* Of processors that leave stale data to those who map devices only, as guests may. */
+#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM_MMIO
+#define fonda_mmio_stale_data()	cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM_MMIO)
+#else
+#define fonda_mmio_stale_data()	static_branch_unlikely(&mmio_stale_data_clear)
+#endif
+
 /* Newer kernels flush the branch predictor between guests wherever it can be done. */
 #ifndef X86_FEATURE_USE_IBPB
 #define X86_FEATURE_USE_IBPB	X86_FEATURE_IBPB

@@ -27,7 +27,7 @@ static __always_inline void fonda_before_switch(struct fonda_vcpu *vcpu)
 	trace_fonda_entry(vcpu);
 	context_tracking_guest_enter();
 	if (cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF) ||
-	    cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM))
+	    cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM) || fonda_mmio_stale_data())
 		x86_clear_cpu_buffers();
 	if (unlikely(vcpu->switch_spec_ctrl))
 		wrmsrq(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
