@@ -64,8 +64,12 @@ static bool allow_split_locks(struct vmx_vcpu *vmx)
 static int exit_exception(struct fonda_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
-	u32 info = vmread(VMCS_EXIT_INTR_INFO);
+	u32 info;
 
+	/* Of those here it alone is put off until the VMCS is not open any more. */
+	if (!vcpu->atomic)
+		return fonda_exit_undefined(vcpu);
+	info = vmread(VMCS_EXIT_INTR_INFO);
 	if ((info & FONDA_EVENT_TYPE) == FONDA_EVENT_TYPE_NMI) {
 		/* The host's own; its handler ends with the IRET that lets NMIs in again. */
 		asm volatile("int $2");
