@@ -22,8 +22,8 @@ int fonda_exit_invalid_opcode(struct fonda_vcpu *vcpu)
 
 /*
  * The other vendor's hypercall, of which only the last byte differs, becomes this
- * one's. A guest that executes others that are undefined, as kernels do where they
- * warn, is left alone with them after a few.
+ * one's, unless another vCPU has been here first. A guest that executes others that
+ * are undefined, as kernels do where they warn, is left alone with them after a few.
  */
 int fonda_exit_undefined(struct fonda_vcpu *vcpu)
 {
@@ -39,10 +39,13 @@ int fonda_exit_undefined(struct fonda_vcpu *vcpu)
 	/* Its own right to read it has been checked. */
 	p.cr4 &= ~(u64)X86_CR4_SMAP;
 	if (!(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_FIX_HYPERCALL_INSN) &&
-	    fonda_fetch_code(vcpu, &p, rip, code) >= 3 &&
-	    code[0] == 0x0f && code[1] == 0x01 && code[2] == other &&
-	    !fonda_walk_guest(vcpu, &p, rip + 2, FONDA_ACCESS_READ, &w) &&
-	    !fonda_write_guest(vcpu, w.gpa, &native, sizeof(native)))
+	    fonda_fetch_code(vcpu, &p, rip, code) >= 3 && code[0] == 0x0f && code[1] == 0x01 &&
+	    (code[2] == native ||
+	     (code[2] == other && !fonda_walk_guest(vcpu, &p, rip + 2, FONDA_ACCESS_READ, &w) &&
+	      fonda_cmpxchg_guest(vcpu, w.gpa, sizeof(native), other, native) >= 0)))
+		return FONDA_RESUME_GUEST;
+	/* It may have come in between: then all of it again. */
+	if (signal_pending(current))
 		return FONDA_RESUME_GUEST;
 	if (++vcpu->nr_undefined == FONDA_MAX_UNDEFINED)
 		fonda_request(vcpu, FONDA_REQ_CONTROLS);

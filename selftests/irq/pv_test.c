@@ -318,7 +318,7 @@ GUEST(guest_foreign)
 	GUEST_EQ(foreign_insn[2], foreign);
 }
 
-TEST(hypercall_of_another_vendor)
+TEST(hypercall_of_another_vendor_is_replaced)
 {
 	struct kvm_enable_cap cap = {
 		.cap = KVM_CAP_DISABLE_QUIRKS2, .args = { KVM_X86_QUIRK_FIX_HYPERCALL_INSN }
@@ -334,5 +334,38 @@ TEST(hypercall_of_another_vendor)
 	tvm_init(&t, &guest_foreign);
 	ASSERT_OK(ioctl(t.fd, KVM_ENABLE_CAP, &cap));
 	EXPECT_EQ(tvm_go(&t), TVM_DONE);
+	tvm_fini(&t);
+}
+
+/* Both find it undefined; one of them replaces it. */
+GUEST(guest_foreign_smp)
+{
+	uint8_t foreign = cpu_is_amd() ? 0xc1 : 0xd9;
+	uint32_t i;
+
+	apic_enable();
+	sti();
+	for (i = 1; i <= 300; i++) {
+		if (!guest_cpu()->id)
+			foreign_insn[2] = foreign;
+		__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
+		while (arrived < 4 * i - 2)
+			cpu_relax();
+		/* Code that another processor has changed wants this. */
+		cpuid(0, 0);
+		GUEST_EQ(foreign_hypercall(), 0);
+		__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
+		while (arrived < 4 * i)
+			cpu_relax();
+	}
+}
+
+TEST_TIMEOUT(two_vcpus_replace_the_same_hypercall, 60)
+{
+	struct tvm t;
+
+	tvm_init_smp(&t, &guest_foreign_smp, TVM_IRQCHIP, 2);
+	tvm_start_all(&t);
+	tvm_join_all(&t);
 	tvm_fini(&t);
 }
