@@ -223,20 +223,19 @@ long fonda_vcpu_pre_fault_memory(struct fonda_vcpu *vcpu, void *arg, unsigned in
 
 	if (range->flags || !PAGE_ALIGNED(range->gpa | size) || range->gpa + size <= range->gpa)
 		return -EINVAL;
-	fonda_slots_enter(vcpu);
 	do {
+		/* Whoever changes slots waits for a page at most. */
+		fonda_slots_enter(vcpu);
 		ret = signal_pending(current) ? -EINTR :
 		      fonda_mmu_fault(vcpu, range->gpa, FONDA_ACCESS_READ);
-		if (ret == FONDA_FAULT_MMIO)
-			ret = -ENOENT;
-		if (ret < 0)
+		fonda_slots_leave(vcpu);
+		if (ret != FONDA_RESUME_GUEST)
 			break;
 		range->gpa += PAGE_SIZE;
 		range->size -= PAGE_SIZE;
 		cond_resched();
 	} while (range->size);
-	fonda_slots_leave(vcpu);
-	return range->size < size ? 0 : ret;
+	return range->size < size ? 0 : ret == FONDA_FAULT_MMIO ? -ENOENT : ret;
 }
 
 /* --- invalidation --- */
