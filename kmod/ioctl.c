@@ -139,11 +139,11 @@ static long vm_enable_cap(struct fonda_vm *vm, void *argp, unsigned int cmd)
 		vm->max_vcpu_id = arg;
 		return 0;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
-		/* The longest that the timer can be set to must fit a signed number. */
-		if (!arg || arg > S64_MAX / 128 / U32_MAX)
+		/* The latest that the timer can be set to must fit a signed number. */
+		if (!arg || arg > S64_MAX / 256 / U32_MAX)
 			return -EINVAL;
 		if (vm->nr_vcpus || vm->irqchip.mode == FONDA_IRQCHIP_NONE)
-			return vm->nr_vcpus ? -EINVAL : -ENXIO;
+			return vm->irqchip.mode == FONDA_IRQCHIP_NONE ? -ENXIO : -EINVAL;
 		vm->irqchip.timer_ns = arg;
 		return 0;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
