@@ -210,15 +210,19 @@ static void report_leaks(void)
 	char *text;
 	int i;
 
+	if (access(path, F_OK))
+		return;
 	/* It reports what has not changed from one scan to the next. */
 	for (i = 0; i < 2; i++)
-		if (!write_file(path, "scan"))
+		if (!write_file(path, "scan")) {
+			failure(&totals, "kmemleak is off: %s", strerror(errno));
 			return;
+		}
 	text = read_file(path);
-	if (text && *text) {
+	if (!text || *text)
 		failure(&totals, "memory has leaked");
+	if (text)
 		write_all(STDOUT_FILENO, text, strlen(text));
-	}
 	free(text);
 }
 
@@ -555,6 +559,8 @@ int main(void)
 		failure(&totals, "busybox --install failed");
 	chdir("/bed/tests");
 
+	if (lockdep_is_off())
+		failure(&totals, "lockdep has reported before the first job");
 	for (i = 0; i < sizeof(phases) / sizeof(phases[0]); i++) {
 		if (!run_phase(&phases[i]))
 			break;
