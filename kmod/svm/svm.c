@@ -368,10 +368,10 @@ static void svm_write_reg(struct fonda_vcpu *vcpu, enum fonda_reg reg, u64 val)
 	struct svm_vcpu *svm = to_svm(vcpu);
 
 	svm_dirty(svm, CLEAN_CR | CLEAN_CR2 | CLEAN_NESTED_PAGING);
+	/* VMRUN demands SVME in the guest's EFER. */
 	if (reg == FONDA_REG_CR0)
 		set_guest_cr0(svm, val);
 	else
-		/* VMRUN demands SVME in the guest's EFER. */
 		*vmcb_register(svm->vmcb, reg) = reg == FONDA_REG_EFER ? val | EFER_SVME : val;
 	if (reg <= FONDA_REG_EFER && reg != FONDA_REG_CR2)
 		fonda_flush(&svm->vcpu);

@@ -484,7 +484,7 @@ GUEST(guest_looks_for_the_apic)
 	GUEST_EQ(*mmio32(APIC_BASE + APIC_VERSION), ~0u);
 }
 
-TEST(the_page_of_an_apic_that_is_off)
+TEST(the_page_of_an_apic_that_is_off_is_a_hole)
 {
 	struct kvm_enable_cap cap = {
 		.cap = KVM_CAP_DISABLE_QUIRKS2, .args[0] = KVM_X86_QUIRK_LAPIC_MMIO_HOLE };

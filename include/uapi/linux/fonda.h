@@ -200,8 +200,8 @@ struct kvm_pre_fault_memory {
  *				immediate_exit. -EAGAIN: it waited for INIT and
  *				SIPI, and something came. -EFAULT: memory of a
  *				slot is not mapped. -EIO: the VM is beyond help.
- *   KVM_NMI v			One NMI more, two at most; does not wait for
- *				KVM_RUN.
+ *   KVM_NMI v			One NMI more, two at most, and one behind one that
+ *				is being handled; does not wait for KVM_RUN.
  *   KVM_INTERRUPT <		Without a PIC here: inject a vector. -EINVAL: it
  *				is over 255. -EEXIST: one waits. -ENXIO: there is
  *				a PIC.
